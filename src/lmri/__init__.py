@@ -1,0 +1,3 @@
+"""lmri: language-model resonance imaging."""
+
+__version__ = "0.1.0"

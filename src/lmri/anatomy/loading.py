@@ -1,0 +1,179 @@
+"""Loading a subject: local files, safetensors only, no code from the model's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from lmri.anatomy.sites import Anatomy, describe
+from lmri.errors import SubjectError
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded subject.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the study.
+    model : torch.nn.Module
+        Causal language model in evaluation mode, float32, without gradients.
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Its tokenizer.
+    anatomy : Anatomy
+        What it is made of.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    anatomy: Anatomy
+
+
+def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
+    """Load a subject from a prepared folder.
+
+    Parameters
+    ----------
+    path : Path
+        Hugging Face layout, or a folder with a ``pointer.json`` that names one.
+    name : str
+        Name of the subject in the study.
+    threads : int, optional
+        Threads of torch; by default what the environment says.
+
+    Returns
+    -------
+    Subject
+        The subject, in float32 on the CPU.
+
+    Raises
+    ------
+    SubjectError
+        If the folder is missing, holds no safetensors, holds pickled weights instead, or a file
+        is damaged or lacks tensors of the architecture.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = resolve_pointer(path)
+    check_weights(folder)
+    with _quiet():
+        model = _load_model(folder)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    model.eval().requires_grad_(False)
+    return Subject(name, model, tokenizer, describe(model))
+
+
+def resolve_pointer(path: Path) -> Path:
+    """Follow the ``pointer.json`` of an external subject.
+
+    Parameters
+    ----------
+    path : Path
+        Prepared folder of a subject.
+
+    Returns
+    -------
+    Path
+        The folder that holds the weights.
+    """
+    pointer = path / "pointer.json"
+    if not pointer.is_file():
+        return path
+    return Path(json.loads(pointer.read_text(encoding="utf-8"))["path"])
+
+
+def check_weights(folder: Path) -> list[Path]:
+    """Check that a folder holds readable safetensors and nothing that would be unpickled.
+
+    Parameters
+    ----------
+    folder : Path
+        Hugging Face layout.
+
+    Returns
+    -------
+    list of Path
+        The safetensors files.
+
+    Raises
+    ------
+    SubjectError
+        Naming the folder or file and what to do.
+    """
+    if not folder.is_dir():
+        raise SubjectError(
+            f"{folder}: a subject must be a folder in Hugging Face layout. Not found."
+        )
+    if not (folder / "config.json").is_file():
+        raise SubjectError(f"{folder}: a subject must have a config.json. Not found.")
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
+        got = f"Got pickled weights ({pickled[0]})" if pickled else "Got no weights"
+        raise SubjectError(
+            f"{folder}: weights must be in safetensors. {got}: pickled files can run code and "
+            "are never loaded; convert them with save_pretrained in a safe place."
+        )
+    for file in files:
+        _check_readable(file)
+    return files
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        raise SubjectError(
+            f"{file}: not a readable safetensors file ({error}). Fetch or train it again."
+        ) from None
+
+
+def _load_model(folder: Path) -> nn.Module:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise SubjectError(f"{folder}: cannot be loaded ({first}).") from None
+    for problem in ("missing_keys", "mismatched_keys"):
+        if report[problem]:
+            raise SubjectError(
+                f"{folder}: the weights have {problem.replace('_', ' ')}: "
+                f"{sorted(map(str, report[problem]))[0]} and {len(report[problem]) - 1} more. "
+                "The file belongs to another architecture or is incomplete."
+            )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # The library draws a progress bar for weights; a log of a job is not a terminal.
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

@@ -1,0 +1,24 @@
+"""What can be done to a unit, and running a subject under it."""
+
+from lmri.intervene.decoding import Responses, respond
+from lmri.intervene.directions import ablated_direction
+from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
+from lmri.intervene.plans import INTACT, MODES, OFF_MODES, Plan, check_plan, feasible
+from lmri.intervene.routing import intervened, route
+
+__all__ = [
+    "INTACT",
+    "MODES",
+    "OFF_MODES",
+    "Plan",
+    "Responses",
+    "ablated_direction",
+    "check_plan",
+    "feasible",
+    "intervened",
+    "respond",
+    "route",
+    "run_chosen",
+    "skipping_experts",
+    "tapped_experts",
+]

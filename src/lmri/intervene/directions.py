@@ -1,0 +1,43 @@
+"""Interventions on the residual stream: removing a direction at the last prompt token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lmri.anatomy import Subject, blocks
+
+
+@contextmanager
+def ablated_direction(subject: Subject, layer: int, direction: torch.Tensor) -> Iterator[None]:
+    """Remove a direction from the residual after a block, at the last token of the prompt.
+
+    ``h <- h - (h . v) v / (v . v)``. Passes over a single token are steps of decoding and are
+    left alone.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    layer : int
+        Block whose output is changed.
+    direction : Tensor of shape (hidden,)
+        The direction v; its length does not matter.
+    """
+    unit = direction / direction.norm()
+
+    def remove(module: torch.nn.Module, arguments: tuple, output: torch.Tensor) -> torch.Tensor:
+        if output.shape[1] == 1:
+            return output
+        changed = output.clone()  # (batch, tokens, hidden)
+        last = changed[:, -1]
+        changed[:, -1] = last - (last @ unit).unsqueeze(-1) * unit
+        return changed
+
+    hook = blocks(subject.model)[layer].register_forward_hook(remove)
+    try:
+        yield
+    finally:
+        hook.remove()

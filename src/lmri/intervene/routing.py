@@ -1,0 +1,131 @@
+"""Interventions on routing: the choice of experts recomputed under plans, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+from lmri.anatomy import Anatomy, Subject, routers
+from lmri.intervene.experts import skipping_experts
+from lmri.intervene.plans import CompiledPlans, Plan, compile_plans
+
+
+class Session:
+    """Plans in force inside :func:`intervened`.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (batch,), int64
+        The plan of each row of the batch that is run next, by its position in the plans.
+    """
+
+    def __init__(self, plans: CompiledPlans, anatomy: Anatomy) -> None:
+        self.plans = plans
+        self.anatomy = anatomy
+        self.rows = torch.zeros(1, dtype=torch.int64)
+
+
+@contextmanager
+def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
+    """Run a subject under plans; everything is restored afterwards.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    plans : sequence of Plan
+        The plans that rows may follow.
+
+    Yields
+    ------
+    Session
+        Set its ``rows`` before every forward pass.
+
+    Raises
+    ------
+    LmriError
+        If a plan cannot be carried out, see :func:`lmri.intervene.plans.check_plan`.
+    """
+    session = Session(compile_plans(plans, subject.anatomy), subject.anatomy)
+    with ExitStack() as stack:
+        stack.enter_context(skipping_experts(subject.model))
+        for layer, router in routers(subject.model).items():
+            if session.plans.touches(layer):
+                hook = router.register_forward_hook(partial(_reroute, session, layer))
+                stack.callback(hook.remove)
+        yield session
+
+
+def route(logits: torch.Tensor, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose experts as the subject's router does: softmax in float32, then top-k.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_tokens, experts)
+        Router logits.
+    anatomy : Anatomy
+        Of the subject.
+
+    Returns
+    -------
+    weights : Tensor of shape (n_tokens, top_k), dtype of the logits
+        Weights of the chosen experts; divided by their sum when the architecture does so.
+    indices : Tensor of shape (n_tokens, top_k), int64
+        The chosen experts, largest weight first.
+    """
+    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
+    weights, indices = torch.topk(probabilities, anatomy.top_k, dim=-1)
+    if anatomy.normalised:
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+    return weights.to(logits.dtype), indices
+
+
+def _reroute(
+    session: Session,
+    layer: int,
+    module: nn.Module,
+    arguments: tuple,
+    output: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    logits = output[0]  # (n_tokens, experts), rows of the batch one after another
+    per_row = logits.shape[0] // len(session.rows)
+    rows = session.rows.repeat_interleave(per_row)  # (n_tokens,)
+    changed = _change_logits(logits, session.plans, layer, rows)
+    weights, indices = route(changed, session.anatomy)
+    for mode in ("zero", "zero_renormalise"):
+        off = session.plans.at(mode, layer)
+        if off is not None:
+            empty = off[rows].gather(1, indices)  # (n_tokens, top_k)
+            weights = _empty_slots(weights, empty, renormalise=mode == "zero_renormalise")
+            # An index past the last expert is a slot that nobody runs, see experts.py.
+            indices = indices.masked_fill(empty, session.anatomy.experts)
+    return logits, weights, indices
+
+
+def _change_logits(
+    logits: torch.Tensor, plans: CompiledPlans, layer: int, rows: torch.Tensor
+) -> torch.Tensor:
+    masked = plans.at("mask", layer)
+    if masked is not None:
+        logits = logits.masked_fill(masked[rows], float("-inf"))
+    forced = plans.at("force", layer)
+    if forced is not None:
+        # Slightly above the maximum: equal logits would leave the choice to the order of experts.
+        top = logits.max(dim=-1, keepdim=True).values + 0.01
+        logits = torch.where(forced[rows], top, logits)
+    return logits
+
+
+def _empty_slots(weights: torch.Tensor, empty: torch.Tensor, *, renormalise: bool) -> torch.Tensor:
+    kept = weights.masked_fill(empty, 0.0)
+    if not renormalise:
+        return kept
+    left = kept.sum(dim=-1, keepdim=True)
+    scale = weights.sum(dim=-1, keepdim=True) / left.clamp_min(torch.finfo(weights.dtype).tiny)
+    # Rows without an empty slot keep their weights to the bit, rows without a slot keep nothing.
+    touched = empty.any(dim=-1, keepdim=True) & (left > 0)
+    return torch.where(touched, kept * scale, kept)

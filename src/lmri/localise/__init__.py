@@ -1,0 +1,32 @@
+"""Localisation: which experts respond to a contrast, and what that predicts."""
+
+from lmri.localise.design import Design, Labelling, contrast_design, null_design, split_design
+from lmri.localise.draws import layer_matched, load_matched, ranking, sham_maps
+from lmri.localise.inference import Inference, permutation_test
+from lmri.localise.job import localise_subject
+from lmri.localise.maps import ResonanceMap, null_split_rate, resonance_map, to_dataset
+from lmri.localise.resonance import Cells, condition_rates, count_cells, mote_sums, scores
+
+__all__ = [
+    "Cells",
+    "Design",
+    "Inference",
+    "Labelling",
+    "ResonanceMap",
+    "condition_rates",
+    "contrast_design",
+    "count_cells",
+    "layer_matched",
+    "load_matched",
+    "localise_subject",
+    "mote_sums",
+    "null_design",
+    "null_split_rate",
+    "permutation_test",
+    "ranking",
+    "resonance_map",
+    "scores",
+    "sham_maps",
+    "split_design",
+    "to_dataset",
+]

@@ -1,0 +1,288 @@
+"""Designs: what a contrast compares, and what may be exchanged under its null hypothesis.
+
+The carriers of a condition (places and years, entities) are the units of exchange. A condition is
+a function of the classes of its trial's carriers: a sensitive place in a sensitive year is
+``sensitive``. Relabelling the carriers gives every trial a new condition, as if other places and
+years had been on the lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lmri.checks import check_choice, quoted
+from lmri.config import ContrastOptions
+from lmri.errors import EvidenceError
+
+Key = tuple[str, ...]
+"""Classes of a trial's carriers."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a contrast compares.
+
+    Attributes
+    ----------
+    carriers : tuple of str
+        Names of the carriers that are exchanged.
+    classes : tuple of dict of str to str
+        For every carrier the class of each of its values.
+    conditions : tuple of str
+        All conditions, in the order of the weights.
+    condition_of : dict of Key to int
+        Position in ``conditions`` of every combination of classes; others are not used.
+    weights : ndarray of shape (n_conditions,), float64
+        Weights of the rates: the target's sum to 1, the controls' to -1.
+    interaction : ndarray of shape (n_conditions,), float64, or None
+        Weights of the interaction.
+    """
+
+    carriers: tuple[str, ...]
+    classes: tuple[dict[str, str], ...]
+    conditions: tuple[str, ...]
+    condition_of: dict[Key, int]
+    weights: np.ndarray
+    interaction: np.ndarray | None
+
+    def encode(self, cells: pd.DataFrame) -> Labelling:
+        """Prepare the labelling of cells, see :class:`Labelling`."""
+        return Labelling(self, cells)
+
+
+class Labelling:
+    """Conditions of cells under the design's classes, or under exchanged ones.
+
+    Parameters
+    ----------
+    design : Design
+        The design.
+    cells : DataFrame
+        With ``carrier_<name>`` for every carrier; a cell with a carrier value or a combination of
+        classes that the design does not use is in no condition (-1).
+    """
+
+    def __init__(self, design: Design, cells: pd.DataFrame) -> None:
+        names = [sorted(set(kind.values())) for kind in design.classes]
+        # One entry more than classes: the class of an unknown carrier value, in no condition.
+        self._table = np.full([len(own) + 1 for own in names], -1, dtype=np.int64)
+        for key, condition in design.condition_of.items():
+            if all(part in own for part, own in zip(key, names, strict=True)):
+                place = tuple(own.index(part) for part, own in zip(key, names, strict=True))
+                self._table[place] = condition
+        self._codes, self._values = [], []
+        for name, kind, own in zip(design.carriers, design.classes, names, strict=True):
+            position = {value: i for i, value in enumerate(kind)}
+            column = cells[f"carrier_{name}"].map(position).fillna(len(kind))
+            self._values.append(column.to_numpy(dtype=np.int64))
+            self._codes.append(np.array([own.index(label) for label in kind.values()]))
+
+    def own(self) -> np.ndarray:
+        """Condition of every cell: array of shape (n_cells,), int64."""
+        return self._look_up([codes[None] for codes in self._codes])[0]
+
+    def exchanged(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Exchange the classes among the values of each carrier.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the draws.
+        count : int
+            Relabellings.
+
+        Returns
+        -------
+        ndarray of shape (count, n_cells), int64
+            Condition of every cell in every relabelling.
+        """
+        return self._look_up(
+            [rng.permuted(np.tile(codes, (count, 1)), axis=1) for codes in self._codes]
+        )
+
+    def _look_up(self, codes: list[np.ndarray]) -> np.ndarray:
+        classes = []
+        for kind, values, size in zip(codes, self._values, self._table.shape, strict=True):
+            unknown = np.full((len(kind), 1), size - 1)
+            classes.append(np.concatenate([kind, unknown], axis=1)[:, values])
+        return self._table[tuple(classes)]
+
+
+def contrast_design(
+    contrast: ContrastOptions, trials: pd.DataFrame, carriers: tuple[str, ...]
+) -> Design:
+    """Work out the design of a contrast from the trials it is computed on.
+
+    Parameters
+    ----------
+    contrast : ContrastOptions
+        The contrast: targets and controls, or a random split.
+    trials : DataFrame
+        Selection trials of the task.
+    carriers : tuple of str
+        Carriers of the task.
+
+    Returns
+    -------
+    Design
+        The design.
+
+    Raises
+    ------
+    EvidenceError
+        If a condition is unknown or empty, or does not follow from the carriers' classes.
+    """
+    if contrast.random_split is not None:
+        return _split_design(contrast, trials)
+    wanted = (*contrast.target, *contrast.controls)
+    owner = f"contrast '{contrast.name}'"
+    for condition in wanted:
+        check_choice(condition, set(trials["condition"]), "condition", owner, EvidenceError)
+    conditions = tuple(sorted(trials["condition"].unique()))
+    weights = np.zeros(len(conditions))
+    for group, total in ((contrast.target, 1.0), (contrast.controls, -1.0)):
+        for condition in group:
+            weights[conditions.index(condition)] += total / len(group)
+    interaction = None
+    if contrast.interaction:
+        interaction = np.array([float(contrast.interaction.get(c, 0)) for c in conditions])
+    names, classes = _carrier_classes(trials, carriers, owner)
+    condition_of = _condition_table(trials, names, classes, conditions, owner)
+    return Design(names, classes, conditions, condition_of, weights, interaction)
+
+
+def null_design(
+    design: Design, trials: pd.DataFrame, condition: str, rng: np.random.Generator
+) -> Design:
+    """Split null carriers at random into the classes of a design.
+
+    Half of each carrier's values (rounded down) play every class but the most frequent one, which
+    gets the rest; the trials are those of the null condition, so nothing is there to be found.
+
+    Parameters
+    ----------
+    design : Design
+        The design of the contrast.
+    trials : DataFrame
+        Selection trials; those of ``condition`` are used.
+    condition : str
+        The null condition.
+    rng : numpy.random.Generator
+        Source of the draw.
+
+    Returns
+    -------
+    Design
+        The same contrast on pseudo-classes.
+    """
+    null = trials[trials["condition"] == condition]
+    classes = []
+    for name, kind in zip(design.carriers, design.classes, strict=True):
+        values = sorted(null[f"carrier_{name}"].unique())
+        own = {kind[value] for value in values}
+        others = sorted(set(kind.values()) - own)
+        base = sorted(own)[0]
+        labels = [others[i % len(others)] for i in range(len(values) // 2)] if others else []
+        labels += [base] * (len(values) - len(labels))
+        classes.append(dict(zip(values, rng.permutation(labels), strict=True)))
+    return Design(
+        design.carriers,
+        tuple(classes),
+        design.conditions,
+        design.condition_of,
+        design.weights,
+        design.interaction,
+    )
+
+
+def split_design(trials: pd.DataFrame, condition: str, carrier: str, seed: int) -> Design:
+    """Half of the carriers of one condition against the other half.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Trials; those of ``condition`` are used.
+    condition : str
+        The condition.
+    carrier : str
+        Whose values are split.
+    seed : int
+        Seed of the split.
+
+    Returns
+    -------
+    Design
+        Conditions ``half_a`` minus ``half_b``.
+    """
+    values = sorted(trials.loc[trials["condition"] == condition, f"carrier_{carrier}"].unique())
+    if len(values) < 4:
+        raise EvidenceError(
+            f"A random split of '{carrier}' in condition '{condition}' must have at least 4 "
+            f"values. Got {len(values)}."
+        )
+    half = len(values) // 2
+    labels = ["half_a"] * half + ["half_b"] * (len(values) - half)
+    order = np.random.default_rng([seed, 3]).permutation(labels)
+    return Design(
+        carriers=(carrier,),
+        classes=(dict(zip(values, map(str, order), strict=True)),),
+        conditions=("half_a", "half_b"),
+        condition_of={("half_a",): 0, ("half_b",): 1},
+        weights=np.array([1.0, -1.0]),
+        interaction=None,
+    )
+
+
+def _split_design(contrast: ContrastOptions, trials: pd.DataFrame) -> Design:
+    split = contrast.random_split
+    owner = f"contrast '{contrast.name}'"
+    check_choice(split.condition, set(trials["condition"]), "condition", owner, EvidenceError)
+    known = {c.removeprefix("carrier_") for c in trials.columns if c.startswith("carrier_")}
+    check_choice(split.carrier, known, "carrier", owner, EvidenceError)
+    return split_design(trials, split.condition, split.carrier, split.seed)
+
+
+def _carrier_classes(
+    trials: pd.DataFrame, carriers: tuple[str, ...], owner: str
+) -> tuple[tuple[str, ...], tuple[dict[str, str], ...]]:
+    """Carriers that vary in class; a single carrier that has one condition each is its class."""
+    classes = {
+        name: dict(zip(trials[f"carrier_{name}"], trials[f"class_{name}"], strict=True))
+        for name in carriers
+    }
+    varying = tuple(name for name in carriers if len(set(classes[name].values())) > 1)
+    if varying:
+        return varying, tuple(classes[name] for name in varying)
+    for name in carriers:
+        per_value = trials.groupby(f"carrier_{name}")["condition"].nunique()
+        if (per_value == 1).all():
+            return (name,), (
+                dict(zip(trials[f"carrier_{name}"], trials["condition"], strict=True)),
+            )
+    raise EvidenceError(
+        f"The conditions of {owner} must follow from the classes of the carriers "
+        f"{quoted(carriers)}, or one carrier must have one condition each. Give the table "
+        "class_<carrier> columns."
+    )
+
+
+def _condition_table(
+    trials: pd.DataFrame,
+    names: tuple[str, ...],
+    classes: tuple[dict[str, str], ...],
+    conditions: tuple[str, ...],
+    owner: str,
+) -> dict[Key, int]:
+    columns = [trials[f"carrier_{n}"].map(k) for n, k in zip(names, classes, strict=True)]
+    table: dict[Key, int] = {}
+    for key, condition in zip(zip(*columns, strict=True), trials["condition"], strict=True):
+        position = conditions.index(condition)
+        if table.setdefault(key, position) != position:
+            raise EvidenceError(
+                f"The conditions of {owner} must follow from the classes of its carriers. "
+                f"The classes {key} are in '{conditions[table[key]]}' and in '{condition}'."
+            )
+    return table

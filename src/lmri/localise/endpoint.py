@@ -1,0 +1,257 @@
+"""The primary endpoint: what validation will test, chosen on calibration trials alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmri.anatomy import Subject
+from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
+from lmri.intervene import INTACT, Plan, feasible, respond
+from lmri.localise.draws import Unit
+from lmri.score import (
+    encode,
+    longest_run,
+    onset_tokens,
+    response_log_probability,
+    score_responses,
+)
+
+SLACK = 2.0
+"""Nats per token that a coherent response may fall below the least likely intact ones."""
+
+LEAST_REPEATS = 3
+"""A run of one token up to this long is never called incoherent."""
+
+ROWS = 256
+
+
+def baseline_check(
+    trials: pd.DataFrame, contrast: ContrastOptions, evidence: EvidenceOptions
+) -> tuple[list[dict], str]:
+    """Check that the behaviour is there before asking what carries it.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Recorded trials with scores (selection and calibration).
+    contrast : ContrastOptions
+        Its target and control conditions.
+    evidence : EvidenceOptions
+        The score and its limits.
+
+    Returns
+    -------
+    baseline : list of dict
+        ``condition``, ``n`` and mean ``score``.
+    reason : str
+        Empty when the behaviour is at least ``baseline_target`` in every target condition and at
+        most ``baseline_control`` in every control condition; else what is wrong.
+    """
+    rows, problems = [], []
+    for condition in (*contrast.target, *contrast.controls):
+        own = trials.loc[trials["condition"] == condition, evidence.score]
+        rows.append({"condition": condition, "n": len(own), "score": float(own.mean())})
+        is_target = condition in contrast.target
+        if is_target and own.mean() < evidence.baseline_target:
+            problems.append(f"{condition} {own.mean():.2f} < {evidence.baseline_target}")
+        if not is_target and own.mean() > evidence.baseline_control:
+            problems.append(f"{condition} {own.mean():.2f} > {evidence.baseline_control}")
+    reason = (
+        f"the behaviour is not there: {evidence.score} {'; '.join(problems)}" if problems else ""
+    )
+    return rows, reason
+
+
+def size_check(
+    stimuli: dict[str, pd.DataFrame], contrast: ContrastOptions, evidence: EvidenceOptions
+) -> str:
+    """Check that the evaluation sets are large enough for the margin.
+
+    Parameters
+    ----------
+    stimuli : dict of str to DataFrame
+        Stimuli of every task; only their number in the evaluation split is looked at.
+    contrast : ContrastOptions
+        Its target and bystanders.
+    evidence : EvidenceOptions
+        The smallest numbers.
+
+    Returns
+    -------
+    str
+        Empty when large enough; else which set is too small and how many trials it needs.
+    """
+    needs = [
+        (ConditionOptions(contrast.task, c), evidence.minimum_target_trials)
+        for c in contrast.target
+    ]
+    needs += [(bystander, evidence.minimum_trials) for bystander in contrast.bystanders]
+    for part, least in needs:
+        count = len(condition_trials(stimuli, part.task, part.condition, "evaluation"))
+        if count < least:
+            name = part.task if part.condition is None else f"{part.task}, {part.condition}"
+            return f"too few evaluation trials of {name}: {count}, needed are {least}"
+    return ""
+
+
+def condition_trials(
+    stimuli: dict[str, pd.DataFrame], task: str, condition: str | None, split: str
+) -> pd.DataFrame:
+    """Trials of a condition (of all when None) in a split.
+
+    Parameters
+    ----------
+    stimuli : dict of str to DataFrame
+        Stimuli of every task.
+    task : str
+        The task.
+    condition : str or None
+        The condition.
+    split : str
+        The split.
+
+    Returns
+    -------
+    DataFrame
+        The trials, numbered from 0.
+    """
+    table = stimuli[task]
+    keep = table["split"] == split
+    if condition is not None:
+        keep &= table["condition"] == condition
+    return table[keep].reset_index(drop=True)
+
+
+def calibrate_dose(
+    subject: Subject,
+    ranked: Sequence[Unit],
+    trials: pd.DataFrame,
+    evidence: EvidenceOptions,
+    max_new_tokens: int,
+) -> tuple[int, list[dict]]:
+    """Choose the smallest dose that reaches the target effect on calibration trials.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    ranked : sequence of (int, int)
+        Units from the best.
+    trials : DataFrame
+        Calibration trials of the target conditions.
+    evidence : EvidenceOptions
+        Score, doses, mode and target effect.
+    max_new_tokens : int
+        Limit of the responses.
+
+    Returns
+    -------
+    dose : int
+        The smallest that reaches the effect; the largest feasible one if none does.
+    calibration : list of dict
+        ``dose``, ``n`` and ``effect`` (decrease of the score) of every feasible dose.
+    """
+    plans = {d: Plan(evidence.mode, tuple(ranked[:d])) for d in evidence.doses}
+    plans = {d: plan for d, plan in plans.items() if feasible(plan, subject.anatomy)}
+    arms = [INTACT, *plans.values()]
+    repeated = pd.concat([trials] * len(arms), ignore_index=True)
+    scored = score_arms(subject, repeated, arms, len(trials), max_new_tokens)
+    values = scored[evidence.score].to_numpy().reshape(len(arms), len(trials)).mean(axis=1)
+    calibration = [
+        {"dose": dose, "n": len(trials), "effect": float(values[0] - value)}
+        for dose, value in zip(plans, values[1:], strict=True)
+    ]
+    reached = [row["dose"] for row in calibration if row["effect"] >= evidence.target_effect]
+    return (reached or [calibration[-1]["dose"]])[0], calibration
+
+
+def score_arms(
+    subject: Subject,
+    trials: pd.DataFrame,
+    plans: Sequence[Plan],
+    per_plan: int,
+    max_new_tokens: int,
+) -> pd.DataFrame:
+    """Respond to trials under plans and score the responses.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        The trials of every plan, one plan after another.
+    plans : sequence of Plan
+        The plans.
+    per_plan : int
+        Trials of each plan.
+    max_new_tokens : int
+        Limit of the responses.
+
+    Returns
+    -------
+    DataFrame
+        Scores of every row, see :func:`lmri.score.score_responses`.
+    """
+    responses = respond(
+        subject,
+        _prompts(subject, trials),
+        onset_tokens(subject.tokenizer, trials),
+        plans=plans,
+        plan_of_row=np.repeat(np.arange(len(plans)), per_plan),
+        max_new_tokens=max_new_tokens,
+        rows=ROWS,
+    )
+    return score_responses(
+        subject.tokenizer, trials, responses.tokens, responses.ended, responses.onset_margin
+    )
+
+
+def coherence_limits(
+    subject: Subject, trials: pd.DataFrame, evidence: EvidenceOptions, max_new_tokens: int
+) -> dict[str, float]:
+    """Fix what counts as a coherent response, from intact responses to calibration trials.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        Calibration trials of target and bystanders.
+    evidence : EvidenceOptions
+        The share of responses that must be coherent.
+    max_new_tokens : int
+        Limit of the responses.
+
+    Returns
+    -------
+    dict
+        ``log_probability``: the first percentile of the intact responses less :data:`SLACK`
+        (nats per token); ``repeats``: the longest run of one token in them, at least
+        :data:`LEAST_REPEATS`; ``share``.
+    """
+    prompts = _prompts(subject, trials)
+    responses = respond(
+        subject,
+        prompts,
+        onset_tokens(subject.tokenizer, trials),
+        max_new_tokens=max_new_tokens,
+        rows=ROWS,
+    )
+    means = response_log_probability(subject, prompts, responses.tokens, ROWS)
+    runs = max(longest_run(response) for response in responses.tokens)
+    return {
+        "log_probability": float(np.nanpercentile(means, 1) - SLACK),
+        "repeats": int(max(LEAST_REPEATS, runs)),
+        "share": evidence.coherent_share,
+    }
+
+
+def _prompts(subject: Subject, trials: pd.DataFrame) -> list[list[int]]:
+    known: dict[str, list[int]] = {}
+    for row in trials.itertuples():
+        if row.prompt not in known:
+            known[row.prompt] = encode(subject.tokenizer, row.prompt, f"trial {row.trial!r}")
+    return [known[prompt] for prompt in trials["prompt"]]

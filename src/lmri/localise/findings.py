@@ -1,0 +1,246 @@
+"""Findings: the units a map selects, and everything validation needs, fixed beforehand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmri.anatomy import Subject
+from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
+from lmri.intervene import MODES
+from lmri.localise.draws import Unit, layer_matched, load_matched, sham_maps
+from lmri.localise.endpoint import (
+    baseline_check,
+    calibrate_dose,
+    coherence_limits,
+    condition_trials,
+    size_check,
+)
+from lmri.localise.maps import ResonanceMap
+
+
+def base_finding(
+    subject: str,
+    contrast: ContrastOptions,
+    phase: str,
+    role: str,
+    result: ResonanceMap,
+    evidence: EvidenceOptions,
+    provenance: dict,
+) -> dict:
+    """Describe what a map selects; empty when no unit survives the max-statistic.
+
+    Parameters
+    ----------
+    subject : str
+        Name of the subject.
+    contrast : ContrastOptions
+        The contrast.
+    phase, role : str
+        Phase of the map; hypothesis, exploratory or negative control.
+    result : ResonanceMap
+        The map.
+    evidence : EvidenceOptions
+        Level and doses.
+    provenance : dict
+        Where it comes from.
+
+    Returns
+    -------
+    dict
+        The finding without an endpoint; status ``null`` or ``not_testable``.
+    """
+    found = result.significant(evidence.alpha)
+    reason = "no expert survives the max-statistic: nothing to validate"
+    if found:
+        reason = f"a map of role '{role}' decides nothing and is not validated"
+    return {
+        "stage": "localise",
+        "subject": subject,
+        "task": contrast.task,
+        "contrast": contrast.name,
+        "phase": phase,
+        "kind": "expert",
+        "method": "resonance",
+        "role": role,
+        "status": "not_testable" if found else "null",
+        "reason": reason,
+        "units": _describe(result, max(evidence.doses)) if found else [],
+        "provenance": provenance,
+    }
+
+
+def primary_finding(
+    finding: dict,
+    subject: Subject,
+    contrast: ContrastOptions,
+    evidence: EvidenceOptions,
+    result: ResonanceMap,
+    *,
+    selection: pd.DataFrame,
+    recorded: pd.DataFrame,
+    stimuli: dict[str, pd.DataFrame],
+    claims: int,
+    max_new_tokens: int,
+    seed: int,
+) -> dict:
+    """Add the endpoint and the control draws of a hypothesis.
+
+    A finding of an exploratory phase gets everything but a primary endpoint, and fewer draws.
+
+    Parameters
+    ----------
+    finding : dict
+        From :func:`base_finding`, with units.
+    subject : Subject
+        The loaded subject, for calibration.
+    contrast : ContrastOptions
+        The contrast.
+    evidence : EvidenceOptions
+        The rule of the verdict.
+    result : ResonanceMap
+        The map.
+    selection : DataFrame
+        Selection trials of the task.
+    recorded : DataFrame
+        Recorded trials of the task with scores.
+    stimuli : dict of str to DataFrame
+        Stimuli of every task.
+    claims : int
+        Primary claims of the study.
+    max_new_tokens : int
+        Limit of the responses, as recorded.
+    seed : int
+        Seed of the study.
+
+    Returns
+    -------
+    dict
+        The complete finding.
+    """
+    primary = finding["role"] == "hypothesis"
+    baseline, problem = baseline_check(recorded, contrast, evidence)
+    problem = problem or size_check(stimuli, contrast, evidence)
+    if problem:
+        return {**finding, "baseline": baseline, "status": "not_testable", "reason": problem}
+    ranked = result.ranked()
+    targets = _target_trials(stimuli, contrast, "calibration")
+    dose, calibration = calibrate_dose(subject, ranked, targets, evidence, max_new_tokens)
+    draws = evidence.sham_draws(claims) if primary else evidence.exploratory_shams
+    shams = sham_maps(
+        result.cells,
+        result.design,
+        selection,
+        contrast.sham_condition,
+        draws=draws,
+        most=max(evidence.doses),
+        seed=seed,
+    )
+    complete = {
+        **finding,
+        "status": "testable",
+        "reason": "",
+        "baseline": baseline,
+        "calibration": calibration,
+        "secondary": {
+            "doses": list(evidence.doses),
+            "modes": list(MODES) if primary else [evidence.mode],
+            "draws": evidence.exploratory_shams,
+            "mode": evidence.mode,
+            "dose": dose,
+            "score": evidence.score,
+            "max_new_tokens": max_new_tokens,
+            "target": list(contrast.target),
+            "controls": list(contrast.controls),
+        },
+        "controls": {"sham": shams},
+    }
+    if not primary:
+        return complete
+    complete["primary_endpoint"] = _endpoint(
+        finding, subject, contrast, evidence, ranked[:dose], stimuli, claims, draws, max_new_tokens
+    )
+    complete["controls"] |= _matched(result, ranked, evidence, seed)
+    return complete
+
+
+def _endpoint(
+    finding: dict,
+    subject: Subject,
+    contrast: ContrastOptions,
+    evidence: EvidenceOptions,
+    units: list[Unit],
+    stimuli: dict[str, pd.DataFrame],
+    claims: int,
+    draws: int,
+    max_new_tokens: int,
+) -> dict:
+    parts = [_target_trials(stimuli, contrast, "calibration")]
+    parts += [
+        condition_trials(stimuli, b.task, b.condition, "calibration") for b in contrast.bystanders
+    ]
+    calibration = pd.concat(parts, ignore_index=True)
+    return {
+        "units": units,
+        "phase": finding["phase"],
+        "dose": len(units),
+        "mode": evidence.mode,
+        "score": evidence.score,
+        "direction": "decrease",
+        "split": "evaluation",
+        "task": contrast.task,
+        "target": list(contrast.target),
+        "margin": evidence.margin,
+        "alpha": evidence.alpha,
+        "claims": claims,
+        "minimum_trials": evidence.minimum_trials,
+        "minimum_target_trials": evidence.minimum_target_trials,
+        "shams": draws,
+        "bystanders": [{**_condition(b), "score": "exact"} for b in contrast.bystanders],
+        "transfer": None if contrast.transfer is None else _condition(contrast.transfer),
+        "coherence": coherence_limits(subject, calibration, evidence, max_new_tokens),
+        "max_new_tokens": max_new_tokens,
+    }
+
+
+def _matched(
+    result: ResonanceMap, ranked: list[Unit], evidence: EvidenceOptions, seed: int
+) -> dict:
+    layers, experts = result.cells.layers, result.score.shape[1]
+    load = (result.rate_target + result.rate_control) / 2
+    draws = evidence.matched_draws
+    by_layer, by_load = {}, {}
+    for dose in evidence.doses:
+        units = ranked[:dose]
+        by_layer[str(dose)] = layer_matched(units, layers, experts, draws, seed)
+        by_load[str(dose)] = load_matched(units, load, layers, draws, seed)
+    return {"layer_matched": by_layer, "load_matched": by_load}
+
+
+def _describe(result: ResonanceMap, most: int) -> list[dict]:
+    rows = {layer: i for i, layer in enumerate(result.cells.layers)}
+    described = []
+    for layer, expert in result.ranked()[:most]:
+        at = rows[layer], expert
+        values = {
+            "score": result.score,
+            "interaction": result.interaction,
+            "rate_target": result.rate_target,
+            "rate_control": result.rate_control,
+            "p_max": result.inference.p_max,
+            "q": result.inference.q,
+        }
+        numbers = {k: float(np.round(v[at], 6)) for k, v in values.items() if v is not None}
+        described.append({"layer": layer, "expert": expert, **numbers})
+    return described
+
+
+def _target_trials(
+    stimuli: dict[str, pd.DataFrame], contrast: ContrastOptions, split: str
+) -> pd.DataFrame:
+    parts = [condition_trials(stimuli, contrast.task, c, split) for c in contrast.target]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _condition(part: ConditionOptions) -> dict:
+    return {"task": part.task, "condition": part.condition}

@@ -1,0 +1,222 @@
+"""Resonance (fTRI): how much more often an expert is chosen in one condition than in others.
+
+``rate_c(l, e) = (tokens of condition c that choose e in layer l) / (tokens of c)``,
+``score = sum_c w_c rate_c`` with the weights of the contrast. Two identities hold exactly in
+every layer: chosen counts sum to ``top_k`` x tokens, and scores sum to 0.
+
+``mote_sum`` is the published variant: mean over trials of the summed counts, target minus
+controls. It favours experts that are always on when responses differ in length (design notes,
+section 1.4), so it is reported and never selects.
+
+Source: Dahlke et al., Mixture of Tunable Experts (arXiv 2502.11096), for the functional map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lmri.errors import EvidenceError
+from lmri.localise.design import Design
+from lmri.store import Recording
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Counts of chosen experts per combination of carriers.
+
+    Attributes
+    ----------
+    labels : DataFrame
+        One row per cell: ``carrier_<name>`` and ``condition``.
+    counts : ndarray of shape (n_cells, layers, experts), int64
+        Tokens of the phase that chose the expert.
+    tokens : ndarray of shape (n_cells,), int64
+        Tokens of the phase.
+    trials : ndarray of shape (n_cells,), int64
+        Trials.
+    layers : tuple of int
+        Layer ids.
+    """
+
+    labels: pd.DataFrame
+    counts: np.ndarray
+    tokens: np.ndarray
+    trials: np.ndarray
+    layers: tuple[int, ...]
+
+
+def phase_tokens(trials: pd.DataFrame, index: dict[str, np.ndarray], phase: str) -> np.ndarray:
+    """Tokens that belong to a phase.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Trials of the recording, with ``n_prompt`` and ``content_last``.
+    index : dict of str to ndarray of shape (n_tokens,)
+        ``trial``, ``position`` and ``phase`` of each token, and ``spans``, the names of phases.
+    phase : str
+        The phase.
+
+    Returns
+    -------
+    ndarray of shape (n_tokens,), bool
+        Whether each token belongs to it.
+    """
+    spans = list(index["spans"])
+    if phase in spans:
+        return index["phase"] == spans.index(phase)
+    last = {"prompt_last": trials["n_prompt"] - 1, "content_last": trials["content_last"]}[phase]
+    return index["position"] == last.to_numpy()[index["trial"]]
+
+
+def count_cells(
+    recordings: Iterable[Recording], carriers: Sequence[str], phase: str, split: str, experts: int
+) -> Cells:
+    """Stream recordings and count chosen experts per combination of carriers.
+
+    Memory grows with the combinations of carriers, not with tokens or trials.
+
+    Parameters
+    ----------
+    recordings : iterable of Recording
+        Shards of one subject and task.
+    carriers : sequence of str
+        Names of the task's carriers.
+    phase : str
+        Phase whose tokens count.
+    split : str
+        Split whose trials count.
+    experts : int
+        Experts per layer.
+
+    Returns
+    -------
+    Cells
+        The counts.
+
+    Raises
+    ------
+    EvidenceError
+        If no trial of the split has a token in the phase.
+    """
+    columns = [*(f"carrier_{name}" for name in carriers), "condition"]
+    keys: dict[tuple, int] = {}
+    counts: list[np.ndarray] = []
+    tokens: list[int] = []
+    trials: list[int] = []
+    layers: tuple[int, ...] = ()
+    for recording in recordings:
+        table = recording.trials
+        rows = list(table[columns].itertuples(index=False, name=None))
+        layers = tuple(int(i) for i in recording.array("tokens/router/layer")[:])
+        cell_of = np.full(len(table), -1)
+        for row in np.flatnonzero(table["split"] == split):
+            cell = keys.setdefault(rows[row], len(keys))
+            if cell == len(counts):
+                counts.append(np.zeros((len(layers), experts), dtype=np.int64))
+                tokens.append(0)
+                trials.append(0)
+            trials[cell] += 1
+            cell_of[row] = cell
+        _count_tokens(recording, phase, cell_of, counts, tokens)
+    if not any(tokens):
+        raise EvidenceError(f"No trial of the split '{split}' has a token in the phase '{phase}'.")
+    labels = pd.DataFrame(list(keys), columns=columns)
+    return Cells(labels, np.stack(counts), np.array(tokens), np.array(trials), layers)
+
+
+def _count_tokens(
+    recording: Recording,
+    phase: str,
+    cell_of: np.ndarray,
+    counts: list[np.ndarray],
+    tokens: list[int],
+) -> None:
+    spans = recording.array("tokens/index/phase").attrs["phases"]
+    names = [f"tokens/index/{name}" for name in ("trial", "position", "phase")]
+    for chosen, trial, position, span in recording.stream("tokens/router/expert", *names):
+        index = {"trial": trial, "position": position, "phase": span, "spans": spans}
+        cells = cell_of[trial]
+        inside = phase_tokens(recording.trials, index, phase) & (cells >= 0)
+        for cell in np.unique(cells[inside]):
+            picked = chosen[inside & (cells == cell)]  # (tokens, layers, top_k)
+            tokens[cell] += len(picked)
+            for layer in range(picked.shape[1]):
+                counts[cell][layer] += np.bincount(
+                    picked[:, layer].reshape(-1), minlength=counts[cell].shape[1]
+                )
+
+
+def condition_rates(cells: Cells, labels: np.ndarray, conditions: int) -> np.ndarray:
+    """Rates per condition for one or many labellings of the cells.
+
+    Parameters
+    ----------
+    cells : Cells
+        The counts.
+    labels : ndarray of shape (..., n_cells), int64
+        Condition of each cell; -1 is none.
+    conditions : int
+        Number of conditions.
+
+    Returns
+    -------
+    ndarray of shape (..., n_conditions, layers, experts), float64
+        Chosen counts per token; 0 for a condition without tokens.
+    """
+    member = (labels[..., None, :] == np.arange(conditions)[:, None]).astype(np.float64)
+    total = member @ cells.tokens.astype(np.float64)  # (..., n_conditions)
+    flat = cells.counts.reshape(len(cells.counts), -1).astype(np.float64)
+    rates = (member @ flat) / np.maximum(total, 1)[..., None]
+    return rates.reshape(*rates.shape[:-1], *cells.counts.shape[1:])
+
+
+def scores(cells: Cells, design: Design, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of the conditions' rates.
+
+    Parameters
+    ----------
+    cells : Cells
+        The counts.
+    design : Design
+        The design.
+    labels : ndarray of shape (..., n_cells)
+        Condition of each cell.
+    weights : ndarray of shape (n_conditions,)
+        Weights of the conditions.
+
+    Returns
+    -------
+    ndarray of shape (..., layers, experts), float64
+        The scores.
+    """
+    rates = condition_rates(cells, labels, len(design.conditions))
+    return np.einsum("c,...cle->...le", weights, rates)
+
+
+def mote_sums(cells: Cells, design: Design, labels: np.ndarray) -> np.ndarray:
+    """Mean counts per trial, target minus controls: the published raw-sum variant.
+
+    Parameters
+    ----------
+    cells : Cells
+        The counts.
+    design : Design
+        The design.
+    labels : ndarray of shape (n_cells,)
+        Condition of each cell.
+
+    Returns
+    -------
+    ndarray of shape (layers, experts), float64
+        The difference of means over trials.
+    """
+    means = []
+    for side in (design.weights > 0, design.weights < 0):
+        member = np.isin(labels, np.flatnonzero(side))
+        means.append(cells.counts[member].sum(axis=0) / max(1, cells.trials[member].sum()))
+    return means[0] - means[1]

@@ -1,0 +1,129 @@
+"""Scores of a response: what the subject did, one number per trial and question.
+
+=================  ========================================================================
+``refusal_onset``  the first generated token is the first token of a refusal
+``onset_margin``   logit of that token minus the largest other logit, at the last prompt token
+``refusal_exact``  the whole response is the refusal, and it ended
+``fact_told``      the response contains the true answer
+``exact``          the whole response is the reference, and it ended
+=================  ========================================================================
+
+The onset is the decision; an exact refusal can break while the decision to refuse stays, so they
+are reported apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from lmri.errors import StimuliError
+
+SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact")
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, owner: str) -> list[int]:
+    """Turn text into token ids, adding nothing to it.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    text : str
+        The text.
+    owner : str
+        Whose text it is, for the error.
+
+    Returns
+    -------
+    list of int
+        Token ids.
+
+    Raises
+    ------
+    StimuliError
+        If the text is empty or has a word that the tokenizer does not know.
+    """
+    try:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    except Exception as error:  # noqa: BLE001 - the tokenizers library raises nothing narrower
+        raise StimuliError(
+            f"{owner}: the subject's tokenizer cannot read {text!r} ({error})."
+        ) from None
+    if not ids:
+        raise StimuliError(f"{owner}: a text must have at least one token. Got {text!r}.")
+    return ids
+
+
+def onset_tokens(tokenizer: PreTrainedTokenizerBase, trials: pd.DataFrame) -> list[int]:
+    """First token of every trial's refusal.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    trials : DataFrame
+        With the columns ``trial`` and ``refusal``.
+
+    Returns
+    -------
+    list of int
+        One token id per trial.
+    """
+    first = {text: encode(tokenizer, text, "refusal")[0] for text in trials["refusal"].unique()}
+    return [first[text] for text in trials["refusal"]]
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, tokens: np.ndarray) -> str:
+    """Text of a response, without special tokens and outer white space."""
+    return tokenizer.decode(tokens.tolist(), skip_special_tokens=True).strip()
+
+
+def score_responses(
+    tokenizer: PreTrainedTokenizerBase,
+    trials: pd.DataFrame,
+    tokens: Sequence[np.ndarray],
+    ended: np.ndarray,
+    onset_margin: np.ndarray,
+) -> pd.DataFrame:
+    """Score the responses to a table of trials.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    trials : DataFrame
+        With the columns ``reference``, ``fact`` and ``refusal``.
+    tokens : sequence of ndarray
+        Response of each trial as token ids, with the end token.
+    ended : ndarray of shape (n_trials,), bool
+        Whether the response ended by itself.
+    onset_margin : ndarray of shape (n_trials,), float32
+        As measured while generating.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``response``, ``ended``, ``n_response`` and :data:`SCORES`; rates are 0. or 1.
+    """
+    text = [decode(tokenizer, row) for row in tokens]
+    onset = onset_tokens(tokenizer, trials)
+    scores = pd.DataFrame({"response": text}, index=trials.index)
+    scores["ended"] = ended
+    scores["n_response"] = [len(row) for row in tokens]
+    scores["refusal_onset"] = [float(row[0] == id_) for row, id_ in zip(tokens, onset, strict=True)]
+    scores["onset_margin"] = onset_margin.astype(np.float64)
+    scores["refusal_exact"] = _matches(text, trials["refusal"], ended)
+    scores["fact_told"] = [
+        float(bool(fact) and fact in said) for fact, said in zip(trials["fact"], text, strict=True)
+    ]
+    scores["exact"] = _matches(text, trials["reference"], ended)
+    return scores
+
+
+def _matches(text: list[str], wanted: pd.Series, ended: np.ndarray) -> list[float]:
+    rows = zip(text, wanted, ended, strict=True)
+    return [float(done and said == want.strip()) for said, want, done in rows]

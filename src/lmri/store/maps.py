@@ -1,0 +1,51 @@
+"""Maps: one statistic for every unit of a kind, as a labelled zarr store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from lmri.errors import StoreError
+from lmri.store.atomic import atomic_directory
+
+
+def write_map(path: Path, statistics: xr.Dataset) -> None:
+    """Write a map as zarr v3, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The store to write.
+    statistics : Dataset
+        Variables over the unit dimensions (``layer``, ``expert``) with attributes.
+    """
+    with atomic_directory(path) as partial:
+        statistics.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+
+
+def read_map(path: Path) -> xr.Dataset:
+    """Read a map into memory.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+
+    Returns
+    -------
+    Dataset
+        As it was written.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    if not path.is_dir():
+        raise StoreError(f"{path}: no such map. Was the job that writes it finished?")
+    try:
+        with xr.open_zarr(path, consolidated=False, chunks=None) as dataset:
+            return dataset.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise StoreError(f"{path}: not a readable map ({error}). Localise again.") from None
