@@ -1,6 +1,6 @@
 """What can be done to a unit, and running a subject under it."""
 
-from lmri.intervene.decoding import Responses, respond
+from lmri.intervene.decoding import Responses, respond, says_exactly
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
 from lmri.intervene.plans import INTACT, MODES, OFF_MODES, Plan, check_plan, feasible
@@ -19,6 +19,7 @@ __all__ = [
     "respond",
     "route",
     "run_chosen",
+    "says_exactly",
     "skipping_experts",
     "tapped_experts",
 ]

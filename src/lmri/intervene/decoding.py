@@ -83,6 +83,57 @@ def respond(
     return Responses(tokens, ended, margins)
 
 
+@torch.inference_mode()
+def says_exactly(
+    subject: Subject,
+    prompts: Sequence[Sequence[int]],
+    references: Sequence[Sequence[int]],
+    *,
+    plans: Sequence[Plan],
+    plan_of_row: Sequence[int],
+    rows: int,
+) -> np.ndarray:
+    """Whether the greedy response is the reference, in one pass instead of one per token.
+
+    Greedy decoding gives the reference if and only if, with the reference as context, the most
+    likely token is the reference's next one everywhere.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    prompts, references : sequence of sequence of int
+        Token ids of every row; a reference ends with the end token.
+    plans : sequence of Plan
+        Interventions.
+    plan_of_row : sequence of int
+        Position of each row's plan.
+    rows : int
+        Rows per forward pass, at most.
+
+    Returns
+    -------
+    ndarray of shape (n_rows,), bool
+        True where the response would be the reference.
+    """
+    chosen = torch.as_tensor(plan_of_row).long()
+    texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
+    starts = torch.tensor([len(prompt) for prompt in prompts])
+    exact = np.zeros(len(texts), dtype=bool)
+    with intervened(subject, plans) as session:
+        for batch in equal_length_batches([len(text) for text in texts], rows):
+            session.rows = chosen[batch]
+            ids = torch.tensor([texts[row] for row in batch])  # (batch, tokens)
+            # Logits are needed from the last prompt token of the shortest prompt on.
+            kept = ids.shape[1] - int(starts[batch].min()) + 1
+            logits = subject.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+            hits = logits[:, :-1].argmax(dim=-1) == ids[:, -kept + 1 :]
+            positions = torch.arange(ids.shape[1] - kept + 1, ids.shape[1])
+            outside = positions < starts[batch, None]
+            exact[batch] = (hits | outside).all(dim=1).numpy()
+    return exact
+
+
 def _greedy(
     subject: Subject, ids: torch.Tensor, watch: torch.Tensor, max_new_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,11 +95,12 @@ def _reroute(
     per_row = logits.shape[0] // len(session.rows)
     rows = session.rows.repeat_interleave(per_row)  # (n_tokens,)
     changed = _change_logits(logits, session.plans, layer, rows)
-    weights, indices = route(changed, session.anatomy)
+    weights, chosen = route(changed, session.anatomy)
+    indices = chosen
     for mode in ("zero", "zero_renormalise"):
         off = session.plans.at(mode, layer)
         if off is not None:
-            empty = off[rows].gather(1, indices)  # (n_tokens, top_k)
+            empty = off[rows].gather(1, chosen)  # (n_tokens, top_k)
             weights = _empty_slots(weights, empty, renormalise=mode == "zero_renormalise")
             # An index past the last expert is a slot that nobody runs, see experts.py.
             indices = indices.masked_fill(empty, session.anatomy.experts)

@@ -152,6 +152,7 @@ def primary_finding(
             "max_new_tokens": max_new_tokens,
             "target": list(contrast.target),
             "controls": list(contrast.controls),
+            "interaction": contrast.interaction,
         },
         "controls": {"sham": shams},
     }

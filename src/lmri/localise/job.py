@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import xarray as xr
 
 from lmri.anatomy import Subject, load_subject
 from lmri.checks import check_choice

@@ -1,0 +1,185 @@
+"""The stage ``validate``: every finding of one subject, re-run and judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lmri.anatomy import Subject, load_subject
+from lmri.config import ValidateOptions
+from lmri.errors import StoreError
+from lmri.store import atomic_directory, read_finding, write_table
+from lmri.validate.rerun import Rerun
+from lmri.validate.verdict import Evidence, Verdict, decide, not_testable, stays
+
+JUDGED = ("hypothesis", "negative_control")
+"""Roles of findings that get a verdict."""
+
+ARM_COLUMNS = (
+    *("subject", "contrast", "phase", "arm", "mode", "dose", "draw", "primary", "units", "task"),
+    *("condition", "trial_role", "held_out", "score", "n", "n_carriers", "value", "intact"),
+    *("effect", "low", "high"),
+)
+TRANSCRIPT_COLUMNS = (
+    *("trial", "condition", "prompt", "fact", "reference", "intact", "finding", "sham"),
+    *("subject", "contrast", "phase", "sham_draw"),
+)
+
+
+def validate_subject(
+    *,
+    subject: str,
+    model: Path,
+    stimuli: Path,
+    findings: Path,
+    out: Path,
+    options: ValidateOptions,
+    seed: int,
+    provenance: dict,
+) -> pd.DataFrame:
+    """Re-run a subject without the units of its findings and reach verdicts.
+
+    Parameters
+    ----------
+    subject : str
+        Name of the subject.
+    model : Path
+        Its prepared folder.
+    stimuli : Path
+        Folder with ``<task>.parquet``.
+    findings : Path
+        Folder with the subject's findings; one changed since it was written is refused.
+    out : Path
+        Folder to write: ``arms.parquet``, ``transcripts.parquet``, ``verdicts.parquet``.
+    options : ValidateOptions
+        Resamples and sizes.
+    seed : int
+        Seed of the study.
+    provenance : dict
+        Kept in the tables.
+
+    Returns
+    -------
+    DataFrame
+        The verdicts.
+
+    Raises
+    ------
+    StoreError
+        If a finding is missing, was changed, or belongs to another subject.
+    """
+    # All are read before any trial is run: a changed one stops the job at once.
+    read = [_read(path, subject) for path in sorted(findings.glob("*/*.json"))]
+    if not read:
+        raise StoreError(f"{findings}: no finding. Localise before validating.")
+    loaded = load_subject(model, subject)
+    arms, transcripts, verdicts = [], [], []
+    for finding in read:
+        if finding["status"] == "testable" and "primary_endpoint" not in finding:
+            arms.append(Rerun(loaded, finding, stimuli, options, seed).explore())
+        elif finding["role"] in JUDGED and _is_first_phase(finding, read):
+            row, tables = _judge(loaded, finding, stimuli, options, seed)
+            verdicts.append(row)
+            arms += tables[:1]
+            transcripts += tables[1:]
+    with atomic_directory(out) as partial:
+        for name, frames, columns in (
+            ("arms", arms, ARM_COLUMNS),
+            ("transcripts", transcripts, TRANSCRIPT_COLUMNS),
+            ("verdicts", [pd.DataFrame(verdicts)], ()),
+        ):
+            table = (
+                pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+            )
+            table.attrs["provenance"] = json.dumps(provenance)
+            write_table(partial / f"{name}.parquet", table)
+    return pd.DataFrame(verdicts)
+
+
+def _read(path: Path, subject: str) -> dict:
+    finding = read_finding(path)
+    if finding["subject"] != subject:
+        raise StoreError(
+            f"{path}: the 'subject' of the finding must be '{subject}'. Got '{finding['subject']}'."
+        )
+    return finding
+
+
+def _is_first_phase(finding: dict, findings: list[dict]) -> bool:
+    # A negative control has a finding in every phase; the one beside the hypotheses' is judged.
+    primary = {f["phase"] for f in findings if f["role"] == "hypothesis"}
+    return finding["phase"] in primary if primary else finding["phase"] == "prompt_last"
+
+
+def _judge(
+    subject: Subject, finding: dict, stimuli: Path, options: ValidateOptions, seed: int
+) -> tuple[dict, list[pd.DataFrame]]:
+    if finding["status"] != "testable":
+        return _row(finding, not_testable(finding["reason"]), None, {}), []
+    arms, evidence, transcripts = Rerun(subject, finding, stimuli, options, seed).confirm()
+    endpoint = finding["primary_endpoint"]
+    verdict = decide(endpoint, evidence)
+    return _row(finding, verdict, evidence, _values(arms, endpoint)), [arms, transcripts]
+
+
+def _values(arms: pd.DataFrame, endpoint: dict) -> dict:
+    keep = (arms["arm"] == "finding") & arms["primary"] & (arms["trial_role"] == "target")
+    keep &= (arms["score"] == endpoint["score"]) & (arms["held_out"] == "all")
+    row = arms[keep].iloc[0]
+    return {"value": float(row["value"]), "intact": float(row["intact"])}
+
+
+def _row(finding: dict, verdict: Verdict, evidence: Evidence | None, values: dict) -> dict:
+    endpoint = finding.get("primary_endpoint", {})
+    return {
+        **{k: finding[k] for k in ("subject", "contrast", "phase", "kind", "method", "role")},
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "units": json.dumps(endpoint.get("units", [])),
+        "dose": endpoint.get("dose", 0),
+        "mode": endpoint.get("mode", ""),
+        "score": endpoint.get("score", ""),
+        "n": 0 if evidence is None else evidence.effect.n,
+        "n_carriers": 0 if evidence is None else evidence.effect.n_carriers,
+        "intact": values.get("intact", np.nan),
+        "value": values.get("value", np.nan),
+        "p": verdict.p,
+        "p_corrected": verdict.p_corrected,
+        "claims": endpoint.get("claims", 0),
+        **_numbers(evidence, endpoint),
+        "checks": json.dumps([vars(check) for check in verdict.checks]),
+        "finding_hash": finding["hash"],
+    }
+
+
+def _numbers(evidence: Evidence | None, endpoint: dict) -> dict:
+    if evidence is None:
+        nothing = dict.fromkeys(
+            ("effect", "low", "high", "sham_mean", "sham_most", "positive_control"), np.nan
+        )
+        rest = dict.fromkeys(("positive_low", "positive_high", "worst_effect", "coherent"), np.nan)
+        counts = {"shams": 0, "bystanders": 0, "bystanders_held": 0, "worst_bystander": ""}
+        return {**nothing, **rest, **counts}
+    worst = max(
+        evidence.bystanders, key=lambda name: abs(evidence.bystanders[name].mean), default=""
+    )
+    bystanders = evidence.bystanders
+    return {
+        "effect": evidence.effect.mean,
+        "low": evidence.effect.low,
+        "high": evidence.effect.high,
+        "shams": len(evidence.shams),
+        "sham_mean": float(np.mean(evidence.shams)),
+        "sham_most": float(np.max(evidence.shams)),
+        "positive_control": evidence.positive_control.mean,
+        "positive_low": evidence.positive_control.low,
+        "positive_high": evidence.positive_control.high,
+        "bystanders": len(bystanders),
+        "bystanders_held": sum(stays(effect, endpoint) for effect in bystanders.values()),
+        "worst_bystander": worst,
+        "worst_effect": bystanders[worst].mean if worst else np.nan,
+        "coherent": evidence.coherent,
+    }

@@ -1,0 +1,110 @@
+"""The positive control: an intervention that is known to move the behaviour.
+
+An experiment that finds nothing refutes only if it could have found something. The direction is
+the interaction of the condition means of the residual stream at the last prompt token after the
+last block, estimated on selection trials; removing it should end the behaviour on the evaluation
+trials. A random direction is removed beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lmri.anatomy import Subject, blocks, equal_length_batches
+from lmri.score import encode
+from lmri.validate.parts import condition_trials
+
+
+def mean_difference_direction(
+    subject: Subject, finding: dict, stimuli: Path, rows: int
+) -> torch.Tensor:
+    """Direction of the target in the residual stream at the last prompt token.
+
+    ``v = mean(target) - mean(each control, averaged)``, with two target-sharing controls in a
+    crossed design ``v = target - place - year + benign``: what only the conjunction adds.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject, intact.
+    finding : dict
+        A testable finding.
+    stimuli : Path
+        Folder with ``<task>.parquet``.
+    rows : int
+        Rows per forward pass, at most.
+
+    Returns
+    -------
+    Tensor of shape (hidden,), float32
+        The direction.
+    """
+    secondary = finding["secondary"]
+    weights = secondary.get("interaction") or _difference(secondary)
+    direction = torch.zeros(subject.anatomy.hidden, dtype=torch.float64)
+    for condition, weight in weights.items():
+        trials = condition_trials(finding["task"], condition, stimuli, "selection")
+        direction += weight * mean_state(subject, trials, rows)
+    return direction.float()
+
+
+@torch.inference_mode()
+def mean_state(subject: Subject, trials: pd.DataFrame, rows: int) -> torch.Tensor:
+    """Mean residual after the last block at the last prompt token.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        The trials.
+    rows : int
+        Rows per forward pass, at most.
+
+    Returns
+    -------
+    Tensor of shape (hidden,), float64
+        The mean.
+    """
+    total = torch.zeros(subject.anatomy.hidden, dtype=torch.float64)
+
+    def add(module: torch.nn.Module, arguments: tuple, output: torch.Tensor) -> None:
+        total.add_(output[:, -1].double().sum(dim=0))
+
+    prompts = [encode(subject.tokenizer, text, "selection trial") for text in trials["prompt"]]
+    hook = blocks(subject.model)[-1].register_forward_hook(add)
+    try:
+        for batch in equal_length_batches([len(prompt) for prompt in prompts], rows):
+            ids = torch.tensor([prompts[row] for row in batch])
+            subject.model(input_ids=ids, use_cache=False, logits_to_keep=1)
+    finally:
+        hook.remove()
+    return total / len(prompts)
+
+
+def random_direction(subject: Subject, seed: int) -> torch.Tensor:
+    """Draw a direction of the residual stream at random.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    Tensor of shape (hidden,), float32
+        The direction.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(subject.anatomy.hidden, generator=generator)
+
+
+def _difference(secondary: dict) -> dict[str, float]:
+    target, controls = secondary["target"], secondary["controls"]
+    weights = {condition: 1 / len(target) for condition in target}
+    return weights | {condition: -1 / len(controls) for condition in controls}

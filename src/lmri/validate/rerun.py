@@ -1,0 +1,284 @@
+"""The re-runs of one finding: rows of ``arms.parquet``, the evidence, the transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lmri.anatomy import Subject
+from lmri.config import ValidateOptions
+from lmri.intervene import ablated_direction
+from lmri.validate.arms import Arm, Bench, Part
+from lmri.validate.parts import evaluation_parts, target_part
+from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
+from lmri.validate.positive_control import mean_difference_direction, random_direction
+from lmri.validate.statistics import Effect, Resampler, carrier_columns
+from lmri.validate.verdict import Evidence
+
+SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
+TRANSCRIPTS = 40
+"""Paired transcripts kept of every primary finding; the report shows the first of them."""
+
+
+@dataclass
+class Rerun:
+    """Re-runs of one finding on one subject.
+
+    Attributes
+    ----------
+    subject : Subject
+        The loaded subject.
+    finding : dict
+        A testable finding.
+    stimuli : Path
+        Folder with ``<task>.parquet``.
+    options : ValidateOptions
+        Resamples and sizes.
+    seed : int
+        Seed of the study.
+    """
+
+    subject: Subject
+    finding: dict
+    stimuli: Path
+    options: ValidateOptions
+    seed: int
+
+    def __post_init__(self) -> None:
+        secondary = self.finding["secondary"]
+        endpoint = self.finding.get("primary_endpoint", {})
+        limits = endpoint.get("coherence", {"log_probability": -np.inf, "repeats": np.inf})
+        self._bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
+        self._level = 1 - endpoint.get("alpha", 0.05)
+        self._rows: list[dict] = []
+
+    def explore(self) -> pd.DataFrame:
+        """Target trials of a finding without a primary endpoint, with its few sham maps.
+
+        Returns
+        -------
+        DataFrame
+            Rows of ``arms.parquet``.
+        """
+        part = target_part(self.finding, self.stimuli)
+        score = self.finding["secondary"]["score"]
+        arms = finding_arms(self.finding, self.subject.anatomy)
+        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        resampler = self._resampler(part)
+        for arm, value in zip(arms, values, strict=True):
+            effect = resampler.effect(value - intact, self._level)
+            self._add(arm, part, score, value, intact, effect)
+        self._add_controls(sham_arms(self.finding, self.subject.anatomy), part, score)
+        return pd.DataFrame(self._rows)
+
+    def confirm(self) -> tuple[pd.DataFrame, Evidence, pd.DataFrame]:
+        """Everything a verdict needs.
+
+        Returns
+        -------
+        arms : DataFrame
+            Rows of ``arms.parquet``.
+        evidence : Evidence
+            For the rule.
+        transcripts : DataFrame
+            Rows of ``transcripts.parquet``.
+        """
+        parts = evaluation_parts(self.finding, self.stimuli)
+        endpoint = self.finding["primary_endpoint"]
+        arms = finding_arms(self.finding, self.subject.anatomy)
+        primary = next(arm for arm in arms if arm.primary)
+        responses = {}
+        effects: dict[str, Effect] = {}
+        for number, part in enumerate(parts):
+            scores = self._run_part(part, arms, endpoint["mode"])
+            responses[number] = scores["intact"]["response"], scores["primary"]["response"]
+            if part.role == "bystander":
+                name = f"{part.task}, {part.condition}".removesuffix(", all")
+                effects[name] = self._effect(part, scores["primary"], scores["intact"], "exact")
+        target = parts[0]
+        score = endpoint["score"]
+        control = self._run_directions(target)
+        shams = self._add_controls(sham_arms(self.finding, self.subject.anatomy), target, score)
+        self._add_controls(matched_arms(self.finding, self.subject.anatomy), target, score)
+        self._add_bystander_controls(parts)
+        table = pd.DataFrame(self._rows)
+        evidence = Evidence(
+            effect=_decrease(self._row_effect(table, primary, target, score)),
+            shams=shams,
+            bystanders=effects,
+            coherent=float(self._row_value(table, primary, target, "coherent")),
+            positive_control=_decrease(control),
+        )
+        return table, evidence, self._transcripts(parts, responses)
+
+    def _run_part(self, part: Part, arms: Sequence[Arm], mode: str) -> dict[str, pd.DataFrame]:
+        """Free responses of the intact subject and the finding's arms; returns the main ones."""
+        few = part.trials.head(self.options.control_bystander_trials)
+        decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
+        others = [arm for arm in arms if arm not in decisive]
+        intact, *scores = self._bench.run([INTACT_ARM, *decisive], part.trials)
+        self._add_scores(INTACT_ARM, part, intact, intact)
+        for arm, scored in zip(decisive, scores, strict=True):
+            self._add_scores(arm, part, scored, intact)
+        if others:
+            shown = Part(part.role, part.task, part.condition, few)
+            for arm, scored in zip(others, self._bench.run(others, few), strict=True):
+                self._add_scores(arm, shown, scored, intact.head(len(few)))
+        primary = next(i for i, arm in enumerate(decisive) if arm.primary)
+        return {"intact": intact, "primary": scores[primary]}
+
+    def _run_directions(self, target: Part) -> Effect:
+        """Ablate the mean-difference direction, and a random one; returns the former's effect."""
+        last = self.subject.anatomy.layers - 1
+        rows, score = self.options.rows, self.finding["primary_endpoint"]["score"]
+        directions = {
+            "positive_control": mean_difference_direction(
+                self.subject, self.finding, self.stimuli, rows
+            ),
+            "random_direction": random_direction(self.subject, self.seed),
+        }
+        (intact,) = self._bench.run([INTACT_ARM], target.trials)
+        effects = {}
+        for name, direction in directions.items():
+            with ablated_direction(self.subject, last, direction):
+                (scored,) = self._bench.run([INTACT_ARM], target.trials)
+            self._add_scores(Arm(name, "ablate"), target, scored, intact)
+            effects[name] = self._effect(target, scored, intact, score)
+        return effects["positive_control"]
+
+    def _add_controls(self, arms: Sequence[Arm], part: Part, score: str) -> list[float]:
+        """Add control draws on a part; returns the decreases at the primary endpoint."""
+        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        for arm, value in zip(arms, values, strict=True):
+            self._add(arm, part, score, value, intact, None)
+        pairs = zip(arms, values, strict=True)
+        return [float((intact - value).mean()) for arm, value in pairs if arm.primary]
+
+    def _add_bystander_controls(self, parts: Sequence[Part]) -> None:
+        """Control draws on a few trials of every bystander, in the primary mode."""
+        mode, draws = self.finding["secondary"]["mode"], self.finding["secondary"]["draws"]
+        shams = sham_arms(self.finding, self.subject.anatomy)
+        arms = [arm for arm in shams if arm.mode == mode and arm.draw < draws]
+        arms += matched_arms(self.finding, self.subject.anatomy)
+        for part in parts:
+            if part.role == "bystander":
+                few = part.trials.head(self.options.control_bystander_trials)
+                shown = Part(part.role, part.task, part.condition, few)
+                self._add_controls(arms, shown, "exact")
+
+    def _add_scores(self, arm: Arm, part: Part, scored: pd.DataFrame, intact: pd.DataFrame) -> None:
+        resampler = self._resampler(part)
+        for score in SCORES:
+            value, base = scored[score].to_numpy(), intact[score].to_numpy()
+            effect = resampler.effect(value - base, self._level)
+            self._add(arm, part, score, value, base, effect)
+        held_out = part.trials["held_out"].to_numpy(dtype=bool)
+        if (arm.primary or arm is INTACT_ARM) and held_out.any():
+            rest = Part(part.role, part.task, part.condition, part.trials[held_out])
+            score = self._main_score(part)
+            value, base = scored[score].to_numpy()[held_out], intact[score].to_numpy()[held_out]
+            effect = self._resampler(rest).effect(value - base, self._level)
+            self._add(arm, rest, score, value, base, effect, held_out="held_out")
+
+    def _main_score(self, part: Part) -> str:
+        return "exact" if part.role == "bystander" else self.finding["secondary"]["score"]
+
+    def _effect(self, part: Part, scored: pd.DataFrame, intact: pd.DataFrame, score: str) -> Effect:
+        differences = (scored[score] - intact[score]).to_numpy()
+        return self._resampler(part).effect(differences, self._level)
+
+    def _resampler(self, part: Part) -> Resampler:
+        return Resampler(carrier_columns(part.trials), self.options.bootstrap, self.seed)
+
+    def _add(
+        self,
+        arm: Arm,
+        part: Part,
+        score: str,
+        value: np.ndarray,
+        intact: np.ndarray,
+        effect: Effect | None,
+        held_out: str = "all",
+    ) -> None:
+        carriers = carrier_columns(part.trials)
+        self._rows.append(
+            {
+                "subject": self.subject.name,
+                "contrast": self.finding["contrast"],
+                "phase": self.finding["phase"],
+                **arm.describe(),
+                "task": part.task,
+                "condition": part.condition,
+                "trial_role": part.role,
+                "held_out": held_out,
+                "score": score,
+                "n": len(value),
+                "n_carriers": min(carriers[name].nunique() for name in carriers),
+                "value": float(value.mean()),
+                "intact": float(intact.mean()),
+                "effect": float((value - intact).mean()),
+                "low": np.nan if effect is None else effect.low,
+                "high": np.nan if effect is None else effect.high,
+            }
+        )
+
+    def _row_effect(self, table: pd.DataFrame, arm: Arm, part: Part, score: str) -> Effect:
+        row = _row(table, arm, part, score)
+        bounds = float(row["effect"]), float(row["low"]), float(row["high"])
+        return Effect(*bounds, int(row["n"]), int(row["n_carriers"]))
+
+    def _row_value(self, table: pd.DataFrame, arm: Arm, part: Part, score: str) -> float:
+        return float(_row(table, arm, part, score)["value"])
+
+    def _transcripts(
+        self, parts: Sequence[Part], responses: dict[int, tuple[pd.Series, pd.Series]]
+    ) -> pd.DataFrame:
+        """Paired responses: half to target trials, half to bystanders of the same task."""
+        rng = np.random.default_rng([self.seed, 9])
+        shams = [arm for arm in sham_arms(self.finding, self.subject.anatomy) if arm.primary]
+        sham = shams[rng.integers(len(shams))]
+        same = [i for i, p in enumerate(parts) if p.role == "bystander" and p.task == parts[0].task]
+        frames = []
+        for number, count in [(0, TRANSCRIPTS // 2), *((i, TRANSCRIPTS // 2) for i in same)]:
+            trials = parts[number].trials
+            picks = rng.choice(len(trials), size=min(count, len(trials)), replace=False)
+            chosen = trials.iloc[picks].reset_index(drop=True)
+            intact, finding = (column.iloc[picks].to_numpy() for column in responses[number])
+            (shammed,) = self._bench.run([sham], chosen)
+            columns = chosen[["trial", "condition", "prompt", "fact", "reference"]]
+            frames.append(columns.assign(intact=intact, finding=finding, sham=shammed["response"]))
+        target, *bystanders = frames
+        rest = (
+            pd.concat(bystanders).sample(frac=1, random_state=self.seed)
+            if bystanders
+            else target[:0]
+        )
+        table = _interleave(target, rest)[:TRANSCRIPTS]
+        return table.assign(
+            subject=self.subject.name,
+            contrast=self.finding["contrast"],
+            phase=self.finding["phase"],
+            sham_draw=sham.draw,
+        )
+
+
+def _row(table: pd.DataFrame, arm: Arm, part: Part, score: str) -> pd.Series:
+    keep = (table["arm"] == arm.name) & (table["mode"] == arm.mode) & (table["dose"] == arm.dose)
+    keep &= (table["trial_role"] == part.role) & (table["score"] == score)
+    return table[keep & (table["held_out"] == "all")].iloc[0]
+
+
+def _decrease(effect: Effect) -> Effect:
+    return Effect(-effect.mean, -effect.high, -effect.low, effect.n, effect.n_carriers)
+
+
+def _interleave(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Rows of both in turn, so that any number of leading rows shows both."""
+    first = first.assign(_turn=np.arange(len(first)) * 2)
+    second = second.assign(_turn=np.arange(len(second)) * 2 + 1)
+    joined = pd.concat([first, second]).sort_values("_turn", kind="stable")
+    return joined.drop(columns="_turn").reset_index(drop=True)

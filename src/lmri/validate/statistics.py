@@ -1,0 +1,145 @@
+"""Statistics of a re-run: intervals over carriers, rank p against sham maps, equivalence.
+
+Trials that share a place or a year are not independent, so an interval resamples the carriers:
+every draw gives each value of each carrier a weight (how often it was drawn), and a trial the
+product of its carriers' weights. For one carrier this is the cluster bootstrap, for crossed ones
+the pigeonhole bootstrap (Owen 2007), which errs on the wide side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean difference with its interval over carriers.
+
+    Attributes
+    ----------
+    mean, low, high : float
+        Mean and interval.
+    n : int
+        Trials.
+    n_carriers : int
+        Values of the carrier with the fewest.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    n_carriers: int
+
+
+class Resampler:
+    """Bootstrap of one set of trials over their carriers; the draws are shared by all effects.
+
+    Parameters
+    ----------
+    carriers : DataFrame
+        One column per carrier, one row per trial.
+    resamples : int
+        Bootstrap draws.
+    seed : int
+        Seed of the draws.
+    """
+
+    def __init__(self, carriers: pd.DataFrame, resamples: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, 8])
+        weights = np.ones((resamples, len(carriers)))
+        for name in carriers.columns:
+            codes, values = pd.factorize(carriers[name])
+            share = np.full(len(values), 1 / len(values))
+            weights *= rng.multinomial(len(values), share, size=resamples)[:, codes]
+        # With few carriers a draw can leave no trial: it says nothing and is dropped.
+        weights = weights[weights.sum(axis=1) > 0]
+        self._weights = weights / weights.sum(axis=1, keepdims=True)
+        self._fewest = min(carriers[name].nunique() for name in carriers.columns)
+
+    def effect(self, differences: np.ndarray, level: float) -> Effect:
+        """Mean of paired differences with its percentile interval.
+
+        A sample without any variation has no bootstrap interval: no change in n trials still
+        allows some rate of change, so its interval is the exact (Clopper-Pearson) bound of zero
+        events in n trials on either side, for rates that differ by at most 1.
+
+        Parameters
+        ----------
+        differences : ndarray of shape (n_trials,)
+            Score under the intervention minus intact, trial by trial.
+        level : float
+            Confidence level of the two-sided interval, for example .95.
+
+        Returns
+        -------
+        Effect
+            The mean and its interval.
+        """
+        mean = float(differences.mean())
+        tail = (1 - level) / 2
+        if np.ptp(differences) == 0:
+            slack = 1 - tail ** (1 / len(differences))
+            low, high = np.clip([mean - slack, mean + slack], -1, 1)  # of rates
+        else:
+            low, high = np.quantile(self._weights @ differences, [tail, 1 - tail])
+        return Effect(mean, float(low), float(high), len(differences), self._fewest)
+
+
+def rank_p(effect: float, controls: Sequence[float]) -> float:
+    """Exact rank p of an effect against control draws, larger being more extreme.
+
+    ``p = (1 + #{control >= effect}) / (1 + #controls)``
+
+    Parameters
+    ----------
+    effect : float
+        Effect of the finding.
+    controls : sequence of float
+        Effects of the control draws.
+
+    Returns
+    -------
+    float
+        The p-value.
+    """
+    return (1 + sum(control >= effect - 1e-12 for control in controls)) / (1 + len(controls))
+
+
+def within_margin(effect: Effect, margin: float) -> bool:
+    """Whether an interval lies inside the margin: two one-sided tests at half its error rate.
+
+    Parameters
+    ----------
+    effect : Effect
+        With its interval.
+    margin : float
+        Half-width of the region of equivalence.
+
+    Returns
+    -------
+    bool
+        True when the effect is equivalent to none.
+    """
+    return -margin < effect.low and effect.high < margin
+
+
+def carrier_columns(trials: pd.DataFrame) -> pd.DataFrame:
+    """Carriers of trials of one task.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Stimuli; columns of other tasks' carriers may be present and empty.
+
+    Returns
+    -------
+    DataFrame
+        The ``carrier_`` columns that have values.
+    """
+    columns = [name for name in trials.columns if name.startswith("carrier_")]
+    return trials[[name for name in columns if trials[name].notna().all()]]

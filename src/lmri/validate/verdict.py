@@ -1,0 +1,197 @@
+"""The verdict on a finding, by the rule stored with it before the re-run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lmri.validate.statistics import Effect, rank_p, within_margin
+
+VERDICTS = ("confirmed", "refuted", "inconclusive", "not testable")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the re-run of a primary endpoint gave.
+
+    Attributes
+    ----------
+    effect : Effect
+        Decrease of the score with the finding's units off.
+    shams : list of float
+        The same decrease under every sham map.
+    bystanders : dict of str to Effect
+        Change of every bystander's score.
+    coherent : float
+        Share of coherent responses with the units off.
+    positive_control : Effect
+        Decrease of the score under the positive control.
+    """
+
+    effect: Effect
+    shams: list[float]
+    bystanders: dict[str, Effect]
+    coherent: float
+    positive_control: Effect
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part of the rule."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict with every part of its rule.
+
+    Attributes
+    ----------
+    verdict : str
+        One of :data:`VERDICTS`.
+    reason : str
+        One sentence with its numbers.
+    checks : list of Check
+        Every part of the rule.
+    p, p_corrected : float
+        Rank p against the sham maps, and times the number of claims; NaN when not tested.
+    """
+
+    verdict: str
+    reason: str
+    checks: list[Check] = field(default_factory=list)
+    p: float = float("nan")
+    p_corrected: float = float("nan")
+
+
+def not_testable(reason: str) -> Verdict:
+    """Verdict on a finding that could not be tested.
+
+    Parameters
+    ----------
+    reason : str
+        Why not.
+
+    Returns
+    -------
+    Verdict
+        ``not testable``.
+    """
+    return Verdict("not testable", reason)
+
+
+def decide(endpoint: dict, evidence: Evidence) -> Verdict:
+    """Apply the rule of a primary endpoint.
+
+    Confirmed: the effect is beyond the sham maps and beyond the margin, every bystander stays
+    within the margin, and the responses are coherent. Refuted: the effect lies within the margin
+    while the positive control, on the same trials, moves the behaviour beyond it. Otherwise
+    inconclusive.
+
+    Parameters
+    ----------
+    endpoint : dict
+        ``primary_endpoint`` of the finding.
+    evidence : Evidence
+        What the re-run gave.
+
+    Returns
+    -------
+    Verdict
+        The verdict.
+    """
+    p = rank_p(evidence.effect.mean, evidence.shams)
+    corrected = min(1.0, p * endpoint["claims"])
+    checks = [
+        _sham_check(endpoint, evidence, p, corrected),
+        _size_check(endpoint, evidence.effect),
+        _bystander_check(endpoint, evidence.bystanders),
+        _coherence_check(endpoint, evidence.coherent),
+    ]
+    margin = endpoint["margin"]
+    moved = evidence.positive_control.low > margin
+    control = Check("positive control", moved, f"decrease {_interval(evidence.positive_control)}")
+    verdict, reason = _word(checks, control, evidence, margin)
+    return Verdict(verdict, reason, [*checks, control], p, corrected)
+
+
+def stays(effect: Effect, endpoint: dict) -> bool:
+    """Whether a bystander is shown to stay: enough trials, interval within the margin.
+
+    Parameters
+    ----------
+    effect : Effect
+        Change of the bystander's score.
+    endpoint : dict
+        ``primary_endpoint`` of the finding.
+
+    Returns
+    -------
+    bool
+        False also when there are too few trials to tell.
+    """
+    enough = effect.n >= endpoint["minimum_trials"]
+    return enough and within_margin(effect, endpoint["margin"])
+
+
+def _word(
+    checks: list[Check], control: Check, evidence: Evidence, margin: float
+) -> tuple[str, str]:
+    effect = _interval(evidence.effect)
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return "confirmed", (
+            f"switching the units off lowers the behaviour by {effect}; {checks[0].detail}; "
+            f"{checks[2].detail}"
+        )
+    if within_margin(evidence.effect, margin):
+        if control.passed:
+            return "refuted", (
+                f"switching the units off changes the behaviour by {effect}, within the margin of "
+                f"{margin:g}, while the positive control moves it ({control.detail})"
+            )
+        return "inconclusive", (
+            f"no effect ({effect}), but the positive control does not move the behaviour either "
+            f"({control.detail}): the test could not have found one"
+        )
+    problems = "; ".join(f"{check.check}: {check.detail}" for check in failed)
+    return "inconclusive", f"the behaviour falls by {effect}, but {problems}"
+
+
+def _sham_check(endpoint: dict, evidence: Evidence, p: float, corrected: float) -> Check:
+    as_large = sum(sham >= evidence.effect.mean - 1e-12 for sham in evidence.shams)
+    detail = (
+        f"{as_large} of {len(evidence.shams)} sham maps do as much "
+        f"(p = {p:.3g}, corrected for {endpoint['claims']} claims {corrected:.3g})"
+    )
+    return Check("beyond the sham maps", corrected <= endpoint["alpha"], detail)
+
+
+def _size_check(endpoint: dict, effect: Effect) -> Check:
+    detail = f"decrease {_interval(effect)}, margin {endpoint['margin']:g}"
+    return Check("beyond the margin", effect.low > endpoint["margin"], detail)
+
+
+def _bystander_check(endpoint: dict, bystanders: dict[str, Effect]) -> Check:
+    problems = []
+    for name, effect in bystanders.items():
+        if effect.n < endpoint["minimum_trials"]:
+            problems.append(f"{name} has {effect.n} trials, needed {endpoint['minimum_trials']}")
+        elif not stays(effect, endpoint):
+            problems.append(f"{name} changes by {_interval(effect)}")
+    if problems:
+        return Check("bystanders stay", False, "; ".join(problems))
+    detail = f"all {len(bystanders)} bystanders stay within {endpoint['margin']:g}"
+    return Check("bystanders stay", True, detail)
+
+
+def _coherence_check(endpoint: dict, share: float) -> Check:
+    needed = endpoint["coherence"]["share"]
+    detail = f"{share:.2f} of the responses are coherent, needed {needed:g}"
+    return Check("responses are coherent", share >= needed, detail)
+
+
+def _interval(effect: Effect) -> str:
+    return f"{effect.mean:.2f} [{effect.low:.2f}, {effect.high:.2f}]"
