@@ -62,8 +62,8 @@ def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
     Raises
     ------
     SubjectError
-        If the folder is missing, holds no safetensors, holds pickled weights instead, or a file
-        is damaged or lacks tensors of the architecture.
+        If the folder is missing, holds no safetensors, holds pickled weights instead, has no
+        tokenizer, or a file is damaged or lacks tensors of the architecture.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -71,9 +71,7 @@ def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
     check_weights(folder)
     with _quiet():
         model = _load_model(folder)
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = _load_tokenizer(folder)
     model.eval().requires_grad_(False)
     return Subject(name, model, tokenizer, describe(model))
 
@@ -90,11 +88,21 @@ def resolve_pointer(path: Path) -> Path:
     -------
     Path
         The folder that holds the weights.
+
+    Raises
+    ------
+    SubjectError
+        If the pointer cannot be read.
     """
     pointer = path / "pointer.json"
     if not pointer.is_file():
         return path
-    return Path(json.loads(pointer.read_text(encoding="utf-8"))["path"])
+    try:
+        return Path(json.loads(pointer.read_text(encoding="utf-8"))["path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SubjectError(
+            f"{pointer}: must be JSON with the 'path' of a model ({error}). Prepare it again."
+        ) from None
 
 
 def check_weights(folder: Path) -> list[Path]:
@@ -152,10 +160,12 @@ def _load_model(folder: Path) -> nn.Module:
             trust_remote_code=False,
             use_safetensors=True,
             dtype=torch.float32,
+            # Listed in the report instead of raised: the message below names the tensor.
+            ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SubjectError(f"{folder}: cannot be loaded ({first}).") from None
     for problem in ("missing_keys", "mismatched_keys"):
         if report[problem]:
@@ -167,13 +177,32 @@ def _load_model(folder: Path) -> nn.Module:
     return model
 
 
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # noqa: BLE001 - the tokenizers library raises nothing narrower
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SubjectError(f"{folder}: the tokenizer cannot be loaded ({first}).") from None
+    # Without its files the library makes up a tokenizer that knows no text.
+    if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
+        raise SubjectError(
+            f"{folder}: a subject must have the files of its tokenizer (tokenizer.json). Not found."
+        )
+    return tokenizer
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    # The library draws a progress bar for weights; a log of a job is not a terminal.
-    was_enabled = logging.is_progress_bar_enabled()
+    # The library draws a progress bar and a table of problems; a log of a job is not a terminal,
+    # and a problem is one line.
+    was_enabled, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_enabled:
             logging.enable_progress_bar()

@@ -217,7 +217,8 @@ def _write_routing(
     writer.append(node, "logits", logits.float().numpy(), ("token", "layer", "expert"))
     if neuron:
         neurons = torch.stack([capture.neurons[layer] for layer in layers], dim=1)
-        values = neurons.numpy().astype(np.float16)
+        with np.errstate(over="ignore"):  # refused below
+            values = neurons.numpy().astype(np.float16)
         if not np.isfinite(values).all():
             raise StimuliError(
                 f"Neurons of subject '{subject.name}' exceed float16 (65504). "

@@ -86,20 +86,22 @@ def pool(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     values : Tensor of shape (batch, tokens, ...)
         Activity.
     masks : Tensor of shape (batch, n_phases, tokens), bool
-        Tokens of each phase; every row of the batch has at least one token per phase.
+        Tokens of each phase.
 
     Returns
     -------
     Tensor of shape (batch, n_phases, n_statistics, ...), float32
-        In the order of :data:`PHASES` and :data:`STATISTICS`.
+        In the order of :data:`PHASES` and :data:`STATISTICS`. A phase without a token (a prompt
+        that is all content has no ``system``) has the mean and last NaN and the sums and count 0.
     """
     weights = masks.double()  # sums in float64: their order then does not show in float32
-    flat = values.flatten(2).double()  # (batch, tokens, features)
+    flat = values.double().reshape(*values.shape[:2], -1)  # (batch, tokens, features)
     total = weights @ flat  # (batch, n_phases, features)
     squares = weights @ flat.square()
     count = weights.sum(-1, keepdim=True).expand_as(total)
     positions = torch.arange(masks.shape[-1])
     last = (masks * positions).amax(-1)  # (batch, n_phases)
     final = flat.gather(1, last.unsqueeze(-1).expand(-1, -1, flat.shape[-1]))
+    final = final.where(count > 0, torch.nan)
     pooled = torch.stack([total / count, final, total, squares, count], dim=2)
     return pooled.float().view(*pooled.shape[:3], *values.shape[2:])

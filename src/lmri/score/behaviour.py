@@ -71,9 +71,12 @@ def onset_tokens(tokenizer: PreTrainedTokenizerBase, trials: pd.DataFrame) -> li
     Returns
     -------
     list of int
-        One token id per trial.
+        One token id per trial; the end token where there is no refusal (an empty text).
     """
-    first = {text: encode(tokenizer, text, "refusal")[0] for text in trials["refusal"].unique()}
+    first = {
+        text: encode(tokenizer, text, "refusal")[0] if text else tokenizer.eos_token_id
+        for text in trials["refusal"].unique()
+    }
     return [first[text] for text in trials["refusal"]]
 
 
@@ -107,7 +110,8 @@ def score_responses(
     Returns
     -------
     DataFrame
-        Columns ``response``, ``ended``, ``n_response`` and :data:`SCORES`; rates are 0. or 1.
+        Columns ``response``, ``ended``, ``n_response`` and :data:`SCORES`; rates are 0. or 1. A
+        trial without a refusal is never refused, and has no margin (NaN).
     """
     text = [decode(tokenizer, row) for row in tokens]
     onset = onset_tokens(tokenizer, trials)
@@ -121,6 +125,9 @@ def score_responses(
         float(bool(fact) and fact in said) for fact, said in zip(trials["fact"], text, strict=True)
     ]
     scores["exact"] = _matches(text, trials["reference"], ended)
+    without = (trials["refusal"] == "").to_numpy()
+    scores.loc[without, ["refusal_onset", "refusal_exact"]] = 0.0
+    scores.loc[without, "onset_margin"] = np.nan
     return scores
 
 

@@ -42,14 +42,15 @@ def table_trials(task: str, options: TaskOptions) -> pd.DataFrame:
     Raises
     ------
     StimuliError
-        If the file is missing, unreadable, lacks a column, has an empty prompt or condition, a
-        duplicate trial, or a ``content`` that is not a part of its prompt.
+        If the file is missing, unreadable, lacks a column, has an empty cell in a needed one, a
+        duplicate trial, a carrier of two classes, or a ``content`` that is not a part of its
+        prompt.
     """
     path = Path(options.path or "")
     table = _read(path)
     check_columns(table.columns, [*NEEDED, *options.carriers], str(path), StimuliError)
-    for column in (*NEEDED[:2], *options.carriers):
-        empty = table.index[table[column].astype(str).str.strip() == ""]
+    for column in (*NEEDED, *options.carriers):
+        empty = table.index[table[column].str.strip() == ""]
         if len(empty):
             raise StimuliError(
                 f"{path}: the column '{column}' must not be empty. Row {empty[0] + 1} is."
@@ -73,8 +74,9 @@ def table_trials(task: str, options: TaskOptions) -> pd.DataFrame:
         trials[column] = _column(table, column, default)
     trials["held_out"] = _truth(table, path)
     for carrier in options.carriers:
-        trials[f"carrier_{carrier}"] = table[carrier].astype(str)
+        trials[f"carrier_{carrier}"] = table[carrier]
         trials[f"class_{carrier}"] = _column(table, f"class_{carrier}", "null")
+        _check_classes(trials, carrier, path)
     _check_content(trials, path)
     return trials
 
@@ -93,17 +95,22 @@ def _read(path: Path) -> pd.DataFrame:
         ) from None
     if table.empty:
         raise StimuliError(f"{path}: a stimuli table must have at least one row.")
-    return table.reset_index(drop=True)
+    if path.suffix in {".csv", ".tsv"} and not isinstance(table.index, pd.RangeIndex):
+        # pandas would take the first columns for an index and shift all names.
+        raise StimuliError(f"{path}: the rows must not have more fields than the header.")
+    # All is text from here on; what is missing (null, NaN) is empty.
+    filled = table.astype(object).where(table.notna(), "").astype(str)
+    return filled.reset_index(drop=True)
 
 
 def _column(table: pd.DataFrame, name: str, default: object) -> object:
-    return table[name].astype(str) if name in table.columns else default
+    return table[name] if name in table.columns else default
 
 
 def _truth(table: pd.DataFrame, path: Path) -> object:
     if "held_out" not in table.columns:
         return False
-    text = table["held_out"].astype(str).str.lower()
+    text = table["held_out"].str.lower()
     known = {"true": True, "1": True, "false": False, "0": False, "": False}
     unknown = text[~text.isin(known)]
     if len(unknown):
@@ -111,9 +118,18 @@ def _truth(table: pd.DataFrame, path: Path) -> object:
     return text.map(known)
 
 
+def _check_classes(trials: pd.DataFrame, carrier: str, path: Path) -> None:
+    kinds = trials.groupby(f"carrier_{carrier}")[f"class_{carrier}"].nunique()
+    if (kinds > 1).any():
+        raise StimuliError(
+            f"{path}: the 'class_{carrier}' of {kinds.idxmax()!r} must be the same in all its "
+            f"trials. Got {kinds.max()} classes."
+        )
+
+
 def _check_content(trials: pd.DataFrame, path: Path) -> None:
     for row in trials.itertuples():
-        if row.content not in row.prompt:
+        if not row.content.strip() or row.content not in row.prompt:
             raise StimuliError(
                 f"{path}: the 'content' of trial {row.trial!r} must be a part of its prompt. "
                 f"Got {row.content!r}."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import xarray as xr
+import zarr
+from zarr.codecs import ZstdCodec
 
 from lmri.errors import StoreError
 from lmri.store.atomic import atomic_directory
@@ -20,8 +22,18 @@ def write_map(path: Path, statistics: xr.Dataset) -> None:
     statistics : Dataset
         Variables over the unit dimensions (``layer``, ``expert``) with attributes.
     """
+    # A map has no manifest: checksums find altered chunks, and a chunk that holds only the fill
+    # value is written too, so that a missing one never looks like data.
+    codec = {"compressors": ZstdCodec(level=1, checksum=True)}
     with atomic_directory(path) as partial:
-        statistics.to_zarr(partial, mode="w", zarr_format=3, consolidated=False)
+        statistics.to_zarr(
+            partial,
+            mode="w",
+            zarr_format=3,
+            consolidated=False,
+            encoding=dict.fromkeys(statistics.variables, codec),
+            write_empty_chunks=True,
+        )
 
 
 def read_map(path: Path) -> xr.Dataset:
@@ -45,7 +57,14 @@ def read_map(path: Path) -> xr.Dataset:
     if not path.is_dir():
         raise StoreError(f"{path}: no such map. Was the job that writes it finished?")
     try:
+        _check_chunks(path)
         with xr.open_zarr(path, consolidated=False, chunks=None) as dataset:
             return dataset.load()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"{path}: not a readable map ({error}). Localise again.") from None
+
+
+def _check_chunks(path: Path) -> None:
+    for name, array in zarr.open_group(path, mode="r", zarr_format=3).arrays():
+        if array.nchunks_initialized < array.nchunks:
+            raise ValueError(f"a chunk of '{name}' is missing")
