@@ -18,6 +18,17 @@ from lmri.localise.endpoint import (
 )
 from lmri.localise.maps import ResonanceMap
 
+EMPTY = "no expert survives the max-statistic: nothing to validate"
+REASONS = {
+    ("hypothesis", False): EMPTY,
+    ("exploratory", False): EMPTY,
+    ("negative_control", False): "the map is empty, as it should be: nothing to validate",
+    ("hypothesis", True): "not yet calibrated",
+    ("exploratory", True): "an exploratory map decides nothing and is not validated",
+    ("negative_control", True): "a false positive: nothing is there, yet the map is not empty",
+}
+"""Why a finding is not tested, by role and by whether its map selects anything."""
+
 
 def base_finding(
     subject: str,
@@ -51,9 +62,6 @@ def base_finding(
         The finding without an endpoint; status ``null`` or ``not_testable``.
     """
     found = result.significant(evidence.alpha)
-    reason = "no expert survives the max-statistic: nothing to validate"
-    if found:
-        reason = f"a map of role '{role}' decides nothing and is not validated"
     return {
         "stage": "localise",
         "subject": subject,
@@ -64,7 +72,7 @@ def base_finding(
         "method": "resonance",
         "role": role,
         "status": "not_testable" if found else "null",
-        "reason": reason,
+        "reason": REASONS[role, found],
         "units": _describe(result, max(evidence.doses)) if found else [],
         "provenance": provenance,
     }

@@ -134,11 +134,12 @@ def _values(arms: pd.DataFrame, endpoint: dict) -> dict:
 
 def _row(finding: dict, verdict: Verdict, evidence: Evidence | None, values: dict) -> dict:
     endpoint = finding.get("primary_endpoint", {})
+    named = [[unit["layer"], unit["expert"]] for unit in finding["units"]]
     return {
         **{k: finding[k] for k in ("subject", "contrast", "phase", "kind", "method", "role")},
         "verdict": verdict.verdict,
         "reason": verdict.reason,
-        "units": json.dumps(endpoint.get("units", [])),
+        "units": json.dumps(endpoint.get("units", named)),
         "dose": endpoint.get("dose", 0),
         "mode": endpoint.get("mode", ""),
         "score": endpoint.get("score", ""),
