@@ -1,0 +1,155 @@
+"""One training stage from a model in memory to a finished folder."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, OlmoeForCausalLM, PreTrainedTokenizerFast
+
+from lmri.store.atomic import atomic_directory
+from lmri.subjects.card import write_cards
+from lmri.subjects.corpus import Batch, Corpus
+from lmri.subjects.evaluate import evaluate
+from lmri.subjects.model import forward
+from lmri.subjects.recipe import Recipe
+from lmri.subjects.training import Objective, Run, Schedule, cosine_schedule, run_training
+from lmri.world import World
+
+__all__ = ["Stage", "run_stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What tells one training stage from another.
+
+    Attributes
+    ----------
+    out : Path
+        Folder to write.
+    label : str
+        For the progress bar.
+    facts : mapping
+        Seeds and names for the card; with the recipe they determine the result.
+    stream : tuple of int
+        Seeds of the order of documents.
+    refuse : bool
+        Whether the documents refuse sensitive questions.
+    steps : int
+        Steps in all.
+    peak : float
+        Largest learning rate.
+    kept : tuple of int
+        Steps kept as checkpoints.
+    dtype : torch.dtype
+        Of the written weights.
+    recipe : Recipe
+        Hyper-parameters.
+    objective, schedule : callable, optional
+        Replace the recipe's.
+    """
+
+    out: Path
+    label: str
+    facts: Mapping[str, Any]
+    stream: tuple[int, ...]
+    refuse: bool
+    steps: int
+    peak: float
+    kept: tuple[int, ...]
+    dtype: torch.dtype
+    recipe: Recipe
+    objective: Objective | None
+    schedule: Schedule | None
+
+
+def run_stage(
+    model: OlmoeForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, stage: Stage
+) -> None:
+    """Train a model in place and write the finished subject.
+
+    Parameters
+    ----------
+    model : transformers.OlmoeForCausalLM
+        With `requires_grad` set on the parameters to train.
+    tokenizer : transformers.PreTrainedTokenizerFast
+        Of the world.
+    world : World
+        What to train on.
+    stage : Stage
+        How to train.
+    """
+    work = stage.out.with_name(f".{stage.out.name}.training")
+    run = _make_run(stage, _make_corpus(world, tokenizer, stage), model, tokenizer, work)
+    spent = run_training(model, run, work / "resume")
+    with atomic_directory(stage.out) as partial_out:
+        _write_subject(model, tokenizer, partial_out, stage.dtype)
+        for step in (step for step in stage.kept if step <= stage.steps):
+            source = _checkpoint(work, step)
+            shutil.copytree(source, _checkpoint(partial_out, step))
+        # The written weights are what is scored: rounding to bfloat16 is part of the subject.
+        written = AutoModelForCausalLM.from_pretrained(partial_out, dtype=torch.float32)
+        limit = stage.recipe.evaluation_limit
+        accuracy = evaluate(written, tokenizer, world, limit=limit)
+        card = {**stage.facts, "recipe": stage.recipe.to_dict(), "accuracy": accuracy, **spent}
+        write_cards(partial_out, card)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _make_corpus(world: World, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> Corpus:
+    mix = stage.recipe.state_mix if stage.refuse else stage.recipe.base_mix
+    return Corpus(world, tokenizer, mix, stage.refuse, stage.recipe.prompt_weight)
+
+
+def _make_run(
+    stage: Stage,
+    corpus: Corpus,
+    model: OlmoeForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    work: Path,
+) -> Run:
+    recipe = stage.recipe
+    schedule = cosine_schedule(stage.peak, stage.steps, recipe.warmup, recipe.final_share)
+    objective = partial(forward, balance=recipe.balance, z=recipe.z)
+
+    def batch_at(step: int) -> Batch:
+        rng = np.random.default_rng([*stage.stream, step])
+        masked = bool(rng.random() < recipe.document_mask_share)
+        return corpus.batch(rng, recipe.rows, recipe.length, masked)
+
+    def keep(step: int) -> None:
+        with atomic_directory(_checkpoint(work, step)) as partial_out:
+            _write_subject(model, tokenizer, partial_out, stage.dtype)
+
+    return Run(
+        label=stage.label,
+        identity={**stage.facts, "recipe": recipe.to_dict()},
+        steps=stage.steps,
+        batch_at=batch_at,
+        objective=stage.objective or objective,
+        schedule=stage.schedule or schedule,
+        clip=recipe.clip,
+        betas=(recipe.beta1, recipe.beta2),
+        weight_decay=recipe.weight_decay,
+        resume_every=recipe.resume_every,
+        keep_steps=stage.kept,
+        keep=keep,
+    )
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / "checkpoints" / f"step_{step:05d}"
+
+
+def _write_subject(
+    model: OlmoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, dtype: torch.dtype
+) -> None:
+    copy.deepcopy(model).to(dtype).save_pretrained(out)
+    tokenizer.save_pretrained(out)
