@@ -1,0 +1,251 @@
+"""The sections of a study, one frozen dataclass each; the defaults of a study live here.
+
+The fields are the keys of the YAML file (``config/config.yaml`` says what each one does). Every
+section is made by ``from_dict`` and written back by ``to_dict``, which is plain JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from lmri.checks import quoted
+from lmri.errors import ConfigError
+
+SPLITS = ("selection", "calibration", "evaluation")
+
+
+@dataclass(frozen=True)
+class Options:
+    """A section of the configuration."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make the section from plain values; keys left out take their defaults.
+
+        Parameters
+        ----------
+        values : mapping
+            Keys and values of the section, as read from YAML or JSON.
+
+        Returns
+        -------
+        Options
+            The section; lists have become tuples.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or one without a default is missing.
+        """
+        known = {item.name: item.metadata.get("section") for item in fields(cls)}
+        unknown = [key for key in values if key not in known]
+        if unknown:
+            raise ConfigError(
+                f"{cls.__name__}: unknown key '{unknown[0]}'. Allowed: {quoted(known)}."
+            )
+        try:
+            return cls(**{key: _typed(value, known[key]) for key, value in values.items()})
+        except TypeError as error:
+            raise ConfigError(f"{cls.__name__}: {error}. Got the keys {quoted(values)}.") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the section as plain JSON values, without keys that are None or empty.
+
+        Returns
+        -------
+        dict
+            What :meth:`from_dict` reads back to an equal section.
+        """
+        values = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {key: value for key, value in values.items() if value not in (None, [])}
+
+
+def _typed(value: Any, kind: type[Options] | None) -> Any:
+    if kind is not None and isinstance(value, Mapping):
+        return kind.from_dict(value)
+    if isinstance(value, list | tuple):
+        return tuple(_typed(item, kind) for item in value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Options):
+        return value.to_dict()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class WorldOptions(Options):
+    """The synthetic world that embedded subjects know."""
+
+    seed: int = 0
+    size: str = "default"
+
+
+@dataclass(frozen=True)
+class SubjectOptions(Options):
+    """One model at one state; ``source`` says which of the other fields it has.
+
+    ``embedded`` has a ``state``; ``trained`` a ``base_seed``, a ``state`` and a ``seed`` (by
+    default the base's); ``directory`` a ``path``; ``hub`` an ``id`` and a ``revision``.
+    """
+
+    name: str
+    source: str
+    state: str | None = None
+    base_seed: int | None = None
+    seed: int | None = None
+    path: str | None = None
+    id: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Fill in the seed of a trained subject."""
+        if self.source == "trained" and self.seed is None:
+            object.__setattr__(self, "seed", self.base_seed)
+
+
+@dataclass(frozen=True)
+class SplitOptions(Options):
+    """Shares of the carriers in each split; they sum to 1."""
+
+    selection: float = 0.34
+    calibration: float = 0.16
+    evaluation: float = 0.5
+
+
+@dataclass(frozen=True)
+class TaskOptions(Options):
+    """A set of stimuli: a task of the world, or a table with its own carriers.
+
+    ``splits`` replaces the shares of the study for this task, ``trials`` bounds their number.
+    """
+
+    name: str
+    source: str
+    path: str | None = None
+    carriers: tuple[str, ...] = ()
+    splits: SplitOptions | None = field(default=None, metadata={"section": SplitOptions})
+    trials: int | None = None
+
+
+@dataclass(frozen=True)
+class RecordOptions(Options):
+    """What is recorded, of which trials, in how many stores."""
+
+    splits: tuple[str, ...] = ("selection", "calibration")
+    max_new_tokens: int = 10
+    shards: int = 1
+    rows: int = 128
+    quantities: tuple[str, ...] = ("router", "layer", "head")
+
+
+@dataclass(frozen=True)
+class ConditionOptions(Options):
+    """A condition of a task; all its conditions together when ``condition`` is None."""
+
+    task: str
+    condition: str | None = None
+
+
+@dataclass(frozen=True)
+class RandomSplitOptions(Options):
+    """Half of the carriers of one condition against the other half, drawn by ``seed``."""
+
+    condition: str
+    carrier: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ContrastOptions(Options):
+    """Condition against condition of a task: target minus the mean of the controls."""
+
+    name: str
+    task: str
+    role: str = "exploratory"
+    target: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    interaction: dict[str, float] | None = None
+    null_condition: str | None = None
+    bystanders: tuple[ConditionOptions, ...] = field(
+        default=(), metadata={"section": ConditionOptions}
+    )
+    transfer: ConditionOptions | None = field(default=None, metadata={"section": ConditionOptions})
+    random_split: RandomSplitOptions | None = field(
+        default=None, metadata={"section": RandomSplitOptions}
+    )
+
+    @property
+    def sham_condition(self) -> str | None:
+        """Condition whose carriers sham maps split: ``null_condition``, else an only control."""
+        if self.null_condition is None and len(self.controls) == 1:
+            return self.controls[0]
+        return self.null_condition
+
+
+@dataclass(frozen=True)
+class LocaliseOptions(Options):
+    """Phases of the maps (the first is primary) and numbers of relabellings."""
+
+    phases: tuple[str, ...] = ("prompt_last", "content", "response")
+    permutations: int = 2000
+    null_splits: int = 100
+
+
+@dataclass(frozen=True)
+class EvidenceOptions(Options):
+    """The rule of the verdict, copied into every finding before evaluation."""
+
+    score: str = "refusal_onset"
+    baseline_target: float = 0.8
+    baseline_control: float = 0.2
+    alpha: float = 0.05
+    doses: tuple[int, ...] = (1, 2, 4, 8)
+    target_effect: float = 0.5
+    mode: str = "mask"
+    margin: float = 0.1
+    minimum_trials: int = 150
+    minimum_target_trials: int = 60
+    shams: int = 99
+    exploratory_shams: int = 20
+    matched_draws: int = 20
+    coherent_share: float = 0.9
+
+    def sham_draws(self, claims: int) -> int:
+        """Count the sham maps of a primary endpoint: at least 20 m - 1 for m claims.
+
+        Parameters
+        ----------
+        claims : int
+            Primary claims of the study.
+
+        Returns
+        -------
+        int
+            The largest of ``shams``, 20 × claims - 1 and claims / ``alpha`` - 1: with fewer
+            draws not even the most extreme rank is significant after the correction.
+        """
+        # Rounded first: 3 / .03 is 100.00000000000001 in floating point.
+        return max(self.shams, 20 * claims - 1, math.ceil(round(claims / self.alpha, 6)) - 1)
+
+
+@dataclass(frozen=True)
+class ValidateOptions(Options):
+    """Resamples of the carriers and the size of the re-runs."""
+
+    bootstrap: int = 2000
+    rows: int = 1024
+    control_bystander_trials: int = 40
+
+
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """What the report shows."""
+
+    transcripts: int = 10

@@ -1,0 +1,161 @@
+"""The slice of a study that a stage reads, as plain JSON.
+
+A job gets its slice on the command line, and its parameters are what makes Snakemake run it
+again: a change elsewhere in the study leaves the job alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lmri.checks import check_choice, quoted
+from lmri.config.study import StudyConfig, load_study
+from lmri.errors import ConfigError
+
+__all__ = ["STAGES", "read_stage", "stage_slice"]
+
+
+def _base(study: StudyConfig, base_seed: int) -> dict[str, Any]:
+    return {"base_seed": base_seed, "world": study.world.to_dict(), "training": study.training}
+
+
+def _subject(study: StudyConfig, subject: str) -> dict[str, Any]:
+    entry = _entry(study, "subjects", subject)
+    return {"subject": entry, "world": study.world.to_dict(), "training": study.training}
+
+
+def _stimuli(study: StudyConfig, task: str) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "task": _entry(study, "tasks", task),
+        "splits": study.splits.to_dict(),
+        "world": study.world.to_dict(),
+    }
+
+
+def _record(study: StudyConfig, subject: str, task: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    _entry(study, "tasks", task)
+    return {"seed": study.seed, "subject": subject, "task": task, "record": study.record.to_dict()}
+
+
+def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": {name: list(task.carriers) for name, task in study.tasks.items()},
+        "contrasts": [entry.to_dict() for entry in study.contrasts.values()],
+        "localise": study.localise.to_dict(),
+        "evidence": study.evidence.to_dict(),
+        "claims": study.claims,
+    }
+
+
+def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    return {"seed": study.seed, "subject": subject, "validate": study.validate.to_dict()}
+
+
+def _report(study: StudyConfig) -> dict[str, Any]:
+    return study.to_dict()
+
+
+STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
+    "base": (_base, ("base_seed",)),
+    "subject": (_subject, ("subject",)),
+    "stimuli": (_stimuli, ("task",)),
+    "record": (_record, ("subject", "task")),
+    "localise": (_localise, ("subject",)),
+    "validate": (_validate, ("subject",)),
+    "report": (_report, ()),
+}
+"""Stages: the function that cuts the slice, and what selects a job of the stage."""
+
+
+def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, Any]:
+    """Cut the part of a study that one job of a stage reads.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        The study.
+    stage : str
+        "base", "subject", "stimuli", "record", "localise", "validate" or "report".
+    **selectors
+        Which job: ``base_seed``, ``subject`` or ``task``, as the stage needs.
+
+    Returns
+    -------
+    dict
+        Plain JSON values, the same for the same study.
+
+    Raises
+    ------
+    ConfigError
+        If the stage, subject or task is unknown.
+    """
+    check_choice(stage, STAGES, "stage", "a slice", ConfigError)
+    cut, needed = STAGES[stage]
+    if set(selectors) != set(needed):
+        raise ConfigError(
+            f"A slice of '{stage}' is selected by {quoted(needed)}. Got {quoted(selectors)}."
+        )
+    return cut(study, **selectors)
+
+
+def read_stage(argument: str, stage: str, **selectors: Any) -> dict[str, Any]:
+    """Read a slice from a command line: its JSON, or a study file to cut it from.
+
+    Parameters
+    ----------
+    argument : str
+        JSON text that begins with ``{``, or the path of a study file.
+    stage : str
+        The stage, as for :func:`stage_slice`.
+    **selectors
+        Which job, as for :func:`stage_slice`.
+
+    Returns
+    -------
+    dict
+        The slice.
+
+    Raises
+    ------
+    ConfigError
+        If the text is not the JSON of this slice, or the study file cannot be used.
+    """
+    if not argument.lstrip().startswith("{"):
+        study = load_study(Path(argument))
+        try:
+            return stage_slice(study, stage, **selectors)
+        except ConfigError as error:
+            raise ConfigError(f"{argument}: {error}") from None
+    try:
+        values = json.loads(argument)
+    except ValueError as error:
+        raise ConfigError(f"The slice given as --config is not JSON ({error}).") from None
+    _check_slice(values, stage, selectors)
+    return values
+
+
+def _check_slice(values: dict[str, Any], stage: str, selectors: dict[str, Any]) -> None:
+    """Refuse the slice of another job: its selectors are repeated in it."""
+    for key, wanted in selectors.items():
+        got = values.get(key)
+        name = got.get("name") if isinstance(got, dict) else got
+        if name != wanted:
+            raise ConfigError(
+                f"The slice given as --config is for another job of '{stage}': its '{key}' must "
+                f"be {wanted!r}. Got {name!r}."
+            )
+
+
+def _entry(study: StudyConfig, section: str, name: str) -> dict[str, Any]:
+    entries = getattr(study, section)
+    check_choice(name, entries, section.removesuffix("s"), "the study", ConfigError)
+    return entries[name].to_dict()

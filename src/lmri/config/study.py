@@ -1,0 +1,234 @@
+"""A whole study: read from YAML, checked against the schema and across its sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmri.config.checking import check_schema, check_study
+from lmri.config.options import (
+    ContrastOptions,
+    EvidenceOptions,
+    LocaliseOptions,
+    Options,
+    RecordOptions,
+    ReportOptions,
+    SplitOptions,
+    SubjectOptions,
+    TaskOptions,
+    ValidateOptions,
+    WorldOptions,
+)
+from lmri.errors import ConfigError
+
+SECTIONS: dict[str, type[Options]] = {
+    "world": WorldOptions,
+    "splits": SplitOptions,
+    "record": RecordOptions,
+    "localise": LocaliseOptions,
+    "evidence": EvidenceOptions,
+    "validate": ValidateOptions,
+    "report": ReportOptions,
+}
+"""Sections with one set of keys; each may be left out, wholly or partly."""
+
+NAMED: dict[str, type[Options]] = {
+    "subjects": SubjectOptions,
+    "tasks": TaskOptions,
+    "contrasts": ContrastOptions,
+}
+"""Sections that map a name to a set of keys."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Everything a study is.
+
+    Attributes
+    ----------
+    study : str
+        Name of the folder under ``results/``.
+    subjects, tasks, contrasts : dict
+        By name, in the order of the file.
+    training : dict
+        Overrides of the training recipe; the stage that trains checks them.
+    seed, world, splits, record, localise, evidence, validate, report
+        The seed of the study and its sections.
+    """
+
+    study: str
+    subjects: dict[str, SubjectOptions]
+    tasks: dict[str, TaskOptions]
+    contrasts: dict[str, ContrastOptions]
+    seed: int = 0
+    world: WorldOptions = field(default_factory=WorldOptions)
+    training: dict[str, Any] = field(default_factory=dict)
+    splits: SplitOptions = field(default_factory=SplitOptions)
+    record: RecordOptions = field(default_factory=RecordOptions)
+    localise: LocaliseOptions = field(default_factory=LocaliseOptions)
+    evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
+    validate: ValidateOptions = field(default_factory=ValidateOptions)
+    report: ReportOptions = field(default_factory=ReportOptions)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "the study") -> StudyConfig:
+        """Check plain values and make the study.
+
+        Parameters
+        ----------
+        values : mapping
+            As read from YAML or JSON.
+        source : str
+            Where they came from: begins every message.
+
+        Returns
+        -------
+        StudyConfig
+            The checked study.
+
+        Raises
+        ------
+        ConfigError
+            Naming the source, the key, what was got and what is allowed.
+        """
+        check_schema(values, source)
+        parts: dict[str, Any] = dict(values)
+        for name, kind in SECTIONS.items():
+            parts[name] = kind.from_dict(values.get(name, {}))
+        for name, kind in NAMED.items():
+            parts[name] = {
+                key: kind.from_dict({"name": key, **entry}) for key, entry in values[name].items()
+            }
+        check_study(config := cls(**parts), source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as plain JSON values, every default filled in.
+
+        Returns
+        -------
+        dict
+            What :meth:`from_dict` reads back to an equal study.
+        """
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in SECTIONS:
+            values[name] = values[name].to_dict()
+        for name in NAMED:
+            values[name] = {key: _unnamed(entry) for key, entry in values[name].items()}
+        return values
+
+    @property
+    def hypotheses(self) -> list[ContrastOptions]:
+        """Contrasts whose findings are claims."""
+        return [entry for entry in self.contrasts.values() if entry.role == "hypothesis"]
+
+    @property
+    def claims(self) -> int:
+        """Number of primary claims: hypotheses × subjects."""
+        return len(self.hypotheses) * len(self.subjects)
+
+    @property
+    def base_seeds(self) -> list[int]:
+        """Seeds of the bases that trained subjects start from."""
+        seeds = {entry.base_seed for entry in self.subjects.values() if entry.source == "trained"}
+        return sorted(seed for seed in seeds if seed is not None)
+
+    @property
+    def jobs(self) -> dict[str, int]:
+        """Number of jobs of every rule."""
+        subjects, tasks = len(self.subjects), len(self.tasks)
+        return {
+            "base": len(self.base_seeds),
+            "subject": subjects,
+            "stimuli": tasks,
+            "record": subjects * tasks * self.record.shards,
+            "localise": subjects,
+            "validate": subjects,
+            "report": 1,
+        }
+
+    def summary(self) -> list[str]:
+        """Say in a few lines what the study would run.
+
+        Returns
+        -------
+        list of str
+            One line each: a word, then what it stands for.
+        """
+        jobs = ", ".join(f"{count} {rule}" for rule, count in self.jobs.items() if count)
+        contrasts = ", ".join(f"{c.name} ({c.role})" for c in self.contrasts.values())
+        return [
+            f"study      {self.study}",
+            f"subjects   {len(self.subjects)}: {', '.join(self.subjects)}",
+            f"tasks      {len(self.tasks)}: {', '.join(self.tasks)}",
+            f"contrasts  {len(self.contrasts)}: {contrasts}",
+            f"jobs       {sum(self.jobs.values())}: {jobs}",
+            f"claims     {self.claims}: hypotheses x subjects",
+            f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
+            f"report     results/{self.study}/report/index.html",
+        ]
+
+    def check_files(self, source: str = "the study") -> None:
+        """Raise unless the folders and tables that the study names are there.
+
+        Parameters
+        ----------
+        source : str
+            Begins every message.
+
+        Raises
+        ------
+        ConfigError
+            Naming the key and the path.
+        """
+        for name, subject in self.subjects.items():
+            if subject.path is not None and not Path(subject.path).is_dir():
+                raise ConfigError(
+                    f"{source}: 'subjects.{name}.path' must be a folder with a Hugging Face model "
+                    f"(or use source: hub with an id). Got '{subject.path}', which is no folder."
+                )
+        for name, task in self.tasks.items():
+            if task.path is not None and not Path(task.path).is_file():
+                raise ConfigError(
+                    f"{source}: 'tasks.{name}.path' must be a table of stimuli, relative to the "
+                    f"folder the study is run from. Got '{task.path}', which is no file."
+                )
+
+
+def load_study(path: Path) -> StudyConfig:
+    """Read a study file.
+
+    Parameters
+    ----------
+    path : Path
+        YAML.
+
+    Returns
+    -------
+    StudyConfig
+        The checked study.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, not YAML, or not a study; always one line.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such study file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable study file ({error}).") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    return StudyConfig.from_dict(values, str(path))
+
+
+def _unnamed(entry: Options) -> dict[str, Any]:
+    values = entry.to_dict()
+    del values["name"]
+    return values
