@@ -1,0 +1,9 @@
+"""The report of a study: one page that opens from a file, without a network.
+
+It reads what the other stages wrote (see ``docs/artefacts.md``), computes no new statistic, and
+lists what is missing instead of failing on it.
+"""
+
+from lmri.report.write import write_report
+
+__all__ = ["write_report"]

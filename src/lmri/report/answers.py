@@ -1,0 +1,272 @@
+"""Questions from the configuration, answers from the numbers: never from a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmri.config import ContrastOptions, StudyConfig
+from lmri.report import words
+from lmri.report.inputs import Scan
+
+NOTHING_TO_VALIDATE = "nothing to validate"
+
+
+def ask_study(config: StudyConfig) -> str:
+    """Say in one sentence what the study asked.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    str
+        A question.
+    """
+    targets = {
+        condition: contrast.task for contrast in config.hypotheses for condition in contrast.target
+    }
+    what = words.listing(
+        f"\N{LEFT DOUBLE QUOTATION MARK}{words.readable(condition)}"
+        f"\N{RIGHT DOUBLE QUOTATION MARK} trials of {words.readable(task)}"
+        for condition, task in targets.items()
+    )
+    return f"Do a few experts carry the response to {what}?"
+
+
+def explain_study(config: StudyConfig) -> str:
+    """Say in a few sentences how the question was put to the test.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+
+    Returns
+    -------
+    str
+        What has to happen for a claim to hold.
+    """
+    score = config.evidence.score
+    return (
+        f"Asked of {words.plural(len(config.subjects), 'subject')}. A map of how trials are routed "
+        "names the experts; on other trials they are then switched off. That has to change the "
+        f"{words.score_name(score)} ({words.score_meaning(score)}), switching off other experts "
+        "must not, and all other behaviour has to stay."
+    )
+
+
+def ask_contrast(contrast: ContrastOptions, score: str) -> str:
+    """Say in one sentence what a contrast asks.
+
+    Parameters
+    ----------
+    contrast : ContrastOptions
+        The contrast.
+    score : str
+        The primary score.
+
+    Returns
+    -------
+    str
+        A question.
+    """
+    task = words.readable(contrast.task)
+    if contrast.role == "negative_control":
+        return _ask_control(contrast, task)
+    target = words.listing(words.readable(name) for name in contrast.target)
+    controls = words.listing(words.readable(name) for name in contrast.controls)
+    where = f"Which experts does {target} in {task} engage more than {controls}"
+    if contrast.role == "hypothesis":
+        return (
+            f"{where}, and does switching them off change the {words.score_name(score)} "
+            "and nothing else?"
+        )
+    return f"{where}?"
+
+
+def answer_study(verdicts: pd.DataFrame) -> str:
+    """Say what was found and whether it held, over all subjects.
+
+    Parameters
+    ----------
+    verdicts : DataFrame
+        All rows of ``verdicts.parquet``.
+
+    Returns
+    -------
+    str
+        One sentence per hypothesis and per negative control.
+    """
+    sentences = []
+    for contrast, rows in verdicts.groupby("contrast", sort=False):
+        name = words.readable(str(contrast))
+        total = words.plural(len(rows), "subject")
+        if rows["role"].iloc[0] == "negative_control":
+            empty = sum(not words.read_units(units) for units in rows["units"])
+            sentences.append(
+                f"Negative control, {name}: nothing was found, as it should be, in {empty} of "
+                f"{total}."
+            )
+            continue
+        counts = words.listing(
+            f"{word} in {len(group)} ({words.listing(map(str, group['subject']))})"
+            for word, group in rows.groupby("verdict", sort=False)
+        )
+        sentences.append(f"{name.capitalize()}: of {total}, {counts}.")
+    return " ".join(sentences)
+
+
+def answer_contrast(scan: Scan, verdict: dict | None) -> str:
+    """Say what one contrast of one subject showed.
+
+    Parameters
+    ----------
+    scan : Scan
+        The map and the finding of the primary phase.
+    verdict : dict or None
+        The row of ``verdicts.parquet``; None for what decides nothing.
+
+    Returns
+    -------
+    str
+        One to three sentences.
+    """
+    if scan.contrast.role == "negative_control":
+        return _answer_control(scan)
+    if scan.contrast.role == "exploratory":
+        return _answer_exploratory(scan)
+    if verdict is None:
+        return "There is no verdict; see the errors at the end of the page."
+    if not words.read_units(verdict["units"]):
+        return _answer_untested(verdict)
+    return _answer_tested(scan, verdict)
+
+
+def exceeding(p: float, shams: float) -> int:
+    """Count the sham maps that did at least as much, from p = (1 + count) / (1 + shams)."""
+    return max(round(float(p) * (1 + int(shams))) - 1, 0)
+
+
+def n_experts(scan: Scan) -> str:
+    """Number of all experts of the map, as `` of 96``; empty when there is no map."""
+    return "" if scan.statistics is None else f" of {scan.statistics['score'].size}"
+
+
+def significant_units(finding: dict | None) -> Sequence[list[int]]:
+    """Units of a finding, best first."""
+    return [[unit["layer"], unit["expert"]] for unit in (finding or {}).get("units", [])]
+
+
+def _ask_control(contrast: ContrastOptions, task: str) -> str:
+    split = contrast.random_split
+    if split is None:
+        return f"Does the method find anything in {task} where nothing is to be found?"
+    return (
+        "Does the method find anything where nothing is to be found: one random half of the "
+        f"{words.readable(split.carrier)}s of {words.readable(split.condition)} trials in {task} "
+        "against the other half?"
+    )
+
+
+def _answer_control(scan: Scan) -> str:
+    units = significant_units(scan.finding)
+    if scan.finding is None:
+        first = "There is no finding; see the errors at the end of the page."
+    elif units:
+        first = (
+            f"Yes, and it should not: {words.plural(len(units), 'expert')} "
+            f"({words.unit_names(units)}) passed the threshold. A false alarm."
+        )
+    else:
+        first = "No, as it should be: the map is empty, no expert passed the threshold."
+    return f"{first}{_null_splits(scan)}"
+
+
+def _null_splits(scan: Scan) -> str:
+    attributes = {} if scan.statistics is None else scan.statistics.attrs
+    splits = attributes.get("null_splits")
+    if not splits:
+        return ""
+    return (
+        f" Of {int(splits)} such random splits, {int(attributes['null_splits_significant'])} gave "
+        "a significant map."
+    )
+
+
+def _answer_exploratory(scan: Scan) -> str:
+    if scan.statistics is None:
+        return "There is no map; see the errors at the end of the page."
+    score = scan.statistics["score"]
+    layer, expert = divmod(int(np.argmax(score.values)), score.sizes["expert"])
+    best = words.unit_name((int(score["layer"].values[layer]), int(score["expert"].values[expert])))
+    return (
+        f"The largest difference is {words.signed(float(score.max()))}, at expert {best}. A map "
+        "alone decides nothing: it shows where routing differs, not what the difference does."
+    )
+
+
+def _answer_untested(verdict: dict) -> str:
+    if verdict["verdict"] == NOTHING_TO_VALIDATE:
+        lead = "No expert stood out, so there was nothing to switch off."
+    else:
+        lead = "This could not be tested."
+    return f"{lead} {verdict['reason']}"
+
+
+def _answer_tested(scan: Scan, verdict: dict) -> str:
+    lead = {"confirmed": "Yes.", "refuted": "No.", "not testable": "This could not be tested."}
+    sentences = [
+        lead.get(verdict["verdict"], "Undecided."),
+        _switched_off(scan, verdict),
+        _against_shams(verdict),
+    ]
+    if verdict["verdict"] == "refuted":
+        sentences.append(
+            "The positive control, on the same trials, changed it by "
+            f"{_with_interval(verdict, 'positive_control', 'positive_low', 'positive_high')}: the "
+            "behaviour can be moved, but these experts do not carry it."
+        )
+    else:
+        sentences.append(
+            f"{words.whole(verdict['bystanders_held'])} of {words.whole(verdict['bystanders'])} "
+            "other behaviours stayed within the margin."
+        )
+    return " ".join(sentences)
+
+
+def _switched_off(scan: Scan, verdict: dict) -> str:
+    units = words.read_units(verdict["units"])
+    experts = "experts" if n_experts(scan) or len(units) > 1 else "expert"
+    effect = float(verdict["effect"])
+    change = "lowered" if effect >= 0 else "raised"
+    if words.number(effect) == words.number(0):
+        change = "did not change"
+    return (
+        f"Switching off {len(units)}{n_experts(scan)} {experts} ({words.unit_names(units)}) "
+        f"{change} the {words.score_name(verdict['score'])}: from "
+        f"{words.number(verdict['intact'])} to {words.number(verdict['value'])} in "
+        f"{words.whole(verdict['n'])} questions (decrease "
+        f"{_with_interval(verdict, 'effect', 'low', 'high')})."
+    )
+
+
+def _against_shams(verdict: dict) -> str:
+    shams = words.whole(verdict["shams"])
+    if shams in {words.NOTHING, "0"}:
+        return ""
+    count = exceeding(verdict["p"], verdict["shams"])
+    return (
+        f"{count or 'None'} of {shams} sham maps did as much "
+        f"(p {words.probability(verdict['p'])}, corrected "
+        f"{words.probability(verdict['p_corrected'])})."
+    )
+
+
+def _with_interval(row: dict, value: str, low: str, high: str) -> str:
+    between = words.interval(row[low], row[high])
+    return words.number(row[value]) + (f", interval {between}" if between else "")

@@ -1,0 +1,1 @@
+"""Template parts and style sheet of the report."""

@@ -1,0 +1,240 @@
+"""The figures of a finding put to the test, with captions that say what would falsify it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmri.report import words
+from lmri.report.evidence import Evidence
+from lmri.report.figures.dose import draw_dose
+from lmri.report.figures.shams import draw_shams
+from lmri.report.view import Figure, Panel
+
+SMALL = (220, 162)
+
+DOSE_LEGEND = [
+    ("finding", "the finding's experts, with interval"),
+    ("sham", "sham maps"),
+    ("layer-matched", "other experts of the same layers"),
+    ("load-matched", "other experts used as often"),
+    ("margin", "within the margin of the intact score"),
+    ("dose", "primary dose"),
+]
+
+
+def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figure:
+    """Show target and bystanders against the dose, in the primary mode, with all controls.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    anchor : str
+        Begin of the drawings' keys.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Figure
+        The target first, then one small drawing per bystander.
+    """
+    endpoint = evidence.endpoint
+    score = words.score_name(endpoint["score"])
+    target = evidence.in_mode(evidence.target())
+    panels = [
+        Panel(
+            draw_dose(
+                target, evidence.doses, endpoint["dose"], f"{anchor}-dose", endpoint["margin"]
+            ),
+            title=f"Target: {score}",
+        )
+    ]
+    groups = [evidence.in_mode(evidence.bystander(entry)) for entry in evidence.bystanders]
+    lowest = _lowest(groups)
+    for index, (bystander, rows) in enumerate(zip(evidence.bystanders, groups, strict=True)):
+        drawing = draw_dose(
+            rows,
+            evidence.doses,
+            endpoint["dose"],
+            f"{anchor}-by{index}",
+            endpoint["margin"],
+            size=SMALL,
+            lowest=lowest,
+        )
+        panels.append(Panel(drawing, title=bystander.name))
+    return Figure(
+        title="Dose and response",
+        panels=panels,
+        alt=_dose_alt(evidence, target, score),
+        look_for=(
+            f"Left, the {score} of the target trials as more experts are "
+            f"{_mode(endpoint['mode'])}; right, every other behaviour (share of expected "
+            "answers; the axes do not begin at zero). A localised behaviour falls at the target "
+            "while the others stay in the shaded margin, and the dots, the same done to control "
+            "experts, stay up."
+        ),
+        falsify=(
+            "Dots that fall with the line (any such experts would do), other behaviours leaving "
+            "the margin (the model is damaged, not the behaviour), or a line that stays level."
+        ),
+        source=source,
+        data=data,
+        layout="dose",
+        legend=DOSE_LEGEND,
+    )
+
+
+def sham_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figure:
+    """Show the effect at the primary endpoint beside those of all sham maps.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    anchor : str
+        Begin of the drawing's key.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Figure
+        One drawing with its caption beside it.
+    """
+    rows = evidence.target()
+    shams = evidence.effects(evidence.at_endpoint(rows, "sham")).to_numpy(float)
+    finding = evidence.effect(evidence.at_endpoint(rows, "finding"))
+    positive = evidence.effect(evidence.at_endpoint(rows, "positive_control"))
+    largest = words.number(shams.max()) if len(shams) else words.NOTHING
+    return Figure(
+        title="Against the sham maps",
+        panels=[
+            Panel(
+                draw_shams(
+                    shams,
+                    finding,
+                    positive,
+                    evidence.endpoint["margin"],
+                    evidence.effect_label,
+                    f"{anchor}-shams",
+                )
+            )
+        ],
+        alt=(
+            f"{evidence.effect_label.capitalize()}: finding {words.number(finding[0])}, positive "
+            f"control {words.number(positive[0])}, {len(shams)} sham maps with the largest at "
+            f"{largest}."
+        ),
+        look_for=(
+            "A sham map is the whole selection run again where nothing is to be found. The filled "
+            "diamond right of every dot is an effect that only the true contrast finds."
+        ),
+        falsify=(
+            "A diamond among the dots or inside the shaded margin, while the positive control "
+            "(removing the mean-difference direction) lies outside."
+        ),
+        source=source,
+        data=data,
+        layout="strip",
+    )
+
+
+def mode_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figure | None:
+    """Show the primary score in the other modes of intervention, small.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    anchor : str
+        Begin of the drawings' keys.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Figure or None
+        None when no other mode was run.
+    """
+    panels, changes = [], []
+    for title, rows in _other_modes(evidence):
+        finding = rows[rows["arm"] == "finding"].sort_values("dose", kind="stable")
+        if finding.empty:
+            continue
+        last = finding.iloc[-1]
+        changes.append(
+            f"{title}: {words.number(last['intact'])} to {words.number(last['value'])} with "
+            f"{int(last['dose'])} experts"
+        )
+        drawing = draw_dose(rows, evidence.doses, None, f"{anchor}-mode{len(panels)}", size=SMALL)
+        panels.append(Panel(drawing, title=title))
+    if not panels:
+        return None
+    score = words.score_name(evidence.endpoint["score"])
+    return Figure(
+        title="Other ways to switch off, and forcing on (exploratory)",
+        panels=panels,
+        alt=f"{score.capitalize()} in the other modes. {'; '.join(changes)}.",
+        look_for=(
+            f"The {score} again. If the finding does not hang on how experts are switched off, "
+            "the modes agree. Forced on, experts that suffice for the behaviour would raise it "
+            "where it is not asked for."
+        ),
+        falsify="Nothing here: only the primary mode decides.",
+        source=source,
+        data=data,
+        layout="small",
+        legend=DOSE_LEGEND[:4],
+    )
+
+
+def _mode(mode: str) -> str:
+    return {
+        "mask": "masked before the router's choice",
+        "zero": "set to zero",
+        "zero_renormalise": "set to zero and the rest renormalised",
+        "force": "forced on",
+    }.get(mode, f"put into the mode {words.readable(mode)}")
+
+
+def _lowest(groups: Sequence[pd.DataFrame]) -> float:
+    """Begin of the axis shared by all bystanders: near their scores, where the margin is seen."""
+    values = np.concatenate([group["value"].to_numpy(float) for group in groups] or [[]])
+    return min(0.5, np.floor(10 * np.nanmin(values)) / 10) if np.isfinite(values).any() else 0.0
+
+
+def _dose_alt(evidence: Evidence, target: pd.DataFrame, score: str) -> str:
+    finding = target[target["arm"] == "finding"].sort_values("dose", kind="stable")
+    if finding.empty:
+        return f"{score.capitalize()} against the number of experts switched off: not run."
+    steps = words.listing(
+        f"{words.number(value)} with {int(dose)}"
+        for dose, value in zip(finding["dose"], finding["value"], strict=True)
+    )
+    return (
+        f"{score.capitalize()} of the target: {words.number(finding['intact'].iloc[0])} intact, "
+        f"{steps} experts off. The other behaviours are in the table of bystanders."
+    )
+
+
+def _other_modes(evidence: Evidence) -> list[tuple[str, pd.DataFrame]]:
+    target = evidence.target()
+    modes = [
+        *evidence.secondary.get("modes", []),
+        *sorted(set(target["mode"]) - set(evidence.secondary.get("modes", []))),
+    ]
+    others = [mode for mode in modes if mode in words.MODES and mode != evidence.endpoint["mode"]]
+    chosen = [
+        (f"{words.mode_name(mode).capitalize()}: target", evidence.in_mode(target, mode))
+        for mode in others
+    ]
+    if "force" in others:
+        for bystander in evidence.bystanders:
+            rows = evidence.bystander(bystander, evidence.endpoint["score"])
+            name = f"Forced on: {bystander.name}"
+            chosen.append((name, evidence.in_mode(rows, "force")))
+    return chosen

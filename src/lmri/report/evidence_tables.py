@@ -1,0 +1,357 @@
+"""The tables of one contrast: experts, measures, the rule, bystanders, transcripts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from lmri.report import words
+from lmri.report.evidence import Bystander, Evidence
+from lmri.report.view import Cell, Column, Table
+
+TOP_UNITS = 8
+
+
+def unit_frame(statistics: xr.Dataset) -> pd.DataFrame:
+    """Flatten a map: one row per expert.
+
+    Parameters
+    ----------
+    statistics : Dataset
+        A map.
+
+    Returns
+    -------
+    DataFrame
+        ``layer``, ``expert`` and every statistic, best rank first.
+    """
+    frame = statistics.to_dataframe().reset_index()
+    order = "rank" if "rank" in frame else "score"
+    return frame.sort_values(order, ascending=order == "rank", kind="stable", ignore_index=True)
+
+
+def unit_table(
+    statistics: xr.Dataset, selected: list[list[int]], off: list[list[int]], source: str, data: str
+) -> Table:
+    """List the experts with the largest scores.
+
+    Parameters
+    ----------
+    statistics : Dataset
+        The map.
+    selected, off : list of [layer, expert]
+        Experts the finding names; experts that were switched off.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Table
+        At least eight experts, all that were switched off among them.
+    """
+    frame = unit_frame(statistics).head(max(TOP_UNITS, len(off)))
+    numbers = [
+        ("score", "Score", "target − control", words.signed),
+        ("interaction", "Interaction", "beyond the sum of the parts", words.signed),
+        ("rate_target", "Rate, target", "share of tokens", words.number),
+        ("rate_control", "Rate, control", "share of tokens", words.number),
+        ("mote_sum", "Raw sum", "not per token", words.signed),
+        ("p_max", "p", "over all experts", words.probability),
+        ("q", "q", "false discovery", words.probability),
+    ]
+    numbers = [entry for entry in numbers if entry[0] in frame]
+    return Table(
+        caption="The experts with the largest scores.",
+        columns=[
+            Column("Expert", "layer:expert"),
+            Column("Used as"),
+            *(Column(label, hint, "number") for _, label, hint, _ in numbers),
+        ],
+        rows=[
+            [
+                Cell(words.unit_name((row["layer"], row["expert"]))),
+                Cell(_use([int(row["layer"]), int(row["expert"])], selected, off)),
+                *(Cell(write(row[name]), "number") for name, _, _, write in numbers),
+            ]
+            for row in frame.to_dict("records")
+        ],
+        source=source,
+        data=data,
+    )
+
+
+def measure_table(evidence: Evidence, source: str, data: str) -> Table:
+    """Show every score of the target trials at the primary endpoint.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Table
+        One row per score.
+    """
+    scores = [score for score in words.SCORES if len(evidence.target(score))]
+    return Table(
+        caption=(
+            "Every score of the target trials at the primary endpoint. Only the "
+            f"{words.score_name(evidence.endpoint['score'])} decides; the others tell what came "
+            "in its place."
+        ),
+        columns=[
+            Column("Score"),
+            Column("Intact", kind="number"),
+            Column("Experts off", "change with its interval", "number"),
+            Column("Sham maps off", "mean, smallest to largest", "number"),
+            Column("Positive control", "change with its interval", "number"),
+            Column("Trials", "(carriers)", "number"),
+        ],
+        rows=[_measure_row(evidence, score) for score in scores],
+        source=source,
+        data=data,
+    )
+
+
+def check_table(checks: str, source: str) -> Table:
+    """Show every part of the rule, passed or failed.
+
+    Parameters
+    ----------
+    checks : str
+        JSON list of objects with ``check``, ``passed`` and ``detail``.
+    source : str
+        Where it comes from.
+
+    Returns
+    -------
+    Table
+        One row per part.
+    """
+    return Table(
+        caption="The rule, fixed before the evaluation trials were run, part by part.",
+        columns=[Column("Part"), Column("Outcome"), Column("Detail")],
+        rows=[
+            [
+                Cell(words.readable(entry["check"])),
+                Cell("passed" if entry["passed"] else "failed", "check"),
+                Cell(str(entry["detail"])),
+            ]
+            for entry in words.read_checks(checks)
+        ],
+        source=source,
+    )
+
+
+def bystander_table(evidence: Evidence, source: str, data: str) -> Table:
+    """Show every bystander at the primary endpoint.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Table
+        One row per bystander.
+    """
+    margin = words.number(evidence.endpoint["margin"])
+    return Table(
+        caption=(
+            "Behaviours that must stay. Each interval of the change has to lie within "
+            f"{words.MINUS}{margin} to +{margin}."
+        ),
+        columns=[
+            Column("Behaviour"),
+            Column("Score"),
+            Column("Intact", kind="number"),
+            Column("Experts off", kind="number"),
+            Column("Change", kind="number"),
+            Column("Interval", kind="number"),
+            Column("Trials", "(carriers)", "number"),
+        ],
+        rows=[_bystander_row(evidence, bystander) for bystander in evidence.bystanders],
+        source=source,
+        data=data,
+    )
+
+
+def beside_table(evidence: Evidence, source: str, data: str) -> Table | None:
+    """Show transfer and items held out of training: reported, deciding nothing.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        Arms of the finding.
+    source, data : str
+        Where the numbers come from; where they are repeated.
+
+    Returns
+    -------
+    Table or None
+        None when neither was run.
+    """
+    arms = evidence.arms
+    rows = evidence.at_endpoint(
+        arms[(arms["trial_role"] == "transfer") | (arms["held_out"] == "held_out")], "finding"
+    )
+    rows = rows[rows["score"].isin([evidence.endpoint["score"], "fact_told", "exact"])]
+    if rows.empty:
+        return None
+    return Table(
+        caption=(
+            "Transfer to other stimuli, and items kept out of training, at the primary endpoint. "
+            "Reported; decides nothing."
+        ),
+        columns=[
+            Column("Trials"),
+            Column("Role"),
+            Column("Score"),
+            Column("Intact", kind="number"),
+            Column("Experts off", kind="number"),
+            Column("Change", "with its interval", "number"),
+            Column("Trials", "(carriers)", "number"),
+        ],
+        rows=[
+            [
+                Cell(words.condition_name(row["task"], row["condition"])),
+                Cell(_role(row)),
+                Cell(words.score_name(row["score"])),
+                Cell(words.number(row["intact"]), "number"),
+                Cell(words.number(row["value"]), "number"),
+                _change(row),
+                _trials(row),
+            ]
+            for row in rows.to_dict("records")
+        ],
+        source=source,
+        data=data,
+    )
+
+
+def transcript_table(transcripts: pd.DataFrame, count: int, source: str, data: str) -> Table:
+    """Show paired responses to the same prompts.
+
+    Parameters
+    ----------
+    transcripts : DataFrame
+        Rows of one finding.
+    count : int
+        How many to show.
+    source, data : str
+        Where they come from; where all of them are.
+
+    Returns
+    -------
+    Table
+        One row per trial.
+    """
+    rows = transcripts.head(count)
+    draws = sorted({int(draw) for draw in rows["sham_draw"]})
+    sham = f"sham map {draws[0]} off" if len(draws) == 1 else "a sham map off"
+    return Table(
+        caption=(
+            f"{len(rows)} evaluation trials drawn by the seed of the study, not chosen: the "
+            "responses to the same prompt, in full. Heavier: other than intact."
+        ),
+        columns=[
+            Column("Prompt", "and condition"),
+            Column("True answer"),
+            Column("Intact"),
+            Column("Experts off"),
+            Column(sham.capitalize()),
+        ],
+        rows=[
+            [
+                Cell(str(row["prompt"]), "speech", words.readable(row["condition"])),
+                Cell(str(row["fact"]), "speech"),
+                Cell(str(row["intact"]), "speech"),
+                *(_response(str(row[arm]), str(row["intact"])) for arm in ("finding", "sham")),
+            ]
+            for row in rows.to_dict("records")
+        ],
+        source=source,
+        data=data,
+        layout="transcripts",
+    )
+
+
+def _use(unit: list[int], selected: list[list[int]], off: list[list[int]]) -> str:
+    if unit in off:
+        return "switched off"
+    return "named by the map" if unit in selected else words.NOTHING
+
+
+def _response(text: str, intact: str) -> Cell:
+    return Cell(text, "same" if text == intact else "changed")
+
+
+def _measure_row(evidence: Evidence, score: str) -> list[Cell]:
+    rows = evidence.target(score)
+    finding = evidence.at_endpoint(rows, "finding")
+    first = finding.iloc[0].to_dict() if len(finding) else {}
+    shams = evidence.at_endpoint(rows, "sham")["value"].to_numpy(float)
+    control = evidence.at_endpoint(rows, "positive_control")
+    return [
+        Cell(words.score_name(score), note=words.score_meaning(score)),
+        Cell(words.number(first.get("intact", np.nan)), "number"),
+        _value_and_change(first),
+        _spread(shams),
+        _value_and_change(control.iloc[0].to_dict() if len(control) else {}),
+        _trials(first),
+    ]
+
+
+def _value_and_change(row: dict) -> Cell:
+    if not row:
+        return Cell(words.NOTHING, "number")
+    between = words.interval(row["low"], row["high"])
+    change = words.signed(row["effect"])
+    return Cell(
+        words.number(row["value"]), "number", f"{change} ({between})" if between else change
+    )
+
+
+def _spread(values: np.ndarray) -> Cell:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Cell(words.NOTHING, "number")
+    return Cell(words.number(values.mean()), "number", words.interval(values.min(), values.max()))
+
+
+def _bystander_row(evidence: Evidence, bystander: Bystander) -> list[Cell]:
+    rows = evidence.at_endpoint(evidence.bystander(bystander), "finding")
+    head = [Cell(bystander.name), Cell(words.score_name(bystander.score))]
+    if rows.empty:
+        return [*head, *(Cell(words.NOTHING, "number") for _ in range(5))]
+    row = rows.iloc[0].to_dict()
+    return [
+        *head,
+        Cell(words.number(row["intact"]), "number"),
+        Cell(words.number(row["value"]), "number"),
+        Cell(words.signed(row["effect"]), "number"),
+        Cell(words.interval(row["low"], row["high"]), "number"),
+        _trials(row),
+    ]
+
+
+def _role(row: dict) -> str:
+    role = "transfer" if row["trial_role"] == "transfer" else str(row["trial_role"])
+    return f"{role}, held out of training" if row["held_out"] == "held_out" else role
+
+
+def _change(row: dict) -> Cell:
+    return Cell(words.signed(row["effect"]), "number", words.interval(row["low"], row["high"]))
+
+
+def _trials(row: dict) -> Cell:
+    if not row:
+        return Cell(words.NOTHING, "number")
+    return Cell(f"{words.whole(row['n'])} ({words.whole(row['n_carriers'])})", "number")

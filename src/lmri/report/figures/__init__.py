@@ -1,0 +1,1 @@
+"""Drawings of the report: SVG made by matplotlib, coloured by the page's style sheet."""

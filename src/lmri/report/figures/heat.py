@@ -1,0 +1,141 @@
+"""The map: layer x expert, a diverging scale centred at zero, selected units outlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_svg
+
+# Orange and blue stay apart in every common colour deficiency. The magnitude is the opacity, so
+# zero is the colour of the page in both schemes.
+POSITIVE_RGB = (0xD2, 0x5F, 0x14)
+NEGATIVE_RGB = (0x2F, 0x77, 0xB8)
+
+
+def draw_map(
+    score: np.ndarray,
+    units: Sequence[Sequence[int]],
+    limit: float,
+    key: str,
+    width: float = 900,
+    scale_bar: bool = True,
+) -> Markup:
+    """Draw one map.
+
+    Parameters
+    ----------
+    score : array of shape (n_layers, n_experts)
+        The statistic, zero where the conditions do not differ.
+    units : sequence of (layer, expert)
+        Units to outline, best first; their rank is written inside when it fits.
+    limit : float
+        Score of the strongest colour; the scale runs from -limit to limit.
+    key : str
+        Distinguishes the drawing from all others of the page.
+    width : float
+        Width of the drawing.
+    scale_bar : bool
+        Whether to draw the scale above the map.
+
+    Returns
+    -------
+    Markup
+        The drawing.
+    """
+    n_layers, n_experts = score.shape
+    left, right, bottom, top = 44, 8, 40, 46 if scale_bar else 8
+    across = (width - left - right) / n_experts
+    row = float(np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26))
+    with style():
+        figure = new_figure(width, bottom + row * n_layers + top)
+        axes = place(figure, left, bottom, width - left - right, row * n_layers)
+        axes.imshow(
+            colours(score, limit),
+            origin="lower",
+            aspect="auto",
+            interpolation="none",
+            extent=(-0.5, n_experts - 0.5, -0.5, n_layers - 0.5),
+        )
+        _outline(axes, units, legible=min(across, row) >= 15)
+        _label(axes, n_layers, n_experts)
+        if scale_bar:
+            _scale(place(figure, left + 42, bottom + row * n_layers + 27, 190, 9), limit)
+        return to_svg(figure, key)
+
+
+def colours(score: np.ndarray, limit: float) -> np.ndarray:
+    """Colour a statistic: hue by sign, opacity by magnitude.
+
+    Parameters
+    ----------
+    score : array of shape (n_layers, n_experts)
+        The statistic; NaN is transparent.
+    limit : float
+        Magnitude of full opacity.
+
+    Returns
+    -------
+    array of shape (n_layers, n_experts, 4), uint8
+        Red, green, blue, opacity.
+    """
+    score = np.nan_to_num(np.asarray(score, dtype=float))
+    pixels = np.empty((*score.shape, 4), dtype=np.uint8)
+    pixels[..., :3] = np.where((score >= 0)[..., None], POSITIVE_RGB, NEGATIVE_RGB)
+    pixels[..., 3] = np.round(255 * np.clip(np.abs(score) / limit, 0, 1))
+    return pixels
+
+
+def _outline(axes: Axes, units: Sequence[Sequence[int]], legible: bool) -> None:
+    for rank, (layer, expert) in enumerate(units, start=1):
+        axes.add_patch(
+            Rectangle(
+                (expert - 0.5, layer - 0.5),
+                1,
+                1,
+                fill=False,
+                edgecolor=INK,
+                linewidth=1.8,
+                clip_on=False,
+                zorder=3,
+            )
+        )
+        if legible:
+            axes.text(
+                expert, layer, str(rank), ha="center", va="center_baseline", size=11, weight="bold"
+            )
+
+
+def _label(axes: Axes, n_layers: int, n_experts: int) -> None:
+    axes.set_xticks(_ticks(n_experts, 9))
+    axes.set_yticks(_ticks(n_layers, 6))
+    axes.set_xlabel("expert", labelpad=3)
+    axes.set_ylabel("layer", labelpad=6)
+    axes.tick_params(length=3)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+def _ticks(count: int, most: int) -> list[int]:
+    step = next(
+        step for step in (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 128, count) if count / step <= most
+    )
+    return list(range(0, count, step))
+
+
+def _scale(axes: Axes, limit: float) -> None:
+    ramp = np.linspace(-limit, limit, 101)[None, :]
+    axes.imshow(
+        colours(ramp, limit), aspect="auto", interpolation="none", extent=(-limit, limit, 0, 1)
+    )
+    axes.set_yticks([])
+    axes.set_xticks([-limit, 0, limit])
+    axes.set_xticklabels([f"\N{MINUS SIGN}{limit:g}", "0", f"+{limit:g}"])
+    axes.tick_params(length=2, pad=1, labelsize=10)
+    axes.text(
+        -0.04, 0.5, "score", transform=axes.transAxes, ha="right", va="center", size=10, color=MUTED
+    )

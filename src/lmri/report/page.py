@@ -1,0 +1,109 @@
+"""From the artefacts of a study to one HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from lmri.report import assets
+from lmri.report.answers import answer_study, ask_study, explain_study
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs
+from lmri.report.map_figures import score_limit
+from lmri.report.methods import describe_methods
+from lmri.report.provenance import provenance_tables
+from lmri.report.sections import overview, subject_view
+from lmri.report.tables import problem_table, verdict_table
+from lmri.report.view import Page
+
+# Nothing may be fetched and no script may run, whatever a stimulus or a response says. Browsers
+# count the drawings' own style attributes as inline styles.
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+
+def build_page(inputs: StudyInputs, provenance: Mapping, files: Files) -> Page:
+    """Put the report together.
+
+    Parameters
+    ----------
+    inputs : StudyInputs
+        What was read.
+    provenance : mapping
+        Versions, hashes and seeds of the report itself.
+    files : Files
+        Takes the data behind figures and tables.
+
+    Returns
+    -------
+    Page
+        Free of markup but for the drawings.
+    """
+    config = inputs.config
+    scans = [
+        scan for subject in inputs.subjects for group in subject.scans.values() for scan in group
+    ]
+    limit = score_limit(scans)
+    data = files.add("verdicts", inputs.verdicts)
+    return Page(
+        study=config.study,
+        question=ask_study(config),
+        explanation=explain_study(config),
+        answer=answer_study(inputs.verdicts),
+        illustrations=_illustrations(inputs),
+        verdicts=verdict_table(inputs.verdicts, data),
+        overview=overview(inputs, limit, data),
+        subjects=[subject_view(subject, config, limit, files) for subject in inputs.subjects],
+        methods=describe_methods(inputs),
+        provenance=provenance_tables(inputs, provenance),
+        settings=json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        problems=problem_table(inputs.problems),
+    )
+
+
+def render_page(page: Page) -> str:
+    """Render a page.
+
+    Parameters
+    ----------
+    page : Page
+        The page.
+
+    Returns
+    -------
+    str
+        HTML that needs no other file.
+    """
+    environment = Environment(
+        loader=PackageLoader("lmri.report", "assets"),
+        # Explicitly for every template: the default goes by the suffix and would leave it off.
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sheet = resources.files(assets).joinpath("report.css")
+    return environment.get_template("report.html.jinja").render(
+        page=page, css=Markup(sheet.read_text(encoding="utf-8")), policy=POLICY
+    )
+
+
+def _illustrations(inputs: StudyInputs) -> list[str]:
+    """Notes of subjects chosen after the fact, each once, with the rate over all bases."""
+    lines: dict[str, None] = {}
+    for subject in inputs.subjects:
+        illustration = subject.card.get("illustration")
+        if not isinstance(illustration, dict):
+            continue
+        rate = illustration.get("rate", "")
+        rate = rate.get("text", "") if isinstance(rate, dict) else rate
+        line = " ".join(str(part) for part in (rate, illustration.get("note", "")) if part)
+        if line:
+            lines[line] = None
+    return list(lines)

@@ -1,0 +1,182 @@
+"""Numbers and names in words: one way to write each, everywhere in the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+
+SCORES = {
+    "refusal_onset": ("refusal onset", "share of responses whose first token begins a refusal"),
+    "onset_margin": (
+        "onset margin",
+        "logit of the refusal's first token minus the largest other logit",
+    ),
+    "refusal_exact": ("exact refusal", "share of responses that are the whole refusal"),
+    "fact_told": ("true fact told", "share of responses that tell the true answer"),
+    "exact": ("expected answer", "share of responses equal to the expected answer"),
+    "coherent": ("coherent", "share of responses that pass the coherence gate"),
+}
+"""Name and meaning of each score."""
+
+MODES = {
+    "mask": ("masked", "removed before the router picks its experts, so another enters"),
+    "zero": ("zeroed", "picked as before, their output set to zero"),
+    "zero_renormalise": ("zeroed, renormalised", "output zero, the others' weights scaled up"),
+    "force": ("forced on", "always picked, with the largest weight"),
+}
+"""Name and meaning of each mode of intervention."""
+
+PHASES = {
+    "prompt_last": "last token of the prompt",
+    "content": "content of the question",
+    "content_last": "last token of the content",
+    "response": "response",
+    "system": "system prompt",
+    "think": "reasoning",
+}
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write a number with a fixed number of digits, or a dash when there is none."""
+    if not _finite(value):
+        return NOTHING
+    text = f"{float(value):.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Write a number with its sign, plus included."""
+    text = number(value, digits)
+    return text if text.startswith((MINUS, NOTHING)) or float(text) == 0 else f"+{text}"
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """Write an interval as ``low to high``; empty when it is not known."""
+    if not (_finite(low) and _finite(high)):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def probability(value: float) -> str:
+    """Write a p-value: three digits, four below .001; never zero."""
+    if not _finite(value):
+        return NOTHING
+    if value < 0.0001:
+        return "< 0.0001"
+    return f"{value:.4f}" if value < 0.001 else f"{value:.3f}"
+
+
+def whole(value: float) -> str:
+    """Write a count, or a dash when there is none."""
+    return str(int(value)) if _finite(value) else NOTHING
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listing(items: Iterable[str], last: str = "and") -> str:
+    """Join words: ``a, b and c``."""
+    items = list(items)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def unit_name(unit: Sequence[int]) -> str:
+    """Name an expert as ``layer:expert``."""
+    return f"{int(unit[0])}:{int(unit[1])}"
+
+
+def unit_names(units: Iterable[Sequence[int]]) -> str:
+    """Name several experts."""
+    return ", ".join(unit_name(unit) for unit in units)
+
+
+def read_units(text: object) -> list[list[int]]:
+    """Read the JSON list of units in a table; anything else is no unit.
+
+    Parameters
+    ----------
+    text : object
+        Content of a column ``units``.
+
+    Returns
+    -------
+    list of [layer, expert]
+        The units.
+    """
+    try:
+        units = json.loads(text) if isinstance(text, str) else []
+        return [[int(layer), int(expert)] for layer, expert in units]
+    except (ValueError, TypeError):
+        return []
+
+
+def read_checks(text: object) -> list[dict]:
+    """Read the JSON list of checks in a table; anything else is no check.
+
+    Parameters
+    ----------
+    text : object
+        Content of a column ``checks``.
+
+    Returns
+    -------
+    list of dict
+        With ``check``, ``passed`` and ``detail``.
+    """
+    try:
+        checks = json.loads(text) if isinstance(text, str) else []
+    except ValueError:
+        return []
+    keys = {"check", "passed", "detail"}
+    return [entry for entry in checks if isinstance(entry, dict) and keys <= set(entry)]
+
+
+def condition_name(task: str, condition: str | None) -> str:
+    """Name a condition of a task: ``events · benign``; only the task when it is all of them."""
+    return (
+        readable(task)
+        if condition in (None, "all")
+        else f"{readable(task)} \N{MIDDLE DOT} {readable(condition)}"
+    )
+
+
+def readable(name: str) -> str:
+    """Write an identifier with spaces."""
+    return str(name).replace("_", " ")
+
+
+def score_name(score: str) -> str:
+    """Short name of a score."""
+    return SCORES.get(score, (readable(score), ""))[0]
+
+
+def score_meaning(score: str) -> str:
+    """Meaning of a score in half a sentence."""
+    return SCORES.get(score, ("", readable(score)))[1]
+
+
+def mode_name(mode: str) -> str:
+    """Short name of a mode of intervention."""
+    return MODES.get(mode, (readable(mode), ""))[0]
+
+
+def phase_name(phase: str) -> str:
+    """Name of a phase in words."""
+    return PHASES.get(phase, readable(phase))
+
+
+def _finite(value: object) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,51 @@
+"""Writing the report and the table of all verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmri.config import StudyConfig
+from lmri.report.files import Files
+from lmri.report.inputs import read_study
+from lmri.report.page import build_page, render_page
+from lmri.store import atomic_directory, write_table
+
+PAGE = "index.html"
+
+
+def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Mapping) -> Path:
+    """Write the report of a study.
+
+    The same inputs give the same bytes. What is missing is listed in the report.
+
+    Parameters
+    ----------
+    study : Path
+        Folder of the study, with ``maps``, ``findings`` and ``validation``; the table of all
+        verdicts is written here as ``verdicts.parquet``.
+    out : Path
+        Folder of the report, written whole or not at all: ``index.html`` and ``files/*.csv``.
+    config : StudyConfig
+        The study.
+    provenance : mapping
+        Package version, code hash, hash of the configuration and the like; may be nested.
+
+    Returns
+    -------
+    Path
+        ``out/index.html``.
+
+    Raises
+    ------
+    LmriError
+        If no subject has a verdict.
+    """
+    inputs = read_study(study, config)
+    files = Files()
+    html = render_page(build_page(inputs, provenance, files))
+    with atomic_directory(out) as partial:
+        (partial / PAGE).write_text(html, encoding="utf-8")
+        files.write(partial)
+    write_table(study / "verdicts.parquet", inputs.verdicts)
+    return out / PAGE
