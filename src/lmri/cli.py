@@ -1,0 +1,334 @@
+"""The command line: one sub-command per rule of the workflow.
+
+A command parses its arguments, cuts its slice of the configuration, and calls one function of one
+stage. A stage is imported only when its command runs, so that ``lmri --help`` is instant and a
+job pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmri import __version__
+from lmri.errors import LmriError
+
+USER_ERROR = 2
+"""Exit code of everything the user can act on."""
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 for an error of the user, told in one line.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("lmri: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        message = user_message(error, options)
+        if message is None or options.verbose:
+            raise
+        print(f"lmri: error: {' '.join(message.split())}", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+def user_message(error: BaseException, options: argparse.Namespace) -> str | None:
+    """Say what a user can do about an error.
+
+    Parameters
+    ----------
+    error : BaseException
+        What ended the command.
+    options : argparse.Namespace
+        Arguments of the command, to name what it was writing.
+
+    Returns
+    -------
+    str or None
+        The message, or None if the error is a defect of the package.
+    """
+    if isinstance(error, LmriError):
+        return str(error)
+    if _disk_full(error):
+        target = getattr(error, "filename", None) or getattr(options, "out", None)
+        return (
+            f"{target or 'the output'}: no space left on the device while writing. "
+            "Free some space and run the command again."
+        )
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return None
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    # Writers in other languages (safetensors, zarr's codecs) wrap the error and keep its text.
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Declare every sub-command.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        Parsed options carry ``run``, the function of the command.
+    """
+    parser = argparse.ArgumentParser(
+        prog="lmri", description="Scan language models: record, map, and put the maps to the test."
+    )
+    parser.add_argument("--version", action="version", version=f"lmri {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (run, summary, flags) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
+        for flag in flags.split():
+            needed = {"required": True} if flag.startswith("--") else {}
+            command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
+        command.set_defaults(run=run)
+    return parser
+
+
+def _train_base(options: argparse.Namespace) -> None:
+    values = _read(options, "base", base_seed=options.seed)
+    from lmri.config import WorldOptions
+    from lmri.subjects import Recipe, train_base
+
+    world = WorldOptions.from_dict(values["world"])
+    train_base(
+        options.out,
+        base_seed=options.seed,
+        world_seed=world.seed,
+        world_size=world.size,
+        recipe=Recipe.from_dict(values["training"]),
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    values = _read(options, "subject", subject=options.subject)
+    from lmri.config import SubjectOptions, WorldOptions
+    from lmri.subjects import prepare_subject
+
+    subject = SubjectOptions.from_dict(values["subject"])
+    prepare_subject(
+        out=options.out,
+        manifest=options.manifest,
+        options=subject,
+        base=options.base,
+        world=WorldOptions.from_dict(values["world"]),
+        training=values["training"],
+        provenance=_provenance("subject", values, subject.seed or 0),
+    )
+
+
+def _stimuli(options: argparse.Namespace) -> None:
+    values = _read(options, "stimuli", task=options.task)
+    from lmri.config import SplitOptions, TaskOptions, WorldOptions
+    from lmri.stimuli import write_stimuli
+
+    write_stimuli(
+        out=options.out,
+        task=options.task,
+        options=TaskOptions.from_dict(values["task"]),
+        splits=SplitOptions.from_dict(values["splits"]),
+        world=WorldOptions.from_dict(values["world"]),
+        seed=values["seed"],
+        provenance=_provenance("stimuli", values, values["seed"]),
+    )
+
+
+def _record(options: argparse.Namespace) -> None:
+    values = _read(options, "record", subject=options.subject, task=options.task)
+    from lmri.config import RecordOptions
+    from lmri.record import record_task
+
+    record_task(
+        out=options.out,
+        manifest=options.manifest,
+        subject=options.subject,
+        model=options.model,
+        task=options.task,
+        stimuli=options.stimuli,
+        shard=options.shard,
+        options=RecordOptions.from_dict(values["record"]),
+        seed=values["seed"],
+        provenance=_provenance("record", values, values["seed"], options.model),
+    )
+
+
+def _localise(options: argparse.Namespace) -> None:
+    values = _read(options, "localise", subject=options.subject)
+    from lmri.config import ContrastOptions, EvidenceOptions, LocaliseOptions
+    from lmri.localise import localise_subject
+
+    localise_subject(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        recordings=options.recordings,
+        maps=options.maps,
+        findings=options.findings,
+        tasks={name: tuple(carriers) for name, carriers in values["tasks"].items()},
+        contrasts=[ContrastOptions.from_dict(entry) for entry in values["contrasts"]],
+        options=LocaliseOptions.from_dict(values["localise"]),
+        evidence=EvidenceOptions.from_dict(values["evidence"]),
+        claims=values["claims"],
+        seed=values["seed"],
+        provenance=_provenance("localise", values, values["seed"], options.model),
+    )
+
+
+def _validate(options: argparse.Namespace) -> None:
+    values = _read(options, "validate", subject=options.subject)
+    from lmri.config import ValidateOptions
+    from lmri.validate import validate_subject
+
+    validate_subject(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        findings=options.findings,
+        out=options.out,
+        options=ValidateOptions.from_dict(values["validate"]),
+        seed=values["seed"],
+        provenance=_provenance("validate", values, values["seed"], options.model),
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    values = _read(options, "report")
+    from lmri.config import StudyConfig
+    from lmri.report import write_report
+
+    write_report(
+        study=options.study,
+        out=options.out,
+        config=StudyConfig.from_dict(values, "the slice given as --config"),
+        provenance=_provenance("report", values, values["seed"]),
+    )
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from lmri.store import verify
+
+    for path in options.paths:
+        content = verify(path)
+        print(f"{path}: {len(content['files'])} files as written, {content['sha256'][:12]}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from lmri.config import load_study
+
+    study = load_study(options.study_file)
+    study.check_files(str(options.study_file))
+    for line in study.summary():
+        print(line)
+
+
+def _read(options: argparse.Namespace, stage: str, **selectors: Any) -> dict[str, Any]:
+    from lmri.config import read_stage
+
+    return read_stage(options.config, stage, **selectors)
+
+
+def _provenance(
+    stage: str, values: dict[str, Any], seed: int, model: Path | None = None
+) -> dict[str, object]:
+    from lmri.store import read_manifest
+    from lmri.store.provenance import provenance
+
+    subject = None
+    if model is not None:
+        subject = read_manifest(model.with_name(f"{model.name}.manifest.json"))["sha256"]
+    return provenance(stage, values, seed, subject)
+
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "--config": {"metavar": "FILE|JSON", "help": "study file, or the slice of the job as JSON"},
+    "--subject": {"metavar": "NAME", "help": "name of the subject in the study"},
+    "--task": {"metavar": "NAME", "help": "name of the task in the study"},
+    "--seed": {"type": int, "metavar": "N", "help": "seed of the base"},
+    "--shard": {"type": int, "metavar": "I", "help": "number of the shard, from 0"},
+    "--model": {"type": Path, "metavar": "DIR", "help": "folder of the prepared subject"},
+    "--base": {
+        "type": Path,
+        "required": False,
+        "metavar": "DIR",
+        "help": "base of a trained subject",
+    },
+    "--stimuli": {"type": Path, "metavar": "PATH", "help": "stimuli: a table, or their folder"},
+    "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
+    "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
+    "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
+    "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
+    "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
+    "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
+    "paths": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "stores or their manifests"},
+    "study_file": {"type": Path, "metavar": "STUDY", "help": "study file"},
+}
+"""Arguments by flag; one flag means the same in every command."""
+
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
+    "train-base": (
+        _train_base,
+        "train the base that embedded subjects start from",
+        "--config --seed --out",
+    ),
+    "train": (
+        _train,
+        "prepare a subject: train it, unpack it, or point to it",
+        "--config --subject --base --out --manifest",
+    ),
+    "stimuli": (
+        _stimuli,
+        "write the stimuli of a task",
+        "--config --task --out",
+    ),
+    "record": (
+        _record,
+        "record a subject on one shard of a task",
+        "--config --subject --model --task --stimuli --shard --out --manifest",
+    ),
+    "localise": (
+        _localise,
+        "map the contrasts of a subject and fix its findings",
+        "--config --subject --model --stimuli --recordings --maps --findings",
+    ),
+    "validate": (
+        _validate,
+        "re-run a subject without the units of its findings and reach verdicts",
+        "--config --subject --model --stimuli --findings --out",
+    ),
+    "report": (_report, "write the report of a study", "--config --study --out"),
+    "verify": (_verify, "check that stores hold the bytes of their manifests", "paths"),
+    "check": (_check, "check a study file and say what it would run", "study_file"),
+}
+"""Commands by name: the function, one line of help, the flags."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+# The checked study and the helpers of the rules; no rules here.
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from lmri.config import STAGES, StudyConfig, stage_slice
+from lmri.errors import LmriError
+from lmri.store.provenance import code_hash
+
+# Jobs call `lmri`: the one installed beside the Python that runs Snakemake, also when its
+# environment was never activated.
+shell.prefix(f"export PATH={json.dumps(str(Path(sys.executable).parent))}:$PATH; ")
+
+
+def read_study():
+    """The study of this run, checked; a user's mistake ends the run with one line."""
+    files = workflow.overwrite_configfiles or ["config/config.yaml"]
+    source = " + ".join(os.path.relpath(path) for path in files)
+    try:
+        study = StudyConfig.from_dict(config, source)
+        study.check_files(source)
+    except LmriError as error:
+        raise WorkflowError(str(error))
+    return study
+
+
+STUDY = read_study()
+RECORDED = expand("{task}/{shard}", task=STUDY.tasks, shard=range(STUDY.record.shards))
+
+
+def one_of(names):
+    """A wildcard constraint: any of these names, and nothing else."""
+    return "|".join(map(re.escape, names))
+
+
+def slice_of(stage):
+    """The part of the study that a job of this stage reads, as JSON, by the job's wildcards."""
+    _, selectors = STAGES[stage]
+
+    def as_json(wildcards):
+        chosen = {key: wildcards[key] for key in selectors}
+        if "base_seed" in chosen:
+            chosen["base_seed"] = int(chosen["base_seed"])
+        return json.dumps(stage_slice(STUDY, stage, **chosen), sort_keys=True)
+
+    return as_json
+
+
+def base_of(wildcards):
+    """The base that a trained subject starts from; nothing for other subjects."""
+    seed = STUDY.subjects[wildcards.subject].base_seed
+    return [] if seed is None else [f"<study>/bases/{seed}"]
+
+
+def table_of(wildcards):
+    """The file that a task with source: table is read from; nothing for tasks of the world."""
+    path = STUDY.tasks[wildcards.task].path
+    return [] if path is None else [path]
+
+
+def stimuli_folder(wildcards, input):
+    """The folder of the stimuli tables among the inputs."""
+    return str(Path(input.stimuli[0]).parent)
+
+
+def recordings_folder(wildcards, input):
+    """The folder of a subject's recordings: <folder>/<task>/<shard>.zarr."""
+    return str(Path(input.stores[0]).parents[1])

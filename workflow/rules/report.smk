@@ -1,0 +1,33 @@
+# One page for the whole study; every number in it comes from a file of the study.
+
+
+rule report:
+    input:
+        subjects=expand("<study>/subjects/{subject}.manifest.json", subject=STUDY.subjects),
+        maps=expand("<study>/maps/{subject}", subject=STUDY.subjects),
+        findings=expand("<study>/findings/localise/{subject}", subject=STUDY.subjects),
+        validation=expand(
+            "<study>/validation/{subject}/{table}.parquet",
+            subject=STUDY.subjects,
+            table=["arms", "transcripts", "verdicts"],
+        ),
+    output:
+        page="<study>/report/index.html",
+        files=directory("<study>/report/files"),
+        verdicts="<study>/verdicts.parquet",
+    log:
+        "<study>/logs/report.log",
+    benchmark:
+        "<study>/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        code=code_hash("report"),
+        config=slice_of("report"),
+        study=subpath(output.verdicts, parent=True),
+        out=subpath(output.page, parent=True),
+    shell:
+        "lmri report --config {params.config:q} --study {params.study}"
+        " --out {params.out} > {log} 2>&1"

@@ -1,0 +1,30 @@
+# Re-run the subject without the units of its findings, on trials nothing was selected on.
+
+
+rule validate:
+    input:
+        model=ancient("<study>/subjects/{subject}"),
+        model_manifest="<study>/subjects/{subject}.manifest.json",
+        stimuli=expand("<study>/stimuli/{task}.parquet", task=STUDY.tasks),
+        findings="<study>/findings/localise/{subject}",
+    output:
+        arms="<study>/validation/{subject}/arms.parquet",
+        transcripts="<study>/validation/{subject}/transcripts.parquet",
+        verdicts="<study>/validation/{subject}/verdicts.parquet",
+    log:
+        "<study>/logs/validate/{subject}.log",
+    benchmark:
+        "<study>/benchmarks/validate/{subject}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        code=code_hash("validate"),
+        config=slice_of("validate"),
+        stimuli=stimuli_folder,
+        out=subpath(output.verdicts, parent=True),
+    shell:
+        "lmri validate --config {params.config:q} --subject {wildcards.subject}"
+        " --model {input.model} --stimuli {params.stimuli}"
+        " --findings {input.findings} --out {params.out} > {log} 2>&1"
