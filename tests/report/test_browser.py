@@ -1,0 +1,101 @@
+"""The page in a real browser, opened from a file without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lmri.report import write_report
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+DARK = "--blink-settings=preferredColorScheme=0"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        message = f"no browser found; looked for {', '.join(NAMES)}"
+        if os.environ.get("LMRI_REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pages(plain, hostile, config, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    return {
+        name: write_report(study=study, out=folder / name, config=config, provenance={})
+        for name, study in (("plain", plain), ("hostile", hostile))
+    }
+
+
+@pytest.fixture(scope="module")
+def dom(chromium, pages, tmp_path_factory) -> dict[str, str]:
+    """Return the document of each page after the browser has parsed and run it."""
+    return {
+        name: run(chromium, tmp_path_factory.mktemp("profile"), page, "--dump-dom").stdout
+        for name, page in pages.items()
+    }
+
+
+def run(browser: str, profile: Path, page: Path, *flags: str) -> subprocess.CompletedProcess:
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+def test_page_opens_from_a_file(dom):
+    html = dom["plain"]
+    assert "<title>lmri report: fixture</title>" in html
+    order = [html.index(f'id="{name}"') for name in ("verdicts", "localised", "methods", "errors")]
+    assert order == sorted(order)
+    # The first table of the page is the headline.
+    assert html.index("<table") == html.index('<table class="headline"')
+
+
+def test_drawings_are_drawn(dom):
+    drawings = re.findall(r'<svg [^>]*viewBox="0 0 (\d+)', dom["plain"])
+    assert len([width for width in drawings if int(width) > 100]) > 30
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_no_script_runs(dom, name):
+    assert "<title>lmri report: fixture</title>" in dom[name]
+    assert "<script" not in dom[name]
+    assert "<img" not in dom[name]
+    assert "onerror=" not in re.sub(r">[^<]*<|\"[^\"]*\"", "", dom[name])
+
+
+@pytest.mark.parametrize(
+    ("view", "size", "flags"),
+    [
+        ("light", (1280, 1600), []),
+        ("dark", (1280, 1600), [DARK]),
+        ("phone", (500, 1600), []),
+    ],
+)
+def test_page_is_painted(chromium, pages, tmp_path, view, size, flags):
+    image = pytest.importorskip("PIL.Image")
+    picture = tmp_path / f"{view}.png"
+    window = f"--window-size={size[0]},{size[1]}"
+    run(chromium, tmp_path, pages["plain"], f"--screenshot={picture}", window, *flags)
+    with image.open(picture) as shot:
+        corner = shot.convert("L").getpixel((2, shot.height - 2))
+        colours = len(shot.convert("RGB").getcolors(maxcolors=10**7))
+    assert (corner < 60) == (view == "dark")
+    assert colours > 100
+    if folder := os.environ.get("LMRI_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder)

@@ -1,0 +1,211 @@
+"""The page of synthetic studies, read as text."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lmri.errors import LmriError
+from lmri.report import write_report
+
+VOID = {"meta", "img", "br", "link", "path", "use", "image", "rect", "circle"}
+MEGABYTE = 1_000_000
+
+
+class Elements(HTMLParser):
+    """Collects tags with their attributes, and text by tag."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.handle_starttag(tag, attrs)
+
+
+@pytest.fixture(scope="module")
+def page(plain, config, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "report"
+    return write(plain, out, config)
+
+
+def write(study: Path, out: Path, config) -> Path:
+    provenance = {"lmri": "0.1.0", "code": "c" * 64, "libraries": {"numpy": "2.4.6"}}
+    return write_report(study=study, out=out, config=config, provenance=provenance)
+
+
+def visible(html: str) -> str:
+    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", html, flags=re.S)
+    return re.sub(r"\s+", " ", text)
+
+
+def test_headline_comes_first_and_says_whether_it_held(page):
+    text = visible(page.read_text())
+    asked = text.index("Do a few experts carry the response to")
+    found = text.index("Refusal: of 2 subjects, confirmed in 1 (localised)")
+    rate = text.index("Over all 6 bases trained")
+    table = text.index("Every subject of the study and every claim")
+    detail = text.index("Where in the model")
+    assert asked < found < rate < table < detail
+    assert "nothing was found, as it should be, in 2 of 2 subjects" in text
+
+
+def test_every_subject_and_contrast_has_a_section(page, config):
+    identifiers = [attrs.get("id") for _, attrs in Elements(page.read_text()).tags]
+    for subject in config.subjects:
+        for contrast in config.contrasts:
+            assert f"{subject}-{contrast.replace('_', '-')}" in identifiers
+    assert {"verdicts", "methods", "provenance", "errors"} <= set(identifiers)
+
+
+def test_identifiers_are_unique_and_links_lead_somewhere(page):
+    tags = Elements(page.read_text()).tags
+    identifiers = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(identifiers) == len(set(identifiers))
+    targets = [attrs["href"] for tag, attrs in tags if tag in {"a", "use"}]
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in identifiers
+        else:
+            assert (page.parent / target).is_file()
+    html = page.read_text()
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(identifiers)
+
+
+def test_nothing_is_fetched_and_no_script_is_there(page):
+    html = page.read_text()
+    assert not re.search(r"""(?:href|src)=["'](?:https?:)?//""", html)
+    assert "<script" not in html
+    assert "default-src 'none'" in html.replace("&#39;", "'")
+    assert len(html.encode()) < 5 * MEGABYTE
+
+
+def test_tables_and_figures_are_accessible(page):
+    tags = Elements(page.read_text()).tags
+    tables = [attrs for tag, attrs in tags if tag == "table"]
+    assert len(tables) == sum(tag == "caption" for tag, _ in tags)
+    assert all("scope" in attrs for tag, attrs in tags if tag == "th")
+    images = [attrs for _, attrs in tags if attrs.get("role") == "img"]
+    assert images
+    assert all(len(attrs["aria-label"]) > 20 for attrs in images)
+    assert sum(tag == "h1" for tag, _ in tags) == 1
+
+
+def test_headline_cells_are_those_of_the_file(page, plain):
+    html = page.read_text()
+    first = html.index('<table class="headline">')
+    rows = re.findall(r"<tr>(.*?)</tr>", html[first : html.index("</table>", first)], re.S)[1:]
+    verdicts = pd.read_parquet(plain / "verdicts.parquet")
+    claims = verdicts[verdicts["role"] == "hypothesis"]
+    assert len(rows) == len(verdicts)
+    for row, verdict in zip(rows, claims.to_dict("records"), strict=False):
+        text = visible(row)
+        for expected in (
+            verdict["subject"],
+            verdict["verdict"],
+            verdict["reason"],
+            f"{verdict['effect']:.2f}",
+            f"{verdict['p_corrected']:.3f}",
+            f"{verdict['bystanders_held']:.0f} of {verdict['bystanders']:.0f}",
+            f"{verdict['n']:.0f}",
+        ):
+            assert expected in text
+
+
+def test_data_files_repeat_the_artefacts(page, plain):
+    files = page.parent / "files"
+    arms = pd.read_parquet(plain / "validation/localised/arms.parquet")
+    copy = pd.read_csv(files / "arms.localised-refusal.csv")
+    pd.testing.assert_frame_equal(copy, arms, check_dtype=False)
+    maps = pd.read_csv(files / "map.localised-refusal.csv")
+    assert len(maps) == 3 * 3 * 32
+    assert set(maps["phase"]) == {"prompt_last", "content", "response"}
+
+
+def test_all_verdicts_are_collected(page, plain, config):
+    verdicts = pd.read_parquet(plain / "verdicts.parquet")
+    parts = [
+        pd.read_parquet(plain / f"validation/{subject}/verdicts.parquet")
+        for subject in config.subjects
+    ]
+    pd.testing.assert_frame_equal(verdicts, pd.concat(parts, ignore_index=True))
+
+
+def test_same_inputs_give_the_same_bytes(page, plain, config, tmp_path):
+    again = write(plain, tmp_path / "report", config)
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_report_is_replaced_whole(plain, config, tmp_path):
+    out = tmp_path / "report"
+    write(plain, out, config)
+    (out / "stale.txt").write_text("from an earlier run")
+    write(plain, out, config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report"]
+    assert sorted(path.name for path in out.iterdir()) == ["files", "index.html"]
+
+
+def test_what_is_missing_is_listed(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    shutil.rmtree(study / "maps/localised/refusal.content")
+    (study / "findings/localise/localised/refusal.response/expert.resonance.json").write_text("{")
+    (study / "validation/localised/transcripts.parquet").unlink()
+    (study / "validation/distributed/arms.parquet").write_bytes(b"PAR1 cut short")
+    html = write(study, tmp_path / "report", config).read_text()
+    errors = visible(html[html.index('<section id="errors"') :])
+    assert "maps/localised/refusal.content/expert.resonance.zarr" in errors
+    assert "findings/localise/localised/refusal.response/expert.resonance.json" in errors
+    assert "validation/localised/transcripts.parquet" in errors
+    assert "validation/distributed/arms.parquet" in errors
+    assert str(tmp_path) not in html
+    assert "confirmed" in visible(html)
+
+
+def test_a_subject_without_a_verdict_is_an_error_of_the_page(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    (study / "validation/distributed/verdicts.parquet").unlink()
+    text = visible(write(study, tmp_path / "report", config).read_text())
+    assert "validation/distributed/verdicts.parquet no such table" in text
+    assert "There is no verdict; see the errors" in text
+
+
+def test_a_finding_changed_after_the_verdict_is_a_warning(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    path = study / "validation/localised/verdicts.parquet"
+    table = pd.read_parquet(path).assign(finding_hash="0" * 64)
+    table.to_parquet(path)
+    text = visible(write(study, tmp_path / "report", config).read_text())
+    assert "reached on another version of this finding" in text
+
+
+def test_no_verdict_at_all_is_refused(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    shutil.rmtree(study / "validation")
+    with pytest.raises(LmriError, match="no verdict of any subject"):
+        write(study, tmp_path / "report", config)
+    assert not (tmp_path / "report").exists()
+
+
+def test_hostile_text_stays_text(hostile, config, tmp_path):
+    html = write(hostile, tmp_path / "report", config).read_text()
+    tags = Elements(html).tags
+    assert not any(tag in {"script", "img", "b"} and attrs for tag, attrs in tags)
+    assert not any(name.startswith("on") for _, attrs in tags for name in attrs)
+    assert "&lt;script&gt;document.title" in html
+    # Neither the template engine nor the drawings take it for theirs.
+    assert "{{ 7 * 7 }}" in html
+    assert "$x^2$ and $\\frac{1}{0}$" in html
+    assert len(html.encode()) < 5 * MEGABYTE

@@ -1,0 +1,141 @@
+"""Running chosen experts only: the same bits as the library's, and nothing that is not chosen."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lmri.anatomy import expert_groups
+from lmri.intervene import run_chosen, skipping_experts, tapped_experts
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    """As in every run of the package."""
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture
+def experts(tiny_subject):
+    """Fused experts of the first layer."""
+    return expert_groups(tiny_subject.model)[0]
+
+
+def draw(n_tokens):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(n_tokens, 32, generator=generator)
+    scores = torch.rand(n_tokens, 8, generator=generator)
+    weights, indices = scores.topk(2)
+    return hidden, indices, weights
+
+
+def by_hand(module, token, expert):
+    """Neurons and output of one expert for one token."""
+    gate, up = (module.gate_up_proj[expert] @ token).chunk(2)
+    neurons = F.silu(gate) * up
+    return neurons, module.down_proj[expert] @ neurons
+
+
+def test_logits_are_those_of_the_library_to_the_bit(tiny_subject, prompts):
+    model, ids = tiny_subject.model, torch.tensor(prompts[:10])
+    assert model.get_experts_implementation() == {"": "grouped_mm"}
+    before = model(input_ids=ids, use_cache=False).logits
+    with skipping_experts(model):
+        assert model.get_experts_implementation() == {"": "lmri"}
+        ours = model(input_ids=ids, use_cache=False).logits
+    assert torch.equal(ours, before)
+
+
+def test_output_is_the_weighted_sum_of_the_chosen_experts(experts):
+    hidden, indices, weights = draw(5)
+    output = run_chosen(experts, hidden, indices, weights)
+    for token in range(5):
+        parts = [
+            weight * by_hand(experts, hidden[token], expert)[1]
+            for weight, expert in zip(weights[token], indices[token], strict=True)
+        ]
+        torch.testing.assert_close(output[token], sum(parts), atol=1e-5, rtol=0)
+
+
+def test_an_empty_slot_adds_nothing(experts):
+    hidden, indices, weights = draw(5)
+    indices[1, 0] = 8  # past the last expert; its weight is ignored
+    output = run_chosen(experts, hidden, indices, weights)
+    wanted = weights[1, 1] * by_hand(experts, hidden[1], indices[1, 1])[1]
+    torch.testing.assert_close(output[1], wanted, atol=1e-5, rtol=0)
+    assert torch.equal(output[[0, 2]], run_chosen(experts, *draw(5))[[0, 2]])
+
+
+def test_without_a_slot_the_output_is_exactly_zero(experts):
+    hidden, indices, weights = draw(5)
+    indices[3] = 8
+    output = run_chosen(experts, hidden, indices, weights)
+    assert output[3].abs().max() == 0
+    assert output[[0, 1, 2, 4]].abs().min() > 0
+    assert run_chosen(experts, hidden, torch.full_like(indices, 8), weights).abs().max() == 0
+
+
+def test_every_product_is_with_rows_of_a_chosen_expert(experts, monkeypatch):
+    hidden, indices, weights = draw(50)
+    indices[indices == 3] = 8
+    indices[:5] = 8
+    multiply, rows = torch.mm, []
+
+    def spy(left, right, **kwargs):
+        rows.append((right.data_ptr(), len(left)))
+        return multiply(left, right, **kwargs)
+
+    monkeypatch.setattr(torch, "mm", spy)
+    run_chosen(experts, hidden, indices, weights)
+    counts = {e: int((indices == e).sum()) for e in range(8) if (indices == e).any()}
+    for matrices, calls in (
+        (experts.gate_up_proj, rows[: len(counts)]),
+        (experts.down_proj, rows[len(counts) :]),
+    ):
+        assert calls == [(matrices[e].data_ptr(), count) for e, count in counts.items()]
+    assert 3 not in counts
+
+
+def test_the_tap_sees_neurons_in_the_order_of_the_slots(experts):
+    hidden, indices, weights = draw(6)
+    indices[2, 1] = 8
+    seen = []
+    experts.lmri_tap = lambda *values: seen.append(values)
+    try:
+        run_chosen(experts, hidden, indices, weights)
+    finally:
+        del experts.lmri_tap
+    [(neurons, ids)] = seen
+    assert neurons.shape == (6, 2, 16)
+    assert torch.equal(ids, indices)
+    assert neurons[2, 1].abs().max() == 0
+    for token, slot in ((0, 0), (0, 1), (2, 0), (5, 1)):
+        wanted, _ = by_hand(experts, hidden[token], indices[token, slot])
+        torch.testing.assert_close(neurons[token, slot], wanted, atol=1e-5, rtol=0)
+
+
+def test_every_layer_is_tapped_under_its_own_number(tiny_subject, prompts):
+    shapes = {}
+    with tapped_experts(tiny_subject.model, lambda layer, n, i: shapes.update({layer: n.shape})):
+        tiny_subject.model(input_ids=torch.tensor(prompts[:3]))
+    assert shapes == {0: (30, 2, 16), 1: (30, 2, 16)}
+
+
+@pytest.mark.parametrize("implementation", ["eager", "grouped_mm"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_there_before_is_restored(tiny_subject, implementation, fails):
+    model = tiny_subject.model
+    original = model.get_experts_implementation()
+    model.set_experts_implementation(implementation)
+    before = model.get_experts_implementation()
+    try:
+        with tapped_experts(model, print):
+            assert model.get_experts_implementation() == {"": "lmri"}
+            assert all(hasattr(group, "lmri_tap") for group in expert_groups(model).values())
+            if fails:
+                raise RuntimeError
+    except RuntimeError:
+        assert fails
+    assert model.get_experts_implementation() == before == {"": implementation}
+    assert not any(hasattr(group, "lmri_tap") for group in expert_groups(model).values())
+    model.set_experts_implementation(original)

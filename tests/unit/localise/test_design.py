@@ -1,0 +1,79 @@
+"""Designs: conditions follow from carriers, relabelling keeps the sizes, shams are null."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmri.config import ContrastOptions
+from lmri.errors import EvidenceError
+from lmri.localise import contrast_design, null_design, split_design
+
+
+def test_own_labels_are_the_conditions_of_the_table(grid, crossed):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    labels = design.encode(grid).own()
+    assert [design.conditions[label] for label in labels] == grid["condition"].tolist()
+
+
+def test_relabelling_keeps_the_number_of_trials_in_every_condition(grid, crossed):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    labelling = design.encode(grid)
+    own = np.bincount(labelling.own())
+    drawn = labelling.exchanged(np.random.default_rng(0), 20)
+    assert all((np.bincount(row) == own).all() for row in drawn)
+    assert any((row != labelling.own()).any() for row in drawn)
+
+
+def test_weights_of_target_and_controls_cancel(grid, crossed):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    assert design.weights.sum() == pytest.approx(0)
+    assert design.weights[design.conditions.index("sensitive")] == 1
+
+
+def test_a_sham_splits_null_carriers_only(grid, crossed):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    sham = null_design(design, grid, "benign", np.random.default_rng(0))
+    places = set(grid.loc[grid["condition"] == "benign", "carrier_place"])
+    assert set(sham.classes[0]) == places
+    assert sorted(sham.classes[0].values()) == ["null"] * 6 + ["sensitive"] * 6
+
+
+def test_an_entity_with_one_condition_each_is_its_own_class():
+    trials = pd.DataFrame(
+        {
+            "condition": ["a", "a", "b", "b"],
+            "carrier_entity": ["w", "x", "y", "z"],
+            "class_entity": ["null"] * 4,
+        }
+    )
+    contrast = ContrastOptions(name="c", task="t", target=("a",), controls=("b",))
+    design = contrast_design(contrast, trials, ("entity",))
+    assert design.classes == ({"w": "a", "x": "a", "y": "b", "z": "b"},)
+
+
+def test_a_condition_that_varies_within_its_carriers_is_refused():
+    trials = pd.DataFrame(
+        {
+            "condition": ["a", "b", "a", "b"],
+            "carrier_entity": ["w", "w", "x", "x"],
+            "class_entity": ["null"] * 4,
+        }
+    )
+    contrast = ContrastOptions(name="c", task="t", target=("a",), controls=("b",))
+    with pytest.raises(EvidenceError, match=r"contrast 'c'.*carriers 'entity'"):
+        contrast_design(contrast, trials, ("entity",))
+
+
+def test_an_unknown_condition_is_named_with_the_known_ones(grid, crossed):
+    contrast = ContrastOptions(name="c", task="events", target=("rude",), controls=("benign",))
+    with pytest.raises(EvidenceError, match=r"contrast 'c' must be one of 'benign'.*Got 'rude'"):
+        contrast_design(contrast, grid, ("place", "year"))
+
+
+def test_a_random_split_halves_the_carriers(grid):
+    design = split_design(grid, "benign", "place", seed=0)
+    assert sorted(design.classes[0].values()) == ["half_a"] * 6 + ["half_b"] * 6
+    again = split_design(grid, "benign", "place", seed=0)
+    other = split_design(grid, "benign", "place", seed=1)
+    assert design.classes == again.classes
+    assert design.classes != other.classes

@@ -1,0 +1,55 @@
+"""Control draws: distinct, without the finding's units, re-selected from null carriers."""
+
+import numpy as np
+import pytest
+
+from lmri.errors import EvidenceError
+from lmri.localise import contrast_design, layer_matched, load_matched, sham_maps
+
+UNITS = [(0, 3), (2, 5), (2, 6)]
+
+
+def test_layer_matched_sets_keep_the_layers_and_leave_the_finding_out():
+    draws = layer_matched(UNITS, (0, 1, 2), experts=16, draws=20, seed=0)
+    assert len({frozenset(draw) for draw in draws}) == 20
+    assert all(sorted(layer for layer, _ in draw) == [0, 2, 2] for draw in draws)
+    assert not any(set(draw) & set(UNITS) for draw in draws)
+
+
+def test_all_sets_are_given_where_fewer_exist():
+    draws = layer_matched([(0, 0)], (0,), experts=4, draws=20, seed=0)
+    assert sorted(draws) == [[(0, 1)], [(0, 2)], [(0, 3)]]
+
+
+def test_load_matched_units_are_near_in_load():
+    load = np.arange(48, dtype=float).reshape(3, 16)
+    draws = load_matched([(1, 8)], load, (0, 1, 2), draws=8, seed=0)
+    assert len({frozenset(draw) for draw in draws}) == 8
+    assert all(abs(load[unit] - load[1, 8]) <= 4 for draw in draws for unit in draw)
+    assert not any((1, 8) in draw for draw in draws)
+
+
+def test_sham_maps_differ_from_the_planted_map(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    maps = sham_maps(planted, design, grid, "benign", draws=99, most=8, seed=0)
+    assert len(maps) == 99
+    assert all(len(set(units)) == 8 for units in maps)
+    # The planted expert answers to sensitive trials, which no sham map has seen.
+    assert np.mean([units[0] == (2, 5) for units in maps]) < 0.1
+
+
+def test_sham_maps_are_the_same_for_the_same_seed(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    first, again, other = (
+        sham_maps(planted, design, grid, "benign", draws=5, most=8, seed=seed) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_too_few_null_carriers_are_refused(grid, crossed, planted):
+    few = grid[(grid["condition"] != "benign") | (grid["carrier_place"].isin(["p18", "p19"]))]
+    few = few[(few["condition"] != "benign") | (few["carrier_year"].isin(["y16", "y17"]))]
+    design = contrast_design(crossed, grid, ("place", "year"))
+    with pytest.raises(EvidenceError, match="null condition 'benign' allow only 4 different"):
+        sham_maps(planted, design, few, "benign", draws=99, most=8, seed=0)

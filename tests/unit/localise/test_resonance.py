@@ -1,0 +1,79 @@
+"""Resonance: exact identities, a known answer, and the trap of unequal lengths."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmri.localise import Cells, condition_rates, contrast_design, mote_sums, ranking, scores
+from lmri.localise.resonance import phase_tokens
+
+
+def labelled(grid, contrast, cells):
+    design = contrast_design(contrast, grid, ("place", "year"))
+    return design, design.encode(cells.labels).own()
+
+
+def test_rates_of_a_layer_sum_to_top_k(grid, crossed, planted):
+    design, labels = labelled(grid, crossed, planted)
+    rates = condition_rates(planted, labels, len(design.conditions))
+    assert rates.sum(axis=-1) == pytest.approx(np.full((4, 4), 2.0), abs=1e-12)
+
+
+def test_counts_of_a_layer_sum_to_top_k_times_tokens(planted):
+    totals = planted.counts.sum(axis=(0, 2))
+    assert (totals == 2 * planted.tokens.sum()).all()
+
+
+def test_scores_of_a_layer_sum_to_zero(grid, crossed, planted):
+    design, labels = labelled(grid, crossed, planted)
+    observed = scores(planted, design, labels, design.weights)
+    assert np.abs(observed.sum(axis=1)).max() < 1e-12
+    assert np.abs(observed).max() > 0.3
+
+
+def test_the_planted_expert_ranks_first(grid, crossed, planted):
+    design, labels = labelled(grid, crossed, planted)
+    observed = scores(planted, design, labels, design.weights)
+    assert ranking(observed, planted.layers)[0] == (2, 5)
+
+
+def test_score_is_target_minus_mean_of_the_controls_by_hand(grid, crossed, planted):
+    design, labels = labelled(grid, crossed, planted)
+    rate = {
+        name: planted.counts[(grid["condition"] == name).to_numpy()].mean(axis=0)
+        for name in design.conditions
+    }
+    controls = [rate[name] for name in crossed.controls]
+    expected = rate["sensitive"] - sum(controls) / 3
+    assert scores(planted, design, labels, design.weights) == pytest.approx(expected, abs=1e-12)
+    interaction = rate["sensitive"] - controls[0] - controls[1] + controls[2]
+    got = scores(planted, design, labels, design.interaction)
+    assert got == pytest.approx(interaction, abs=1e-12)
+
+
+def test_raw_sums_favour_always_on_experts_when_lengths_differ(grid, crossed):
+    # Expert 0 is always on; expert 3 is on in half the tokens of sensitive trials only.
+    counts = np.zeros((len(grid), 1, 4), dtype=np.int64)
+    sensitive = (grid["condition"] == "sensitive").to_numpy()
+    tokens = np.where(sensitive, 40, 20)
+    counts[:, 0, 0] = tokens
+    counts[sensitive, 0, 3] = 15
+    counts[:, 0, 1] = tokens - counts[:, 0, 3]
+    labels = grid[["carrier_place", "carrier_year", "condition"]]
+    cells = Cells(labels, counts, tokens, np.ones(len(grid), dtype=np.int64), (0,))
+    design, own = labelled(grid, crossed, cells)
+    assert ranking(scores(cells, design, own, design.weights), (0,))[0] == (0, 3)
+    assert ranking(mote_sums(cells, design, own), (0,))[0] == (0, 0)
+
+
+def test_a_phase_of_one_token_is_found_inside_its_span():
+    trials = pd.DataFrame({"n_prompt": [4, 3], "content_last": [2, 1]})
+    index = {
+        "trial": np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]),
+        "position": np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]),
+        "phase": np.array([0, 1, 1, 0, 2, 0, 1, 0, 2]),
+        "spans": ["system", "content", "response"],
+    }
+    assert np.flatnonzero(phase_tokens(trials, index, "prompt_last")).tolist() == [3, 7]
+    assert np.flatnonzero(phase_tokens(trials, index, "content_last")).tolist() == [2, 6]
+    assert np.flatnonzero(phase_tokens(trials, index, "content")).tolist() == [1, 2, 6]

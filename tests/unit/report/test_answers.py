@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from lmri.config import ContrastOptions, RandomSplitOptions
+from lmri.report.answers import answer_contrast, answer_study, ask_contrast, exceeding
+from lmri.report.inputs import Scan
+
+VERDICT = {
+    "verdict": "confirmed",
+    "reason": "It held.",
+    "units": "[[2, 16], [2, 17]]",
+    "score": "refusal_onset",
+    "n": 80,
+    "intact": 1.0,
+    "value": 0.03,
+    "effect": 0.97,
+    "low": 0.93,
+    "high": 1.0,
+    "shams": 99,
+    "p": 0.01,
+    "p_corrected": 0.02,
+    "bystanders_held": 7,
+    "bystanders": 7,
+    "positive_control": 1.0,
+    "positive_low": 0.98,
+    "positive_high": 1.0,
+}
+
+
+def scan(role: str = "hypothesis", units: int = 2, **attributes) -> Scan:
+    contrast = ContrastOptions(
+        name="refusal",
+        task="events",
+        role=role,
+        target=("sensitive",),
+        controls=("near_miss", "benign"),
+        random_split=RandomSplitOptions("benign", "place") if role == "negative_control" else None,
+    )
+    score = np.zeros((3, 32))
+    score[2, 16] = 0.95
+    statistics = xr.Dataset(
+        {"score": (("layer", "expert"), score)},
+        {"layer": range(3), "expert": range(32)},
+        attributes,
+    )
+    finding = {"units": [{"layer": 2, "expert": 16 + index} for index in range(units)]}
+    return Scan(contrast, "prompt_last", statistics, finding, "map", "finding")
+
+
+def test_confirmed():
+    assert answer_contrast(scan(), VERDICT) == (
+        "Yes. Switching off 2 of 96 experts (2:16, 2:17) lowered the refusal onset: from 1.00 to "
+        "0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 sham maps did as "
+        "much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin."
+    )
+
+
+def test_refuted():
+    verdict = VERDICT | {
+        "verdict": "refuted",
+        "value": 1.0,
+        "effect": 0.0,
+        "low": -0.01,
+        "high": 0.01,
+        "p": 0.62,
+        "p_corrected": 1.0,
+    }
+    assert answer_contrast(scan(), verdict) == (
+        "No. Switching off 2 of 96 experts (2:16, 2:17) did not change the refusal onset: from "
+        "1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.01 to 0.01). 61 of 99 sham maps "
+        "did as much (p 0.620, corrected 1.000). The positive control, on the same trials, changed "
+        "it by 1.00, interval 0.98 to 1.00: the behaviour can be moved, but these experts do not "
+        "carry it."
+    )
+
+
+def test_inconclusive_says_what_held():
+    verdict = VERDICT | {"verdict": "inconclusive", "bystanders_held": 5}
+    answer = answer_contrast(scan(), verdict)
+    assert answer.startswith("Undecided. Switching off 2 of 96 experts")
+    assert answer.endswith("5 of 7 other behaviours stayed within the margin.")
+
+
+@pytest.mark.parametrize(
+    ("word", "lead"),
+    [
+        ("not testable", "This could not be tested. Too few trials."),
+        ("nothing to validate", "No expert stood out, so there was nothing to switch off. Too few"),
+    ],
+)
+def test_untested(word, lead):
+    verdict = VERDICT | {"verdict": word, "units": "[]", "reason": "Too few trials."}
+    assert answer_contrast(scan(units=0), verdict).startswith(lead)
+
+
+def test_no_verdict():
+    assert answer_contrast(scan(), None).startswith("There is no verdict")
+
+
+def test_negative_control():
+    quiet = scan("negative_control", units=0, null_splits=100, null_splits_significant=4)
+    assert answer_contrast(quiet, None) == (
+        "No, as it should be: the map is empty, no expert passed the threshold. Of 100 such random "
+        "splits, 4 gave a significant map."
+    )
+    alarm = answer_contrast(scan("negative_control", units=1), None)
+    assert alarm.startswith("Yes, and it should not: 1 expert (2:16) passed the threshold.")
+
+
+def test_exploratory_names_the_largest_score():
+    answer = answer_contrast(scan("exploratory"), None)
+    assert answer.startswith("The largest difference is +0.95, at expert 2:16.")
+    assert "decides nothing" in answer
+
+
+def test_questions_come_from_the_contrast():
+    question = ask_contrast(scan().contrast, "refusal_onset")
+    assert "sensitive in events engage more than near miss and benign" in question
+    assert "change the refusal onset" in question
+    control = ask_contrast(scan("negative_control").contrast, "refusal_onset")
+    assert "half of the places of benign trials" in control
+
+
+@pytest.mark.parametrize(("p", "shams", "count"), [(0.01, 99, 0), (0.05, 99, 4), (1.0, 99, 99)])
+def test_exceeding_inverts_the_rank(p, shams, count):
+    assert exceeding(p, shams) == count
+
+
+def test_study():
+    rows = [
+        ("a", "refusal", "hypothesis", "confirmed", "[[0, 1]]"),
+        ("b", "refusal", "hypothesis", "refuted", "[[0, 1]]"),
+        ("c", "refusal", "hypothesis", "confirmed", "[[0, 1]]"),
+        ("a", "null_places", "negative_control", "nothing to validate", "[]"),
+        ("b", "null_places", "negative_control", "refuted", "[[0, 1]]"),
+    ]
+    verdicts = pd.DataFrame(rows, columns=["subject", "contrast", "role", "verdict", "units"])
+    assert answer_study(verdicts) == (
+        "Refusal: of 3 subjects, confirmed in 2 (a and c) and refuted in 1 (b). Negative control, "
+        "null places: nothing was found, as it should be, in 1 of 2 subjects."
+    )

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from lmri.report.evidence import Evidence
+
+ENDPOINT = {
+    "dose": 2,
+    "mode": "mask",
+    "score": "refusal_onset",
+    "direction": "decrease",
+    "margin": 0.1,
+    "bystanders": [{"task": "relations"}, {"task": "events", "condition": "benign"}],
+}
+
+
+def row(**changes) -> dict:
+    return {
+        "arm": "finding",
+        "mode": "mask",
+        "dose": 2,
+        "draw": 0,
+        "task": "events",
+        "condition": "sensitive",
+        "trial_role": "target",
+        "held_out": "all",
+        "score": "refusal_onset",
+        "value": 0.1,
+        "intact": 1.0,
+        "effect": -0.9,
+        "low": -1.0,
+        "high": -0.8,
+    } | changes
+
+
+def evidence(*rows: dict, **endpoint) -> Evidence:
+    return Evidence(pd.DataFrame(rows), ENDPOINT | endpoint, {"doses": [4, 1]})
+
+
+def test_doses_hold_the_primary_one():
+    assert evidence(row()).doses == [1, 2, 4]
+
+
+def test_target_leaves_out_other_scores_roles_and_held_out_items():
+    found = evidence(
+        row(),
+        row(score="exact"),
+        row(trial_role="transfer"),
+        row(held_out="held_out"),
+    )
+    assert len(found.target()) == 1
+    assert len(found.target("exact")) == 1
+
+
+def test_pooled_target_conditions_are_the_endpoint():
+    found = evidence(row(condition="a"), row(condition="b"), row(condition="all", value=0.5))
+    assert found.target()["value"].tolist() == [0.5]
+
+
+def test_endpoint_is_one_mode_and_dose():
+    found = evidence(
+        row(), row(dose=4), row(mode="zero"), row(arm="sham"), row(arm="positive_control", dose=0)
+    )
+    target = found.target()
+    assert len(found.at_endpoint(target, "finding")) == 1
+    assert len(found.at_endpoint(target, "sham")) == 1
+    assert len(found.at_endpoint(target, "positive_control")) == 1
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [("decrease", (0.9, 0.8, 1.0)), ("increase", (-0.9, -1.0, -0.8))]
+)
+def test_effect_is_in_the_predicted_direction(direction, expected):
+    found = evidence(row(), direction=direction)
+    assert found.effect(found.target()) == pytest.approx(expected)
+
+
+def test_bystanders_are_found_by_task_and_condition():
+    found = evidence(
+        row(trial_role="bystander", task="relations", condition="all", score="exact"),
+        row(trial_role="bystander", task="events", condition="benign", score="exact"),
+        row(trial_role="bystander", task="events", condition="benign", score="coherent"),
+    )
+    assert [entry.name for entry in found.bystanders] == ["relations", "events · benign"]
+    assert [len(found.bystander(entry)) for entry in found.bystanders] == [1, 1]

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lmri.report import words
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.973, "0.97"), (-0.02, "−0.02"), (-0.001, "0.00"), (1, "1.00"), (NAN, "–"), (None, "–")],
+)
+def test_number(value, expected):
+    assert words.number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.5, "+0.50"), (-0.5, "−0.50"), (0.0, "0.00"), (NAN, "–")]
+)
+def test_signed(value, expected):
+    assert words.signed(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.01, "0.010"), (0.0005, "0.0005"), (1.0, "1.000"), (0.00001, "< 0.0001"), (NAN, "–")],
+)
+def test_probability_is_never_zero(value, expected):
+    assert words.probability(value) == expected
+
+
+def test_interval():
+    assert words.interval(-0.02, 0.04) == "−0.02 to 0.04"
+    assert words.interval(NAN, 0.04) == ""
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
+)
+def test_listing(items, expected):
+    assert words.listing(items) == expected
+
+
+@pytest.mark.parametrize("text", [None, math.nan, "", "[[1]]", "[", "{}", '["ab"]'])
+def test_units_that_are_none(text):
+    assert words.read_units(text) == []
+
+
+def test_units():
+    assert words.read_units("[[2, 16], [2, 17]]") == [[2, 16], [2, 17]]
+    assert words.unit_names([[2, 16], [2, 17]]) == "2:16, 2:17"
+
+
+@pytest.mark.parametrize("text", [None, "", "[", "[1]", '[{"check": "a"}]'])
+def test_checks_that_are_none(text):
+    assert words.read_checks(text) == []
+
+
+def test_conditions():
+    assert words.condition_name("relations", None) == "relations"
+    assert words.condition_name("relations", "all") == "relations"
+    assert words.condition_name("events_second", "near_miss") == "events second · near miss"

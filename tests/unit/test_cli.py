@@ -1,0 +1,182 @@
+import errno
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from lmri import cli
+from lmri.errors import StoreError
+
+# What each command must hand to its stage: the contract between the two.
+CALLS = {
+    "train-base": ("subjects", "train_base", {"base_seed", "world_seed", "world_size", "recipe"}),
+    "train": (
+        "subjects",
+        "prepare_subject",
+        {"out", "manifest", "options", "base", "world", "training", "provenance"},
+    ),
+    "stimuli": (
+        "stimuli",
+        "write_stimuli",
+        {"out", "task", "options", "splits", "world", "seed", "provenance"},
+    ),
+    "record": (
+        "record",
+        "record_task",
+        {"out", "manifest", "subject", "model", "task", "stimuli", "shard", "options", "seed"}
+        | {"provenance"},
+    ),
+    "localise": (
+        "localise",
+        "localise_subject",
+        {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
+        | {"options", "evidence", "claims", "seed", "provenance"},
+    ),
+    "validate": (
+        "validate",
+        "validate_subject",
+        {"subject", "model", "stimuli", "findings", "out", "options", "seed", "provenance"},
+    ),
+    "report": ("report", "write_report", {"study", "out", "config", "provenance"}),
+}
+
+VALUES = {"--subject": "localised", "--task": "events", "--seed": "3", "--shard": "0"}
+
+
+@pytest.fixture
+def arguments(repository, tmp_path):
+    """Make the arguments of a command on the default study, with paths below a fresh folder."""
+    manifest = {"schema": "lmri.manifest/1", "store": "model", "files": {}, "sha256": "abc"}
+    (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
+
+    def make(command: str) -> list[str]:
+        made = [command]
+        for flag in cli.COMMANDS[command][2].split():
+            default = str(tmp_path / flag.removeprefix("--"))
+            made += [flag, VALUES.get(flag, default)]
+        made[made.index("--config") + 1] = str(repository / "config/config.yaml")
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_command_calls_its_stage(monkeypatch, arguments, command):
+    package, function, expected = CALLS[command]
+    seen = {}
+    fake = types.ModuleType(f"lmri.{package}")
+    setattr(fake, function, lambda *positional, **named: seen.update(named))
+    fake.Recipe = types.SimpleNamespace(from_dict=dict)
+    monkeypatch.setitem(sys.modules, f"lmri.{package}", fake)
+    assert cli.main(arguments(command)) == 0
+    assert set(seen) == expected
+    if command in {"record", "localise", "validate"}:
+        assert seen["provenance"]["subject"] == "abc"
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_stage_takes_what_the_command_hands_over(command):
+    import importlib
+    import inspect
+
+    package, function, expected = CALLS[command]
+    stage = getattr(importlib.import_module(f"lmri.{package}"), function)
+    parameters = inspect.signature(stage).parameters
+    needed = {name for name, p in parameters.items() if p.default is p.empty} - {"out"}
+    assert needed <= expected | {"out"}
+    assert expected <= set(parameters)
+
+
+def test_help_loads_no_stage():
+    code = (
+        "import sys\n"
+        "from lmri import cli\n"
+        "try:\n    cli.main(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "print(sorted(m for m in sys.modules if m.split('.')[0] in "
+        "{'torch', 'numpy', 'pandas', 'transformers', 'zarr', 'jsonschema'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "localise" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_check_says_what_a_study_would_run(repository, capsys):
+    assert cli.main(["check", str(repository / "config/config.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "subjects   2: localised, distributed" in lines
+    assert (
+        "jobs       22: 2 subject, 5 stimuli, 10 record, 2 localise, 2 validate, 1 report" in lines
+    )
+    assert "sham maps  99 at each primary endpoint" in lines
+    assert lines[-1] == "report     results/default/report/index.html"
+
+
+def test_user_error_is_one_line_and_exit_code_2(tmp_path, capsys):
+    study = tmp_path / "my.yaml"
+    study.write_text("study: x\nsubject: {}\n")
+    assert cli.main(["check", str(study)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"lmri: error: {study}: unknown key 'subject'")
+    assert captured.err.count("\n") == 1
+
+
+def failing(error: BaseException):
+    def run(options):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.zarr"), "a/b.zarr: no space left"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "place: no space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.parquet"), "a.parquet: Permission"),
+        (StoreError("a.zarr: damaged\n  twice"), "a.zarr: damaged twice"),
+    ],
+)
+def test_errors_of_the_machine_are_one_line(monkeypatch, capsys, error, message):
+    monkeypatch.setitem(cli.COMMANDS, "report", (failing(error), "", "--out"))
+    assert cli.main(["report", "--out", "place"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"lmri: error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_disk_full_below_another_error_is_found():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as cause:
+            raise ValueError("could not write") from cause
+    except ValueError as error:
+        message = cli.user_message(error, types.SimpleNamespace(out=Path("here")))
+    assert message.startswith("here: no space left")
+
+
+def test_defects_and_verbose_keep_their_traceback(monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "report", (failing(KeyError("x")), "", "--out"))
+    with pytest.raises(KeyError):
+        cli.main(["report", "--out", "place"])
+    monkeypatch.setitem(cli.COMMANDS, "report", (failing(StoreError("x")), "", "--out"))
+    with pytest.raises(StoreError):
+        cli.main(["report", "--out", "place", "-v"])
+
+
+def test_verify_finds_a_changed_byte(tmp_path, capsys):
+    from lmri.store import write_manifest
+
+    store = tmp_path / "0.zarr"
+    store.mkdir()
+    (store / "chunk").write_bytes(b"abc")
+    write_manifest(store, tmp_path / "0.zarr.manifest.json")
+    assert cli.main(["verify", str(store)]) == 0
+    (store / "chunk").write_bytes(b"xyz")
+    assert cli.main(["verify", str(store)]) == 2
+    assert "altered" in capsys.readouterr().err

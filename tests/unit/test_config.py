@@ -1,0 +1,217 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lmri.config import (
+    STAGES,
+    EvidenceOptions,
+    SplitOptions,
+    StudyConfig,
+    TaskOptions,
+    load_study,
+    read_stage,
+    stage_slice,
+)
+from lmri.errors import ConfigError
+
+SELECTORS = {
+    "base": {"base_seed": 3},
+    "subject": {"subject": "localised"},
+    "stimuli": {"task": "events"},
+    "record": {"subject": "localised", "task": "events"},
+    "localise": {"subject": "localised"},
+    "validate": {"subject": "localised"},
+    "report": {},
+}
+
+
+@pytest.fixture(scope="module")
+def default(repository) -> dict:
+    return yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def study(repository) -> StudyConfig:
+    return load_study(repository / "config/config.yaml")
+
+
+def changed(values: dict, key: str, value: object) -> dict:
+    """Set a dotted key of a copy; ``...`` as the value removes it."""
+    values = copy.deepcopy(values)
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    return values
+
+
+def test_default_study_reads_as_written(study):
+    assert list(study.subjects) == ["localised", "distributed"]
+    assert study.contrasts["refusal"].controls == ("near_miss_place", "near_miss_year", "benign")
+    assert study.contrasts["refusal"].bystanders[4].condition is None
+    assert study.contrasts["null_places"].random_split.carrier == "place"
+    assert study.tasks["copying"] == TaskOptions(
+        "copying", "world", splits=SplitOptions(0.1, 0.2, 0.7), trials=260
+    )
+    assert (study.claims, study.evidence.doses) == (2, (1, 2, 4, 8))
+
+
+def test_every_shipped_study_is_valid(repository):
+    for path in sorted((repository / "config").rglob("*.yaml")):
+        if "stimuli" not in path.parts:
+            assert load_study(path).study
+
+
+def test_study_survives_json(study):
+    again = json.loads(json.dumps(study.to_dict()))
+    assert StudyConfig.from_dict(again) == study
+
+
+def test_sections_left_out_take_the_defaults(default):
+    needed = ("study", "subjects", "tasks", "contrasts")
+    bare = StudyConfig.from_dict({key: default[key] for key in needed})
+    assert bare.evidence == EvidenceOptions()
+    assert StudyConfig.from_dict({**default, "evidence": {"shams": 50}}).evidence.margin == 0.1
+
+
+HUB = {"source": "hub", "id": "somebody/model"}
+BAD = [
+    ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
+    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'contrasts'"]),
+    ("study", ..., ["missing key 'study'"]),
+    ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
+    ("subjects", {}, ["'subjects' must have at least 1 entry"]),
+    ("subjects.Big", HUB, ["'subjects.Big'", "lower case"]),
+    ("subjects.a", {"source": "hub"}, ["missing key 'id' in 'subjects.a'", "source: hub"]),
+    ("subjects.a", {**HUB, "id": "model"}, ["'subjects.a.id'", "owner/name", "Got 'model'"]),
+    ("subjects.a", {**HUB, "path": "x"}, ["unknown key 'path' in 'subjects.a'", "'revision'"]),
+    ("subjects.a", {"source": "web"}, ["'subjects.a.source'", "'embedded'", "Got 'web'"]),
+    ("subjects", {7: HUB}, ["the keys of 'subjects' must be text", "Got 7"]),
+    ("tasks.weather", {"source": "world"}, ["'tasks.weather'", "'relations'"]),
+    ("tasks.mine", {"source": "table", "path": "x.csv"}, ["missing key 'carriers'"]),
+    ("tasks.events.path", "x.csv", ["unknown key 'path' in 'tasks.events'", "source: table"]),
+    ("splits.selection", 0.9, ["the shares in 'splits' must sum to 1", "Got 1.56"]),
+    ("tasks.copying.splits.evaluation", 0.9, ["'tasks.copying.splits' must sum to 1"]),
+    ("record.splits", ["evaluation"], ["'record.splits", "'selection'", "evaluation"]),
+    ("record.quantities", ["layer"], ["'record.quantities' must contain 'router'"]),
+    ("contrasts.refusal.task", "event", ["'contrasts.refusal.task'", "Got 'event'"]),
+    ("contrasts.refusal.target", ["rude"], ["contrasts.refusal.target", "'benign'", "'rude'"]),
+    ("contrasts.refusal.target", ["benign"], ["target or control, not both"]),
+    ("contrasts.refusal.target", ..., ["missing key 'target' in 'contrasts.refusal'"]),
+    ("contrasts.refusal.interaction.benign", 2, ["'contrasts.refusal.interaction'", "sum of 0"]),
+    ("contrasts.refusal.null_condition", ..., ["missing key 'null_condition'", "sham maps"]),
+    ("contrasts.refusal.null_condition", "sensitive", ["must not be a target"]),
+    ("contrasts.refusal.bystanders", ..., ["missing key 'bystanders'"]),
+    ("contrasts.refusal.transfer.task", "poems", ["'contrasts.refusal.transfer'", "'poems'"]),
+    ("contrasts.null_places.target", ["benign"], ["either 'random_split' or 'target'"]),
+    ("contrasts.null_places.role", "hypothesis", ["for a random split"]),
+    ("localise.phases", ["middle"], ["'localise.phases.0'", "'prompt_last'", "Got 'middle'"]),
+    ("localise.permutations", 5, ["'localise.permutations' must be at least 19"]),
+    ("evidence.doses", [2, 1], ["'evidence.doses' must ascend", "Got [2, 1]"]),
+    ("evidence.mode", "off", ["'evidence.mode'", "'zero_renormalise'", "Got 'off'"]),
+    ("evidence.alpha", 1, ["'evidence.alpha' must be above 0 and at most 0.2. Got 1"]),
+    ("evidence.alpha", "small", ["'evidence.alpha' must be a number"]),
+    ("evidence.baseline_control", 0.9, ["must be below 'evidence.baseline_target' (0.8)"]),
+    ("evidence.shams", 18, ["'evidence.shams' must be at least 19. Got 18"]),
+    ("seed", float("nan"), ["'seed' must be a finite number"]),
+    ("seed", True, ["'seed' must be a whole number. Got True"]),
+    ("record", None, ["'record' must be a mapping", "Got None"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), BAD, ids=[f"{k}={v}" for k, v, _ in BAD])
+def test_bad_input_is_named_in_one_line(default, key, value, words):
+    with pytest.raises(ConfigError) as caught:
+        StudyConfig.from_dict(changed(default, key, value), "my.yaml")
+    message = str(caught.value)
+    assert "my.yaml" in message
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("study: [", "not valid YAML"),
+        ("- a", "a study is a mapping"),
+        ("", "a study is a mapping"),
+        (b"\xff\xfe\x00", "not a readable study file"),
+    ],
+)
+def test_unreadable_files(tmp_path, text, words):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_study(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match="no such study file"):
+        load_study(Path("nowhere.yaml"))
+
+
+def test_paths_are_checked_before_any_work(default, tmp_path):
+    values = changed(default, "subjects.mine", {"source": "directory", "path": str(tmp_path / "x")})
+    study = StudyConfig.from_dict(values, "my.yaml")
+    with pytest.raises(ConfigError, match=r"'subjects\.mine\.path' must be a folder"):
+        study.check_files("my.yaml")
+    (tmp_path / "x").mkdir()
+    study.check_files("my.yaml")
+
+
+def test_sham_draws_follow_the_claims():
+    assert EvidenceOptions(shams=19).sham_draws(claims=1) == 19
+    assert EvidenceOptions(shams=99).sham_draws(claims=6) == 119
+    assert EvidenceOptions(shams=19, alpha=0.01).sham_draws(claims=3) == 299
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage):
+    wanted = stage_slice(study, stage, **SELECTORS[stage])
+    path = str(repository / "config/config.yaml")
+    assert read_stage(path, stage, **SELECTORS[stage]) == wanted
+    assert read_stage(json.dumps(wanted), stage, **SELECTORS[stage]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "touched"),
+    [
+        ("report.transcripts", 3, {"report"}),
+        ("validate.bootstrap", 300, {"validate", "report"}),
+        ("evidence.margin", 0.2, {"localise", "report"}),
+        ("record.rows", 3, {"record", "report"}),
+        ("tasks.events.trials", 30, {"stimuli", "report"}),
+        ("tasks.copying.trials", 30, {"report"}),
+        ("world.seed", 1, {"base", "subject", "stimuli", "report"}),
+        ("subjects.localised.state", "distributed", {"subject", "report"}),
+        ("training", {"base_steps": 7}, {"base", "subject", "report"}),
+        ("study", "another", {"report"}),
+    ],
+)
+def test_slice_changes_only_where_the_stage_reads(default, study, key, value, touched):
+    other = StudyConfig.from_dict(changed(default, key, value))
+    differ = {
+        stage
+        for stage in STAGES
+        if stage_slice(study, stage, **SELECTORS[stage])
+        != stage_slice(other, stage, **SELECTORS[stage])
+    }
+    assert differ == touched
+
+
+def test_slice_of_another_job_is_refused(study):
+    text = json.dumps(stage_slice(study, "validate", subject="localised"))
+    with pytest.raises(ConfigError, match="for another job"):
+        read_stage(text, "validate", subject="distributed")
+    with pytest.raises(ConfigError, match="must be one of"):
+        stage_slice(study, "validate", subject="nobody")
+    with pytest.raises(ConfigError, match="not JSON"):
+        read_stage("{", "validate", subject="localised")

@@ -1,0 +1,97 @@
+"""Intervals over carriers, rank p, equivalence."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from lmri.validate import Effect, Resampler, rank_p, within_margin
+from lmri.validate.statistics import carrier_columns
+
+
+def grid(places: int, years: int) -> pd.DataFrame:
+    rows = [(f"p{p}", f"y{y}") for p, y in product(range(places), range(years))]
+    return pd.DataFrame(rows, columns=["carrier_place", "carrier_year"])
+
+
+def test_the_interval_of_one_carrier_is_that_of_its_means():
+    # Trials repeat their place's value: the bootstrap must see 8 values, not 80.
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=8)
+    carriers = pd.DataFrame({"carrier_place": np.repeat([f"p{i}" for i in range(8)], 10)})
+    effect = Resampler(carriers, 20000, seed=0).effect(np.repeat(values, 10), 0.95)
+    means = rng.choice(values, size=(20000, 8)).mean(axis=1)
+    assert effect.mean == pytest.approx(values.mean())
+    assert [effect.low, effect.high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.03)
+    assert (effect.n, effect.n_carriers) == (80, 8)
+
+
+def test_crossed_carriers_widen_the_interval_over_that_of_trials():
+    carriers = grid(10, 10)
+    rng = np.random.default_rng(1)
+    by_place = rng.normal(size=10)[pd.factorize(carriers["carrier_place"])[0]]
+    by_year = rng.normal(size=10)[pd.factorize(carriers["carrier_year"])[0]]
+    differences = by_place + by_year
+    effect = Resampler(carriers, 4000, seed=0).effect(differences, 0.95)
+    trials = pd.DataFrame({"carrier_trial": [str(i) for i in range(100)]})
+    naive = Resampler(trials, 4000, seed=0).effect(differences, 0.95)
+    assert effect.high - effect.low > 2 * (naive.high - naive.low)
+
+
+def test_the_interval_covers_a_null_effect_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    carriers = grid(12, 10)
+    places, years = (pd.factorize(carriers[c])[0] for c in carriers)
+    covered = 0
+    for seed in range(200):
+        noise = rng.normal(size=12)[places] + rng.normal(size=10)[years]
+        effect = Resampler(carriers, 400, seed).effect(noise + rng.normal(size=120), 0.95)
+        covered += effect.low <= 0 <= effect.high
+    assert covered >= 176  # 1 % point of 200 draws at .92: the bootstrap of 10 values is small
+
+
+def test_no_variation_gives_the_exact_bound_of_zero_events():
+    effect = Resampler(grid(10, 15), 100, seed=0).effect(np.zeros(150), 0.95)
+    assert effect.high == pytest.approx(binomtest(0, 150).proportion_ci(0.95).high)
+    assert effect.low == -effect.high
+
+
+def test_bounds_of_rates_stay_within_one():
+    effect = Resampler(grid(10, 12), 100, seed=0).effect(np.ones(120), 0.95)
+    assert (effect.mean, effect.high) == (1, 1)
+    assert effect.low == pytest.approx(0.9697, abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    differences = np.random.default_rng(3).normal(size=120)
+    first, again = (Resampler(grid(10, 12), 500, 7).effect(differences, 0.95) for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.parametrize(
+    ("effect", "controls", "p"),
+    [(1.0, [0.0] * 99, 0.01), (0.5, [0.5] * 99, 1.0), (0.5, [0.6, 0.5, 0.4, 0.1], 3 / 5)],
+)
+def test_rank_p_counts_ties_as_large(effect, controls, p):
+    assert rank_p(effect, controls) == pytest.approx(p)
+
+
+def test_rank_p_is_uniform_under_the_null():
+    rng = np.random.default_rng(4)
+    p = [rank_p(values[0], values[1:]) for values in rng.normal(size=(2000, 20))]
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside"),
+    [(-0.05, 0.05, True), (-0.1, 0.05, False), (0.05, 0.11, False), (0.2, 0.3, False)],
+)
+def test_the_whole_interval_must_lie_inside_the_margin(low, high, inside):
+    assert within_margin(Effect((low + high) / 2, low, high, 150, 10), 0.1) is inside
+
+
+def test_carriers_of_other_tasks_are_left_out():
+    trials = pd.DataFrame({"carrier_place": ["a", "b"], "carrier_words": [None, None], "x": [1, 2]})
+    assert list(carrier_columns(trials).columns) == ["carrier_place"]

@@ -1,0 +1,84 @@
+"""The rule: every verdict is reached, and only by its own conditions."""
+
+from dataclasses import replace
+
+import pytest
+
+from lmri.validate import Effect, Evidence, decide, not_testable
+
+ENDPOINT = {
+    "alpha": 0.05,
+    "claims": 2,
+    "margin": 0.1,
+    "minimum_trials": 150,
+    "coherence": {"log_probability": -3.0, "repeats": 3, "share": 0.9},
+}
+CLEAR = Effect(0.9, 0.8, 1.0, 120, 10)
+NOTHING = Effect(0.0, -0.03, 0.03, 120, 10)
+CALM = Effect(0.0, -0.02, 0.02, 150, 12)
+GOOD = Evidence(CLEAR, [0.0] * 99, {"benign": CALM}, 1.0, CLEAR)
+
+
+def outcome(evidence: Evidence, **changes) -> str:
+    return decide({**ENDPOINT, **changes}, evidence).verdict
+
+
+def test_a_clear_specific_coherent_effect_is_confirmed():
+    verdict = decide(ENDPOINT, GOOD)
+    assert verdict.verdict == "confirmed"
+    assert (verdict.p, verdict.p_corrected) == (0.01, 0.02)
+    assert all(check.passed for check in verdict.checks)
+
+
+def test_confirmation_does_not_need_the_positive_control():
+    assert outcome(replace(GOOD, positive_control=NOTHING)) == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shams": [0.9] * 3 + [0.0] * 96}, "3 of 99 sham maps do as much"),
+        ({"bystanders": {"benign": Effect(-0.2, -0.3, -0.1, 150, 12)}}, "benign changes by -0.20"),
+        ({"bystanders": {"benign": replace(CALM, n=149)}}, "149 trials, needed 150"),
+        ({"coherent": 0.89}, "0.89 of the responses are coherent"),
+    ],
+)
+def test_one_failed_part_makes_it_inconclusive_and_is_named(change, words):
+    verdict = decide(ENDPOINT, replace(GOOD, **change))
+    assert verdict.verdict == "inconclusive"
+    assert words in verdict.reason
+    assert sum(not check.passed for check in verdict.checks) == 1
+
+
+def test_an_effect_near_the_margin_is_neither_confirmed_nor_refuted():
+    assert outcome(replace(GOOD, effect=Effect(0.15, 0.05, 0.25, 120, 10))) == "inconclusive"
+
+
+def test_no_effect_is_refuted_when_the_positive_control_moves_the_behaviour():
+    verdict = decide(ENDPOINT, replace(GOOD, effect=NOTHING))
+    assert verdict.verdict == "refuted"
+    assert "positive control moves it" in verdict.reason
+
+
+def test_no_effect_without_a_positive_control_is_inconclusive():
+    assert outcome(replace(GOOD, effect=NOTHING, positive_control=NOTHING)) == "inconclusive"
+
+
+def test_a_wide_interval_around_nothing_is_not_refuted():
+    assert outcome(replace(GOOD, effect=Effect(0.0, -0.2, 0.2, 120, 10))) == "inconclusive"
+
+
+def test_an_increase_is_never_confirmed():
+    increase = replace(GOOD, effect=Effect(-0.9, -1.0, -0.8, 120, 10), shams=[-1.0] * 99)
+    assert outcome(increase) == "inconclusive"
+
+
+def test_more_claims_need_a_smaller_p():
+    one_sham_as_large = replace(GOOD, shams=[0.9] + [0.0] * 98)
+    assert outcome(one_sham_as_large, claims=2) == "confirmed"
+    assert outcome(one_sham_as_large, claims=3) == "inconclusive"
+
+
+def test_not_testable_says_why():
+    verdict = not_testable("the behaviour is not there")
+    assert (verdict.verdict, verdict.reason) == ("not testable", "the behaviour is not there")

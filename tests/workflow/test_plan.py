@@ -1,0 +1,77 @@
+"""What Snakemake would do, without doing it."""
+
+import pytest
+
+STUDY = {
+    "study": "mine",
+    "subjects": {"only": {"source": "trained", "base_seed": 5, "state": "localised"}},
+    "tasks": {"relations": {"source": "world"}, "copying": {"source": "world"}},
+    "contrasts": {
+        "first": {
+            "role": "exploratory",
+            "task": "relations",
+            "target": ["capital"],
+            "controls": ["river"],
+        }
+    },
+}
+
+
+def test_default_study(workflow):
+    assert workflow.plan() == {
+        "subject": 2,
+        "stimuli": 5,
+        "record": 10,
+        "localise": 2,
+        "validate": 2,
+        "report": 1,
+    }
+
+
+def test_another_study_inherits_nothing_from_the_default_one(workflow):
+    plan = workflow.plan("--configfile", workflow.write("mine.yaml", STUDY))
+    assert plan == {
+        "base": 1,
+        "subject": 1,
+        "stimuli": 2,
+        "record": 2,
+        "localise": 1,
+        "validate": 1,
+        "report": 1,
+    }
+
+
+def test_shards_multiply_recordings_only(workflow):
+    study = {**STUDY, "record": {"shards": 3}}
+    plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))
+    assert (plan["record"], plan["localise"]) == (6, 1)
+
+
+def test_value_from_the_command_line(workflow):
+    assert workflow.plan("--config", "study=other", "seed=3")["record"] == 10
+    done = workflow.run("--dry-run", "--config", "study=other", "seed=three")
+    assert "'seed' must be a whole number. Got 'three'" in done.stdout + done.stderr
+
+
+def test_slurm_profile_loads_by_its_name(workflow):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    assert workflow.plan("--workflow-profile", "profiles/slurm")["record"] == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"evidence": {"shamz": 3}}, ["unknown key 'shamz' in 'evidence'", "mean 'shams'"]),
+        ({"subjects": {"a": {"source": "directory", "path": "no/where"}}}, ["'no/where'"]),
+        ({"contrasts": {"c": {"task": "poems"}}}, ["'contrasts.c.task'", "Got 'poems'"]),
+        ({"study": "../../up"}, ["'study'", "lower case letters"]),
+    ],
+)
+def test_bad_study_ends_with_one_line_and_no_work(workflow, change, words):
+    done = workflow.run("--configfile", workflow.write("bad.yaml", {**STUDY, **change}))
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if "bad.yaml" in line]
+    assert len(told) == 1, done.stderr
+    assert all(word in told[0] for word in words)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (workflow.root / "results").exists()

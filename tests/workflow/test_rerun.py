@@ -1,0 +1,84 @@
+"""A change reruns the stage it touches and what is downstream of it, nothing else."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CHAIN = ["stimuli", "record", "localise", "validate", "report"]
+
+
+def downstream(stage: str) -> set[str]:
+    return set(CHAIN[CHAIN.index(stage) :])
+
+
+def test_run_writes_the_report_and_the_verdicts(finished):
+    study = finished.root / "results/small"
+    assert (study / "report/index.html").stat().st_size > 1000
+    assert (study / "verdicts.parquet").is_file()
+    assert list((study / "logs").rglob("*.log"))
+    assert list((study / "benchmarks").rglob("*.tsv"))
+
+
+def test_second_run_has_nothing_to_do(finished):
+    done = finished.run("--configfile", "small.yaml")
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "stage"),
+    [
+        ("report", "transcripts", 2, "report"),
+        ("validate", "bootstrap", 101, "validate"),
+        ("evidence", "margin", 0.11, "localise"),
+        ("localise", "permutations", 20, "localise"),
+        ("record", "rows", 64, "record"),
+    ],
+)
+def test_changed_value(finished, small, section, key, value, stage):
+    study = copy.deepcopy(small)
+    study[section][key] = value
+    plan = finished.plan("--configfile", finished.write("changed.yaml", study))
+    assert set(plan) == downstream(stage)
+
+
+@pytest.mark.parametrize(
+    ("package", "function", "stage"),
+    [
+        ("report", "write_report", "report"),
+        ("validate", "validate_subject", "validate"),
+        ("localise", "localise_subject", "localise"),
+        ("score", None, "record"),
+        ("stimuli", "write_stimuli", "stimuli"),
+    ],
+)
+def test_changed_code(finished, package, function, stage):
+    module = defining_module(finished.root / "src/lmri" / package, function)
+    source = module.read_bytes()
+    module.write_bytes(source + b"# changed\n")
+    try:
+        plan = finished.plan("--configfile", "small.yaml")
+    finally:
+        module.write_bytes(source)
+    assert set(plan) == downstream(stage)
+
+
+def defining_module(package: Path, function: str | None) -> Path:
+    """The module that defines a function; without one, the first that others may import."""
+    modules = sorted(package.rglob("*.py"))
+    if function is None:
+        return next(path for path in modules if path.name != "__init__.py")
+    return next(path for path in modules if f"def {function}(" in path.read_text(encoding="utf-8"))
+
+
+def test_command_line_alone_reruns_nothing(finished):
+    module = finished.root / "src/lmri/cli.py"
+    source = module.read_bytes()
+    module.write_bytes(source + b"# changed\n")
+    try:
+        assert finished.plan("--configfile", "small.yaml") == {}
+    finally:
+        module.write_bytes(source)
