@@ -258,12 +258,12 @@ def _read(options: argparse.Namespace, stage: str, **selectors: Any) -> dict[str
 def _provenance(
     stage: str, values: dict[str, Any], seed: int, model: Path | None = None
 ) -> dict[str, object]:
-    from lmri.store import read_manifest
+    from lmri.store import verify_store
     from lmri.store.provenance import provenance
 
     subject = None
     if model is not None:
-        subject = read_manifest(model.with_name(f"{model.name}.manifest.json"))["sha256"]
+        subject = verify_store(model, model.with_name(f"{model.name}.manifest.json"))["sha256"]
     return provenance(stage, values, seed, subject)
 
 

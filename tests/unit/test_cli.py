@@ -1,5 +1,4 @@
 import errno
-import json
 import subprocess
 import sys
 import types
@@ -9,6 +8,7 @@ import pytest
 
 from lmri import cli
 from lmri.errors import StoreError
+from lmri.store import read_manifest, write_manifest
 
 # What each command must hand to its stage: the contract between the two.
 CALLS = {
@@ -49,8 +49,9 @@ VALUES = {"--subject": "localised", "--task": "events", "--seed": "3", "--shard"
 @pytest.fixture
 def arguments(repository, tmp_path):
     """Make the arguments of a command on the default study, with paths below a fresh folder."""
-    manifest = {"schema": "lmri.manifest/1", "store": "model", "files": {}, "sha256": "abc"}
-    (tmp_path / "model.manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    write_manifest(tmp_path / "model", tmp_path / "model.manifest.json")
 
     def make(command: str) -> list[str]:
         made = [command]
@@ -64,7 +65,7 @@ def arguments(repository, tmp_path):
 
 
 @pytest.mark.parametrize("command", CALLS)
-def test_command_calls_its_stage(monkeypatch, arguments, command):
+def test_command_calls_its_stage(monkeypatch, arguments, tmp_path, command):
     package, function, expected = CALLS[command]
     seen = {}
     fake = types.ModuleType(f"lmri.{package}")
@@ -74,7 +75,16 @@ def test_command_calls_its_stage(monkeypatch, arguments, command):
     assert cli.main(arguments(command)) == 0
     assert set(seen) == expected
     if command in {"record", "localise", "validate"}:
-        assert seen["provenance"]["subject"] == "abc"
+        manifest = read_manifest(tmp_path / "model.manifest.json")
+        assert seen["provenance"]["subject"] == manifest["sha256"]
+
+
+@pytest.mark.parametrize("command", ["record", "localise", "validate"])
+def test_a_subject_altered_since_it_was_prepared_is_refused(arguments, tmp_path, capsys, command):
+    made = arguments(command)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"Weights")
+    assert cli.main(made) == 2
+    assert "'model.safetensors' was altered" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", CALLS)

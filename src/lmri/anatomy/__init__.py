@@ -1,7 +1,15 @@
 """What each architecture is made of: loading, sites, counts."""
 
 from lmri.anatomy.batches import equal_length_batches
-from lmri.anatomy.loading import Subject, check_weights, load_subject, resolve_pointer
+from lmri.anatomy.loading import (
+    MODEL_FILES,
+    POINTER,
+    Subject,
+    check_weights,
+    load_subject,
+    model_files,
+    resolve_pointer,
+)
 from lmri.anatomy.sites import (
     Anatomy,
     after_attention,
@@ -15,6 +23,8 @@ from lmri.anatomy.sites import (
 
 __all__ = [
     "Anatomy",
+    "MODEL_FILES",
+    "POINTER",
     "Subject",
     "after_attention",
     "attention_outputs",
@@ -25,6 +35,7 @@ __all__ = [
     "equal_length_batches",
     "expert_groups",
     "load_subject",
+    "model_files",
     "resolve_pointer",
     "routers",
 ]

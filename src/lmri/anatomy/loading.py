@@ -16,6 +16,13 @@ from transformers.utils import logging
 
 from lmri.anatomy.sites import Anatomy, describe
 from lmri.errors import SubjectError
+from lmri.store import sha256_file
+
+POINTER = "pointer.json"
+"""File that stands for an external subject: its path, and the SHA-256 of its files."""
+
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""Weights as safetensors, configuration, tokenizer; never code."""
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -63,12 +70,15 @@ def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
     ------
     SubjectError
         If the folder is missing, holds no safetensors, holds pickled weights instead, has no
-        tokenizer, or a file is damaged or lacks tensors of the architecture.
+        tokenizer, a file is damaged or was changed since the subject was prepared, or the tensors
+        are not those of the architecture.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     folder = resolve_pointer(path)
     check_weights(folder)
+    if folder != path:
+        _check_unchanged(folder, path / POINTER)
     with _quiet():
         model = _load_model(folder)
         tokenizer = _load_tokenizer(folder)
@@ -94,15 +104,26 @@ def resolve_pointer(path: Path) -> Path:
     SubjectError
         If the pointer cannot be read.
     """
-    pointer = path / "pointer.json"
+    pointer = path / POINTER
     if not pointer.is_file():
         return path
-    try:
-        return Path(json.loads(pointer.read_text(encoding="utf-8"))["path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise SubjectError(
-            f"{pointer}: must be JSON with the 'path' of a model ({error}). Prepare it again."
-        ) from None
+    return Path(_read_pointer(pointer)["path"])
+
+
+def model_files(folder: Path) -> list[Path]:
+    """List the files that decide what a model does: weights, configuration, tokenizer.
+
+    Parameters
+    ----------
+    folder : Path
+        Hugging Face layout.
+
+    Returns
+    -------
+    list of Path
+        The files, sorted by name.
+    """
+    return sorted(path for pattern in MODEL_FILES for path in folder.glob(pattern))
 
 
 def check_weights(folder: Path) -> list[Path]:
@@ -142,6 +163,28 @@ def check_weights(folder: Path) -> list[Path]:
     return files
 
 
+def _read_pointer(pointer: Path) -> dict:
+    try:
+        content = json.loads(pointer.read_text(encoding="utf-8"))
+        return {"path": content["path"], "files": dict(content["files"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise SubjectError(
+            f"{pointer}: must be JSON with the 'path' of a model and the hashes of its 'files' "
+            f"({error}). Prepare it again."
+        ) from None
+
+
+def _check_unchanged(folder: Path, pointer: Path) -> None:
+    expected = _read_pointer(pointer)["files"]
+    got = {path.name: sha256_file(path) for path in model_files(folder)}
+    for name in sorted({*expected, *got}):
+        if expected.get(name) != got.get(name):
+            raise SubjectError(
+                f"{folder}: '{name}' must be as it was when the subject was prepared. It was "
+                f"added, removed or changed: delete {pointer.parent} to prepare the subject again."
+            )
+
+
 def _check_readable(file: Path) -> None:
     try:
         with safe_open(file, framework="pt") as tensors:
@@ -167,12 +210,12 @@ def _load_model(folder: Path) -> nn.Module:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SubjectError(f"{folder}: cannot be loaded ({first}).") from None
-    for problem in ("missing_keys", "mismatched_keys"):
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[problem]:
             raise SubjectError(
                 f"{folder}: the weights have {problem.replace('_', ' ')}: "
                 f"{sorted(map(str, report[problem]))[0]} and {len(report[problem]) - 1} more. "
-                "The file belongs to another architecture or is incomplete."
+                "They belong to another architecture or configuration, or are incomplete."
             )
     return model
 

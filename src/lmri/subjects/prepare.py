@@ -8,7 +8,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from lmri.anatomy import check_weights
+from lmri.anatomy import MODEL_FILES, POINTER, check_weights, model_files
 from lmri.config import SubjectOptions, WorldOptions
 from lmri.errors import SubjectError
 from lmri.store import (
@@ -20,9 +20,6 @@ from lmri.store import (
 from lmri.subjects.packaged import install_embedded
 from lmri.subjects.recipe import Recipe
 from lmri.subjects.states import train_base, train_state
-
-HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
-"""What is fetched from a hub: weights as safetensors, configuration, tokenizer; never code."""
 
 
 def prepare_subject(
@@ -91,20 +88,22 @@ def _train(
 
 
 def _point(out: Path, folder: Path, options: SubjectOptions) -> None:
-    files = check_weights(folder)
+    check_weights(folder)
     pointer = {
         **options.to_dict(),
         "path": str(folder),  # absolute, where the options may say a relative one
-        "files": {file.name: sha256_file(file) for file in files},
+        "files": {file.name: sha256_file(file) for file in model_files(folder)},
     }
     with atomic_directory(out) as partial:
-        write_text_atomic(partial / "pointer.json", json.dumps(pointer, indent=1) + "\n")
+        write_text_atomic(partial / POINTER, json.dumps(pointer, indent=1) + "\n")
 
 
 def _fetch(options: SubjectOptions) -> Path:
     try:
         return Path(
-            snapshot_download(options.id, revision=options.revision, allow_patterns=list(HUB_FILES))
+            snapshot_download(
+                options.id, revision=options.revision, allow_patterns=list(MODEL_FILES)
+            )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

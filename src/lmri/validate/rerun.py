@@ -55,6 +55,7 @@ class Rerun:
         self._bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
         self._level = 1 - endpoint.get("alpha", 0.05)
         self._rows: list[dict] = []
+        self._resamplers: dict[tuple, Resampler] = {}
 
     def explore(self) -> pd.DataFrame:
         """Target trials of a finding without a primary endpoint, with its few sham maps.
@@ -117,6 +118,7 @@ class Rerun:
 
     def _run_part(self, part: Part, arms: Sequence[Arm], mode: str) -> dict[str, pd.DataFrame]:
         """Free responses of the intact subject and the finding's arms; returns the main ones."""
+        self._resamplers.clear()  # one part at a time: draws of all would be large
         few = part.trials.head(self.options.control_bystander_trials)
         decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
         others = [arm for arm in arms if arm not in decisive]
@@ -171,18 +173,31 @@ class Rerun:
                 self._add_controls(arms, shown, "exact")
 
     def _add_scores(self, arm: Arm, part: Part, scored: pd.DataFrame, intact: pd.DataFrame) -> None:
-        resampler = self._resampler(part)
         for score in SCORES:
-            value, base = scored[score].to_numpy(), intact[score].to_numpy()
-            effect = resampler.effect(value - base, self._level)
-            self._add(arm, part, score, value, base, effect)
-        held_out = part.trials["held_out"].to_numpy(dtype=bool)
-        if (arm.primary or arm is INTACT_ARM) and held_out.any():
-            rest = Part(part.role, part.task, part.condition, part.trials[held_out])
+            # A trial that nothing is refused in has no onset margin.
+            known = np.isfinite(scored[score]) & np.isfinite(intact[score])
+            self._add_score(arm, part, scored, intact, score, known.to_numpy())
+        if arm.primary or arm is INTACT_ARM:
+            held_out = part.trials["held_out"].to_numpy(dtype=bool)
             score = self._main_score(part)
-            value, base = scored[score].to_numpy()[held_out], intact[score].to_numpy()[held_out]
-            effect = self._resampler(rest).effect(value - base, self._level)
-            self._add(arm, rest, score, value, base, effect, held_out="held_out")
+            self._add_score(arm, part, scored, intact, score, held_out, held_out="held_out")
+
+    def _add_score(
+        self,
+        arm: Arm,
+        part: Part,
+        scored: pd.DataFrame,
+        intact: pd.DataFrame,
+        score: str,
+        keep: np.ndarray,
+        held_out: str = "all",
+    ) -> None:
+        if not keep.any():
+            return
+        kept = Part(part.role, part.task, part.condition, part.trials[keep])
+        value, base = scored[score].to_numpy()[keep], intact[score].to_numpy()[keep]
+        effect = self._resampler(kept).effect(value - base, self._level)
+        self._add(arm, kept, score, value, base, effect, held_out)
 
     def _main_score(self, part: Part) -> str:
         return "exact" if part.role == "bystander" else self.finding["secondary"]["score"]
@@ -192,7 +207,11 @@ class Rerun:
         return self._resampler(part).effect(differences, self._level)
 
     def _resampler(self, part: Part) -> Resampler:
-        return Resampler(carrier_columns(part.trials), self.options.bootstrap, self.seed)
+        key = part.task, tuple(part.trials["trial"])
+        if key not in self._resamplers:
+            carriers = carrier_columns(part.trials)
+            self._resamplers[key] = Resampler(carriers, self.options.bootstrap, self.seed)
+        return self._resamplers[key]
 
     def _add(
         self,

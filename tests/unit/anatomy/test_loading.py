@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
-from lmri.anatomy import check_weights, load_subject, resolve_pointer
+from lmri.anatomy import check_weights, load_subject, model_files, resolve_pointer
 from lmri.errors import SubjectError
+from lmri.store import sha256_file
 
 
 @pytest.fixture
@@ -38,6 +39,12 @@ def edit_config(folder, **values):
     (folder / "config.json").write_text(json.dumps({**content, **values}))
 
 
+def write_pointer(prepared, folder):
+    files = {path.name: sha256_file(path) for path in model_files(folder)}
+    content = {"path": str(folder), "source": "directory", "files": files}
+    (prepared / "pointer.json").write_text(json.dumps(content))
+
+
 def test_a_subject_is_loaded_for_reading_only(tiny_subject, tiny_model_folder):
     saved = load_file(tiny_model_folder / "model.safetensors")
     parameters = dict(tiny_subject.model.named_parameters())
@@ -61,16 +68,25 @@ def test_weights_in_bfloat16_are_read_as_float32(folder, tiny_subject):
 
 def test_a_pointer_is_followed(folder, tmp_path):
     (tmp_path / "prepared").mkdir()
-    pointer = {"path": str(folder), "source": "directory"}
-    (tmp_path / "prepared" / "pointer.json").write_text(json.dumps(pointer))
+    write_pointer(tmp_path / "prepared", folder)
     assert resolve_pointer(tmp_path / "prepared") == folder
     assert resolve_pointer(folder) == folder
     assert load_subject(tmp_path / "prepared", "external").anatomy.experts == 8
 
 
 def test_a_pointer_to_a_folder_that_is_gone_names_it(tmp_path):
-    (tmp_path / "pointer.json").write_text(json.dumps({"path": str(tmp_path / "gone")}))
+    write_pointer(tmp_path, tmp_path / "gone")
     refused(tmp_path, "/gone: a subject must be a folder .* Not found")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_an_external_model_that_changed_since_is_refused(folder, tmp_path, name):
+    (tmp_path / "prepared").mkdir()
+    write_pointer(tmp_path / "prepared", folder)
+    altered = bytearray((folder / name).read_bytes())
+    altered[-1:] = b"\n" if name.endswith(".json") else bytes([altered[-1] ^ 1])
+    (folder / name).write_bytes(bytes(altered) + b"\n" * name.endswith(".json"))
+    refused(tmp_path / "prepared", f"'{name}' must be as it was when the subject was prepared")
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]"])
@@ -188,3 +204,8 @@ def test_loading_logs_nothing_and_leaves_the_logging_as_it_was(folder, records, 
     assert capsys.readouterr() == ("", "")
     assert logging.get_verbosity() == WARNING
     assert logging.is_progress_bar_enabled()
+
+
+def test_weights_the_configuration_has_no_place_for_are_refused(folder):
+    edit_config(folder, num_hidden_layers=1)
+    refused(folder, r"the weights have unexpected keys: model\.layers\.1")
