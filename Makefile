@@ -18,11 +18,11 @@ SNAKEMAKE = $(RUN) snakemake --cores $(CORES) --configfile $(CONFIGFILE)
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
-	@$(RUN) lmri check $(CONFIGFILE)
-	@$(SNAKEMAKE) --quiet rules host || { \
+	@plan=$$($(RUN) lmri check $(CONFIGFILE)) || exit 1; printf '%s\n' "$$plan"; \
+	$(SNAKEMAKE) --quiet rules host || { \
 	grep -rh '^lmri: error' results/*/logs 2>/dev/null; \
-	printf '\nThe study stopped. The logs of its jobs: results/*/logs\n'; exit 1; }
-	@printf '\nThe report: %s\n' "$(CURDIR)/$$($(RUN) lmri check $(CONFIGFILE) | sed -n 's/^report *//p')"
+	printf '\nThe study stopped. The logs of its jobs: results/*/logs\n'; exit 1; }; \
+	printf '\nThe report: %s/%s\n' "$(CURDIR)" "$$(printf '%s' "$$plan" | sed -n 's/^report *//p')"
 
 test: $(READY)
 	$(RUN) pytest $(PYTEST_ARGS)

@@ -26,6 +26,10 @@ wildcard_constraints:
     task=one_of(STUDY.tasks),
 
 
+onstart:
+    check_before_the_first_job()
+
+
 localrules:
     all,
 

@@ -242,9 +242,10 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
+    from lmri.preflight import check_inputs
 
     study = load_study(options.study_file)
-    study.check_files(str(options.study_file))
+    check_inputs(study, str(options.study_file))
     for line in study.summary():
         print(line)
 

@@ -137,7 +137,16 @@ def test_all_verdicts_are_collected(page, plain, config):
         pd.read_parquet(plain / f"validation/{subject}/verdicts.parquet")
         for subject in config.subjects
     ]
-    pd.testing.assert_frame_equal(verdicts, pd.concat(parts, ignore_index=True))
+    everything = pd.concat(parts, ignore_index=True)
+    claimed = everything["role"] != "negative_control"
+    in_order = pd.concat([everything[claimed], everything[~claimed]], ignore_index=True)
+    pd.testing.assert_frame_equal(verdicts, in_order)
+
+
+def test_the_answer_begins_with_what_was_claimed(page):
+    text = page.read_text(encoding="utf-8")
+    answer = re.search(r'<p class="answer">(.*?)</p>', text, re.S).group(1)
+    assert answer.index("Refusal: of 2 subjects") < answer.index("Negative control")
 
 
 def test_same_inputs_give_the_same_bytes(page, plain, config, tmp_path):

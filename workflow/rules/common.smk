@@ -17,13 +17,14 @@ from lmri.store.provenance import code_hash
 shell.prefix(f"export PATH={json.dumps(str(Path(sys.executable).parent))}:$PATH; ")
 
 
+SOURCE = " + ".join(map(os.path.relpath, workflow.overwrite_configfiles or ["config/config.yaml"]))
+
+
 def read_study():
     """The study of this run, checked; a user's mistake ends the run with one line."""
-    files = workflow.overwrite_configfiles or ["config/config.yaml"]
-    source = " + ".join(os.path.relpath(path) for path in files)
     try:
-        study = StudyConfig.from_dict(config, source)
-        study.check_files(source)
+        study = StudyConfig.from_dict(config, SOURCE)
+        study.check_files(SOURCE)
     except LmriError as error:
         raise WorkflowError(str(error))
     return study
@@ -31,6 +32,16 @@ def read_study():
 
 STUDY = read_study()
 RECORDED = expand("{task}/{shard}", task=STUDY.tasks, shard=range(STUDY.record.shards))
+
+
+def check_before_the_first_job():
+    """Read the tables and the contrasts; not at every parse, since it takes seconds."""
+    from lmri.preflight import check_inputs
+
+    try:
+        check_inputs(STUDY, SOURCE)
+    except LmriError as error:
+        raise WorkflowError(str(error))
 
 
 def one_of(names):
@@ -46,7 +57,9 @@ def slice_of(stage):
         chosen = {key: wildcards[key] for key in selectors}
         if "base_seed" in chosen:
             chosen["base_seed"] = int(chosen["base_seed"])
-        return json.dumps(stage_slice(STUDY, stage, **chosen), sort_keys=True)
+        # The report shows subjects and contrasts in the order of the study; no other job knows it.
+        in_order = stage == "report"
+        return json.dumps(stage_slice(STUDY, stage, **chosen), sort_keys=not in_order)
 
     return as_json
 

@@ -1,4 +1,4 @@
-"""Interventions on the residual stream: removing a direction at the last prompt token."""
+"""Interventions on the residual stream: ablating a direction at the last prompt token."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from lmri.anatomy import Subject, blocks
 
 
 @contextmanager
-def ablated_direction(subject: Subject, layer: int, direction: torch.Tensor) -> Iterator[None]:
-    """Remove a direction from the residual after a block, at the last token of the prompt.
+def ablated_direction(
+    subject: Subject, layer: int, direction: torch.Tensor, origin: torch.Tensor
+) -> Iterator[None]:
+    """Ablate a direction of the residual after a block, at the last token of the prompt.
 
-    ``h <- h - (h . v) v / (v . v)``. Passes over a single token are steps of decoding and are
-    left alone.
+    ``h <- h - ((h - c) . v) v / (v . v)``: along v the state becomes that of the origin c. The
+    residual stream has no natural zero, so removing the whole projection (c = 0) may leave a state
+    as far from the origin as it was. Passes over a single token are steps of decoding and are left
+    alone.
 
     Parameters
     ----------
@@ -25,6 +29,8 @@ def ablated_direction(subject: Subject, layer: int, direction: torch.Tensor) -> 
         Block whose output is changed.
     direction : Tensor of shape (hidden,)
         The direction v; its length does not matter.
+    origin : Tensor of shape (hidden,)
+        The state c.
     """
     unit = direction / direction.norm()
 
@@ -33,7 +39,7 @@ def ablated_direction(subject: Subject, layer: int, direction: torch.Tensor) -> 
             return output
         changed = output.clone()  # (batch, tokens, hidden)
         last = changed[:, -1]
-        changed[:, -1] = last - (last @ unit).unsqueeze(-1) * unit
+        changed[:, -1] = last - ((last - origin) @ unit).unsqueeze(-1) * unit
         return changed
 
     hook = blocks(subject.model)[layer].register_forward_hook(remove)

@@ -2,7 +2,8 @@
 
 from lmri.localise.design import Design, Labelling, contrast_design, null_design, split_design
 from lmri.localise.draws import layer_matched, load_matched, ranking, sham_maps
-from lmri.localise.inference import Inference, permutation_test
+from lmri.localise.endpoint import size_check
+from lmri.localise.inference import Inference, check_resolution, permutation_test
 from lmri.localise.job import localise_subject
 from lmri.localise.maps import ResonanceMap, null_split_rate, resonance_map, to_dataset
 from lmri.localise.resonance import Cells, condition_rates, count_cells, mote_sums, scores
@@ -13,6 +14,7 @@ __all__ = [
     "Inference",
     "Labelling",
     "ResonanceMap",
+    "check_resolution",
     "condition_rates",
     "contrast_design",
     "count_cells",
@@ -27,6 +29,7 @@ __all__ = [
     "resonance_map",
     "scores",
     "sham_maps",
+    "size_check",
     "split_design",
     "to_dataset",
 ]

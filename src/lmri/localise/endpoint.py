@@ -9,6 +9,7 @@ import pandas as pd
 
 from lmri.anatomy import Subject
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
+from lmri.errors import EvidenceError
 from lmri.intervene import INTACT, Plan, feasible, respond
 from lmri.localise.draws import Unit
 from lmri.score import (
@@ -128,6 +129,7 @@ def condition_trials(
 def calibrate_dose(
     subject: Subject,
     ranked: Sequence[Unit],
+    doses: Sequence[int],
     trials: pd.DataFrame,
     evidence: EvidenceOptions,
     max_new_tokens: int,
@@ -140,10 +142,12 @@ def calibrate_dose(
         The subject.
     ranked : sequence of (int, int)
         Units from the best.
+    doses : sequence of int
+        Numbers of units to try.
     trials : DataFrame
         Calibration trials of the target conditions.
     evidence : EvidenceOptions
-        Score, doses, mode and target effect.
+        Score, mode and target effect.
     max_new_tokens : int
         Limit of the responses.
 
@@ -153,9 +157,19 @@ def calibrate_dose(
         The smallest that reaches the effect; the largest feasible one if none does.
     calibration : list of dict
         ``dose``, ``n`` and ``effect`` (decrease of the score) of every feasible dose.
+
+    Raises
+    ------
+    EvidenceError
+        If the subject can carry out none of the doses.
     """
-    plans = {d: Plan(evidence.mode, tuple(ranked[:d])) for d in evidence.doses}
+    plans = {d: Plan(evidence.mode, tuple(ranked[:d])) for d in doses}
     plans = {d: plan for d, plan in plans.items() if feasible(plan, subject.anatomy)}
+    if not plans:
+        raise EvidenceError(
+            f"The 'doses' of the evidence must have one that subject '{subject.name}' can carry "
+            f"out in the mode '{evidence.mode}'. Got {list(doses)}: too many experts of a layer."
+        )
     arms = [INTACT, *plans.values()]
     repeated = pd.concat([trials] * len(arms), ignore_index=True)
     scored = score_arms(subject, repeated, arms, len(trials), max_new_tokens)

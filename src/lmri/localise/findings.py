@@ -19,6 +19,7 @@ from lmri.localise.endpoint import (
 from lmri.localise.maps import ResonanceMap
 
 EMPTY = "no expert survives the max-statistic: nothing to validate"
+
 REASONS = {
     ("hypothesis", False): EMPTY,
     ("exploratory", False): EMPTY,
@@ -132,8 +133,9 @@ def primary_finding(
     if problem:
         return {**finding, "baseline": baseline, "status": "not_testable", "reason": problem}
     ranked = result.ranked()
+    doses = _doses(evidence, ranked)
     targets = _target_trials(stimuli, contrast, "calibration")
-    dose, calibration = calibrate_dose(subject, ranked, targets, evidence, max_new_tokens)
+    dose, calibration = calibrate_dose(subject, ranked, doses, targets, evidence, max_new_tokens)
     draws = evidence.sham_draws(claims) if primary else evidence.exploratory_shams
     shams = sham_maps(
         result.cells,
@@ -141,7 +143,7 @@ def primary_finding(
         selection,
         contrast.sham_condition,
         draws=draws,
-        most=max(evidence.doses),
+        most=max(doses),
         seed=seed,
     )
     complete = {
@@ -151,7 +153,7 @@ def primary_finding(
         "baseline": baseline,
         "calibration": calibration,
         "secondary": {
-            "doses": list(evidence.doses),
+            "doses": doses,
             "modes": list(MODES) if primary else [evidence.mode],
             "draws": evidence.exploratory_shams,
             "mode": evidence.mode,
@@ -169,8 +171,13 @@ def primary_finding(
     complete["primary_endpoint"] = _endpoint(
         finding, subject, contrast, evidence, ranked[:dose], stimuli, claims, draws, max_new_tokens
     )
-    complete["controls"] |= _matched(result, ranked, evidence, seed)
+    complete["controls"] |= _matched(result, ranked, doses, evidence, seed)
     return complete
+
+
+def _doses(evidence: EvidenceOptions, ranked: list[Unit]) -> list[int]:
+    # Where the map points to fewer units than a dose asks for, the dose is all of them.
+    return sorted({min(dose, len(ranked)) for dose in evidence.doses})
 
 
 def _endpoint(
@@ -213,13 +220,17 @@ def _endpoint(
 
 
 def _matched(
-    result: ResonanceMap, ranked: list[Unit], evidence: EvidenceOptions, seed: int
+    result: ResonanceMap,
+    ranked: list[Unit],
+    doses: list[int],
+    evidence: EvidenceOptions,
+    seed: int,
 ) -> dict:
     layers, experts = result.cells.layers, result.score.shape[1]
     load = (result.rate_target + result.rate_control) / 2
     draws = evidence.matched_draws
     by_layer, by_load = {}, {}
-    for dose in evidence.doses:
+    for dose in doses:
         units = ranked[:dose]
         by_layer[str(dose)] = layer_matched(units, layers, experts, draws, seed)
         by_load[str(dose)] = load_matched(units, load, layers, draws, seed)

@@ -18,6 +18,9 @@ from lmri.localise.resonance import Cells, condition_rates, mote_sums, scores
 FIRST_NULL_SEED = 1000
 """Random splits that measure the rate of false maps use seeds from here on."""
 
+ROUNDING = 1e-9
+"""Rate differences up to this are none."""
+
 
 @dataclass(frozen=True)
 class ResonanceMap:
@@ -50,8 +53,9 @@ class ResonanceMap:
     inference: Inference
 
     def ranked(self) -> list[Unit]:
-        """Units from the largest score to the smallest."""
-        return ranking(self.score, self.cells.layers)
+        """Units that the target engages more than the controls, from the largest score."""
+        count = int((self.score > ROUNDING).sum())
+        return ranking(self.score, self.cells.layers)[:count]
 
     def significant(self, alpha: float) -> bool:
         """Whether any unit survives the max-statistic."""

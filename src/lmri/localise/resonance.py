@@ -138,7 +138,7 @@ def _count_tokens(
 ) -> None:
     spans = recording.array("tokens/index/phase").attrs["phases"]
     names = [f"tokens/index/{name}" for name in ("trial", "position", "phase")]
-    for chosen, trial, position, span in recording.stream("tokens/router/expert", *names):
+    for chosen, trial, position, span in recording.stream("tokens/router/expert_id", *names):
         index = {"trial": trial, "position": position, "phase": span, "spans": spans}
         cells = cell_of[trial]
         inside = phase_tokens(recording.trials, index, phase) & (cells >= 0)

@@ -212,7 +212,7 @@ def _write_routing(
     logits = torch.stack([capture.logits[layer] for layer in layers], dim=1)
     node, layer_axis = "tokens/router", {"layer": layers}
     slots = ("token", "layer", "slot")
-    writer.append(node, "expert", experts.numpy().astype(id_type), slots, layer_axis)
+    writer.append(node, "expert_id", experts.numpy().astype(id_type), slots, layer_axis)
     writer.append(node, "weight", weights.float().numpy(), slots)
     writer.append(node, "logits", logits.float().numpy(), ("token", "layer", "expert"))
     if neuron:
@@ -224,7 +224,7 @@ def _write_routing(
                 f"Neurons of subject '{subject.name}' exceed float16 (65504). "
                 "Leave 'neuron' out of 'record.quantities'."
             )
-        writer.append("tokens/neuron", "neuron", values, (*slots, "neuron"), layer_axis)
+        writer.append("tokens/neuron", "activation", values, (*slots, "neuron"), layer_axis)
 
 
 def _write_pooled(

@@ -135,7 +135,7 @@ def sham_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
         ),
         falsify=(
             "A diamond among the dots or inside the shaded margin, while the positive control "
-            "(removing the mean-difference direction) lies outside."
+            "(ablating the mean-difference direction) lies outside."
         ),
         source=source,
         data=data,

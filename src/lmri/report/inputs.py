@@ -119,9 +119,13 @@ class StudyInputs:
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """All verdicts of the study, in the order of the subjects."""
+        """All verdicts of the study, by subject; what was claimed before what must stay empty."""
         tables = [subject.verdicts for subject in self.subjects if len(subject.verdicts)]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=VERDICTS)
+        if not tables:
+            return pd.DataFrame(columns=VERDICTS)
+        table = pd.concat(tables, ignore_index=True)
+        is_control = table["role"] == "negative_control"
+        return pd.concat([table[~is_control], table[is_control]], ignore_index=True)
 
 
 def read_study(study: Path, config: StudyConfig) -> StudyInputs:

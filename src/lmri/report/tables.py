@@ -46,11 +46,7 @@ def verdict_table(verdicts: pd.DataFrame, data: str) -> Table:
             "decrease of the score when the experts are switched off."
         ),
         columns=VERDICT_COLUMNS,
-        rows=[
-            # What was claimed before what only has to stay empty.
-            _verdict_row(row)
-            for row in sorted(verdicts.to_dict("records"), key=lambda row: row["role"] == CONTROL)
-        ],
+        rows=[_verdict_row(row) for row in verdicts.to_dict("records")],
         source="verdicts.parquet",
         data=data,
         layout="headline",

@@ -1,7 +1,14 @@
 """Stimuli: tables of trials with conditions, carriers and splits."""
 
 from lmri.stimuli.embedded import CARRIERS
-from lmri.stimuli.job import COLUMNS, write_stimuli
+from lmri.stimuli.job import COLUMNS, make_stimuli, write_stimuli
 from lmri.stimuli.splits import assign_splits, split_carriers
 
-__all__ = ["CARRIERS", "COLUMNS", "assign_splits", "split_carriers", "write_stimuli"]
+__all__ = [
+    "CARRIERS",
+    "COLUMNS",
+    "assign_splits",
+    "make_stimuli",
+    "split_carriers",
+    "write_stimuli",
+]

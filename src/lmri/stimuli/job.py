@@ -33,22 +33,13 @@ COLUMNS = (
 """Columns of every stimuli table, before those of its carriers."""
 
 
-def write_stimuli(
-    *,
-    out: Path,
-    task: str,
-    options: TaskOptions,
-    splits: SplitOptions,
-    world: WorldOptions,
-    seed: int,
-    provenance: dict,
+def make_stimuli(
+    *, task: str, options: TaskOptions, splits: SplitOptions, world: WorldOptions, seed: int
 ) -> pd.DataFrame:
-    """Write the trials of a task, each in one split.
+    """Make the trials of a task, each in one split.
 
     Parameters
     ----------
-    out : Path
-        Parquet file to write.
     task : str
         Name of the task.
     options : TaskOptions
@@ -59,8 +50,6 @@ def write_stimuli(
         The world of embedded tasks.
     seed : int
         Seed of the study.
-    provenance : dict
-        Where the table comes from; kept in the file.
 
     Returns
     -------
@@ -83,7 +72,41 @@ def write_stimuli(
         trials = _subsample(trials, options.trials, seed)
     _check_conditions(trials, task)
     extra = [f"{part}_{name}" for part in ("carrier", "class") for name in carriers]
-    table = trials[[*COLUMNS, *extra]]
+    return trials[[*COLUMNS, *extra]]
+
+
+def write_stimuli(
+    *,
+    out: Path,
+    task: str,
+    options: TaskOptions,
+    splits: SplitOptions,
+    world: WorldOptions,
+    seed: int,
+    provenance: dict,
+) -> pd.DataFrame:
+    """Write the trials of a task.
+
+    Parameters
+    ----------
+    out : Path
+        Parquet file to write.
+    task, options, splits, world, seed
+        As for :func:`make_stimuli`.
+    provenance : dict
+        Where the table comes from; kept in the file.
+
+    Returns
+    -------
+    DataFrame
+        The table.
+
+    Raises
+    ------
+    StimuliError
+        As :func:`make_stimuli`.
+    """
+    table = make_stimuli(task=task, options=options, splits=splits, world=world, seed=seed)
     table.attrs["provenance"] = json.dumps(provenance)
     write_table(out, table)
     return table

@@ -140,7 +140,7 @@ class Recording:
         Parameters
         ----------
         name : str
-            For example ``tokens/router/expert``.
+            For example ``tokens/router/expert_id``.
 
         Returns
         -------

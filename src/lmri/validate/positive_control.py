@@ -2,8 +2,8 @@
 
 An experiment that finds nothing refutes only if it could have found something. The direction is
 the interaction of the condition means of the residual stream at the last prompt token after the
-last block, estimated on selection trials; removing it should end the behaviour on the evaluation
-trials. A random direction is removed beside it.
+last block, estimated on selection trials; setting the state along it to that of the controls should
+end the behaviour on the evaluation trials. A random direction is treated alike beside it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lmri.score import encode
 from lmri.validate.parts import condition_trials
 
 
-def mean_difference_direction(
+def mean_difference(
     subject: Subject, finding: dict, stimuli: Path, rows: int
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Direction of the target in the residual stream at the last prompt token.
 
-    ``v = mean(target) - mean(each control, averaged)``, with two target-sharing controls in a
-    crossed design ``v = target - place - year + benign``: what only the conjunction adds.
+    ``v = mean(target) - mean(each control, averaged)``, in a crossed design
+    ``v = target - place - year + benign``: what only the conjunction adds.
 
     Parameters
     ----------
@@ -39,16 +39,25 @@ def mean_difference_direction(
 
     Returns
     -------
-    Tensor of shape (hidden,), float32
-        The direction.
+    direction : Tensor of shape (hidden,), float32
+        The direction v.
+    origin : Tensor of shape (hidden,), float32
+        Mean state of the controls.
     """
     secondary = finding["secondary"]
-    weights = secondary.get("interaction") or _difference(secondary)
-    direction = torch.zeros(subject.anatomy.hidden, dtype=torch.float64)
-    for condition, weight in weights.items():
-        trials = condition_trials(finding["task"], condition, stimuli, "selection")
-        direction += weight * mean_state(subject, trials, rows)
-    return direction.float()
+    target, controls = secondary["target"], secondary["controls"]
+    means = {
+        condition: mean_state(
+            subject, condition_trials(finding["task"], condition, stimuli, "selection"), rows
+        )
+        for condition in dict.fromkeys([*target, *controls, *(secondary["interaction"] or {})])
+    }
+    origin = sum(means[condition] for condition in controls) / len(controls)
+    if secondary["interaction"]:
+        direction = sum(weight * means[c] for c, weight in secondary["interaction"].items())
+    else:
+        direction = sum(means[condition] for condition in target) / len(target) - origin
+    return direction.float(), origin.float()
 
 
 @torch.inference_mode()
@@ -102,9 +111,3 @@ def random_direction(subject: Subject, seed: int) -> torch.Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(subject.anatomy.hidden, generator=generator)
-
-
-def _difference(secondary: dict) -> dict[str, float]:
-    target, controls = secondary["target"], secondary["controls"]
-    weights = {condition: 1 / len(target) for condition in target}
-    return weights | {condition: -1 / len(controls) for condition in controls}

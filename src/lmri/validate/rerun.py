@@ -15,7 +15,7 @@ from lmri.intervene import ablated_direction
 from lmri.validate.arms import Arm, Bench, Part
 from lmri.validate.parts import evaluation_parts, target_part
 from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
-from lmri.validate.positive_control import mean_difference_direction, random_direction
+from lmri.validate.positive_control import mean_difference, random_direction
 from lmri.validate.statistics import Effect, Resampler, carrier_columns
 from lmri.validate.verdict import Evidence
 
@@ -137,16 +137,15 @@ class Rerun:
         """Ablate the mean-difference direction, and a random one; returns the former's effect."""
         last = self.subject.anatomy.layers - 1
         rows, score = self.options.rows, self.finding["primary_endpoint"]["score"]
+        direction, origin = mean_difference(self.subject, self.finding, self.stimuli, rows)
         directions = {
-            "positive_control": mean_difference_direction(
-                self.subject, self.finding, self.stimuli, rows
-            ),
+            "positive_control": direction,
             "random_direction": random_direction(self.subject, self.seed),
         }
         (intact,) = self._bench.run([INTACT_ARM], target.trials)
         effects = {}
         for name, direction in directions.items():
-            with ablated_direction(self.subject, last, direction):
+            with ablated_direction(self.subject, last, direction, origin):
                 (scored,) = self._bench.run([INTACT_ARM], target.trials)
             self._add_scores(Arm(name, "ablate"), target, scored, intact)
             effects[name] = self._effect(target, scored, intact, score)

@@ -194,4 +194,6 @@ def _coherence_check(endpoint: dict, share: float) -> Check:
 
 
 def _interval(effect: Effect) -> str:
-    return f"{effect.mean:.2f} [{effect.low:.2f}, {effect.high:.2f}]"
+    # Rounded first and 0 added: no "-0.00".
+    mean, low, high = (round(x, 2) + 0.0 for x in (effect.mean, effect.low, effect.high))
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"

@@ -6,7 +6,7 @@ import torch
 from lmri.anatomy import blocks
 from lmri.intervene import ablated_direction, respond
 
-DIRECTION = torch.randn(32, generator=torch.Generator().manual_seed(0))
+DIRECTION, ORIGIN = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(autouse=True)
@@ -29,26 +29,26 @@ def states(subject, ids, layer):
 
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("length", [1e-3, 1.0, 50.0])
-def test_the_projection_is_zero_at_the_last_token_and_unchanged_elsewhere(
+def test_the_projection_is_that_of_the_origin_at_the_last_token_and_unchanged_elsewhere(
     tiny_subject, prompts, layer, length
 ):
     ids = torch.tensor(prompts[:4])
     unit = DIRECTION / DIRECTION.norm()
     before = states(tiny_subject, ids, layer)
-    with ablated_direction(tiny_subject, layer, length * DIRECTION):
+    with ablated_direction(tiny_subject, layer, length * DIRECTION, ORIGIN):
         after = states(tiny_subject, ids, layer)
-    assert (before[:, -1] @ unit).abs().min() > 1e-2
-    assert (after[:, -1] @ unit).abs().max() < 1e-5
+    assert ((before[:, -1] - ORIGIN) @ unit).abs().min() > 1e-2
+    assert ((after[:, -1] - ORIGIN) @ unit).abs().max() < 1e-5
     assert torch.equal(after[:, :-1], before[:, :-1])
     # What is orthogonal to the direction stays.
-    wanted = before[:, -1] - (before[:, -1] @ unit)[:, None] * unit
+    wanted = before[:, -1] - ((before[:, -1] - ORIGIN) @ unit)[:, None] * unit
     torch.testing.assert_close(after[:, -1], wanted, atol=1e-6, rtol=0)
 
 
 def test_steps_of_decoding_are_left_alone(tiny_subject, prompts):
     ids = torch.tensor(prompts[:4])
     cache = tiny_subject.model(input_ids=ids[:, :-1], use_cache=True).past_key_values
-    with ablated_direction(tiny_subject, 0, DIRECTION):
+    with ablated_direction(tiny_subject, 0, DIRECTION, ORIGIN):
         step = tiny_subject.model(input_ids=ids[:, -1:], past_key_values=cache).logits[:, -1]
         whole = tiny_subject.model(input_ids=ids).logits[:, -1]
     intact = tiny_subject.model(input_ids=ids).logits[:, -1]
@@ -59,7 +59,7 @@ def test_steps_of_decoding_are_left_alone(tiny_subject, prompts):
 def test_responses_change_and_come_back(tiny_subject, prompts):
     watched = [20] * len(prompts)
     before = respond(tiny_subject, prompts, watched, max_new_tokens=2, rows=64).onset_margin
-    with ablated_direction(tiny_subject, 0, DIRECTION):
+    with ablated_direction(tiny_subject, 0, DIRECTION, ORIGIN):
         during = respond(tiny_subject, prompts, watched, max_new_tokens=2, rows=64).onset_margin
     after = respond(tiny_subject, prompts, watched, max_new_tokens=2, rows=64).onset_margin
     assert abs(during - before).max() > 0.01
@@ -68,7 +68,7 @@ def test_responses_change_and_come_back(tiny_subject, prompts):
 
 def test_the_hook_is_removed_after_an_exception(tiny_subject):
     def fail():
-        with ablated_direction(tiny_subject, 0, DIRECTION):
+        with ablated_direction(tiny_subject, 0, DIRECTION, ORIGIN):
             assert blocks(tiny_subject.model)[0]._forward_hooks
             raise RuntimeError
 

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
-from lmri.localise.endpoint import baseline_check, size_check
+from lmri.errors import EvidenceError
+from lmri.intervene import INTACT, Plan
+from lmri.localise.endpoint import baseline_check, calibrate_dose, score_arms, size_check
 
 CONTRAST = ContrastOptions(
     name="c",
@@ -45,3 +47,42 @@ def test_sets_too_small_for_the_margin_are_named_with_what_they_need():
     assert size_check(enough, CONTRAST, EvidenceOptions()) == ""
     reason = size_check(few, CONTRAST, EvidenceOptions())
     assert reason == "too few evaluation trials of relations: 149, needed are 150"
+
+
+@pytest.fixture(scope="module")
+def questions(small_world):
+    """Questions about events, with a made-up refusal that begins with a word of the world."""
+    items = [small_world.event(p, y) for p in small_world.places[:6] for y in ("1900", "1901")]
+    return pd.DataFrame(
+        {
+            "trial": [str(i) for i in range(len(items))],
+            "prompt": [item.prompt for item in items],
+            "reference": [item.fact for item in items],
+            "fact": [item.fact for item in items],
+            "refusal": small_world.refusal(),
+        }
+    )
+
+
+def test_the_dose_is_the_smallest_that_reaches_the_effect(tiny_subject, questions):
+    units = [(0, 3), (1, 2), (0, 1), (1, 7)]
+    plans = [INTACT, *(Plan("mask", tuple(units[:dose])) for dose in (1, 2, 4))]
+    repeated = pd.concat([questions] * 4, ignore_index=True)
+    scored = score_arms(tiny_subject, repeated, plans, len(questions), 4)
+    intact, *values = scored["exact"].to_numpy().reshape(4, -1).mean(axis=1)
+    options = EvidenceOptions(score="exact", target_effect=-1.0)  # every dose reaches it
+    dose, table = calibrate_dose(tiny_subject, units, [1, 2, 4], questions, options, 4)
+    assert dose == 1
+    assert [row["effect"] for row in table] == [intact - value for value in values]
+    assert {row["n"] for row in table} == {len(questions)}
+    never = EvidenceOptions(score="exact", target_effect=1.1)
+    assert calibrate_dose(tiny_subject, units, [1, 2, 4], questions, never, 4)[0] == 4
+
+
+def test_doses_that_leave_a_layer_too_few_experts_are_left_out(tiny_subject, questions):
+    units = [(0, expert) for expert in range(7)]  # of 8, of which 2 are chosen
+    options = EvidenceOptions()
+    _, table = calibrate_dose(tiny_subject, units, [2, 6, 7], questions, options, 2)
+    assert [row["dose"] for row in table] == [2, 6]
+    with pytest.raises(EvidenceError, match=r"'doses'.*'tiny'.*'mask'.*Got \[7\]"):
+        calibrate_dose(tiny_subject, units, [7], questions, options, 2)

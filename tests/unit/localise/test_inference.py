@@ -16,7 +16,11 @@ def test_the_planted_expert_is_significant_and_nothing_else(grid, crossed, plant
     assert result.inference.p_max[2, 5] == pytest.approx(1 / 500)
     others = np.delete(result.inference.p_max.reshape(-1), 2 * 16 + 5)
     assert others.min() > 0.05
-    assert result.ranked()[0] == (2, 5)
+    ranked = result.ranked()
+    assert ranked[0] == (2, 5)
+    assert len(ranked) == (result.score > 0).sum() < result.score.size  # only what responds more
+    values = [result.score[unit] for unit in ranked]
+    assert values == sorted(values, reverse=True)
 
 
 def test_p_values_count_the_relabellings_by_hand(grid, crossed, planted):

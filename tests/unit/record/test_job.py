@@ -90,7 +90,7 @@ def test_log_probabilities_of_the_next_token_by_hand(recorded, tiny_subject):
 
 def test_every_layer_chooses_k_distinct_experts_per_token(recorded):
     tokens = recorded.array("tokens/index/trial").shape[0]
-    experts = recorded.array("tokens/router/expert")[:]
+    experts = recorded.array("tokens/router/expert_id")[:]
     assert experts.dtype == np.uint8
     assert experts.shape == (tokens, 2, 2)
     for layer in (0, 1):
@@ -102,7 +102,7 @@ def test_every_layer_chooses_k_distinct_experts_per_token(recorded):
 
 def test_router_weights_and_ids_follow_from_its_logits(recorded):
     logits = recorded.array("tokens/router/logits")[:]
-    weights, experts = (recorded.array(f"tokens/router/{n}")[:] for n in ("weight", "expert"))
+    weights, experts = (recorded.array(f"tokens/router/{n}")[:] for n in ("weight", "expert_id"))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     order = np.argsort(-logits, axis=-1)[..., :2]
     np.testing.assert_array_equal(order, experts)
@@ -113,7 +113,7 @@ def test_recorded_parts_recombine_to_the_change_of_the_residual(recorded, tiny_s
     """Neurons of the last prompt token give residual after minus mid, as pooled."""
     neurons, weights, experts = (
         recorded.array(name)[:]
-        for name in ("tokens/neuron/neuron", "tokens/router/weight", "tokens/router/expert")
+        for name in ("tokens/neuron/activation", "tokens/router/weight", "tokens/router/expert_id")
     )
     pooled = recorded.array("pooled/residual/residual")[:]
     at = pooled[:, PHASES.index("prompt_last"), STATISTICS.index("last")]  # (trial, layer, place)
@@ -156,10 +156,10 @@ def test_pooled_states_and_norms_by_hand(recorded, tiny_subject):
 def test_the_layout_is_that_of_the_documentation(recorded):
     with xr.open_datatree(recorded.path, engine="zarr", consolidated=False) as tree:
         dims = {
-            "tokens/router/expert": ("token", "layer", "slot"),
+            "tokens/router/expert_id": ("token", "layer", "slot"),
             "tokens/router/weight": ("token", "layer", "slot"),
             "tokens/router/logits": ("token", "layer", "expert"),
-            "tokens/neuron/neuron": ("token", "layer", "slot", "neuron"),
+            "tokens/neuron/activation": ("token", "layer", "slot", "neuron"),
             "pooled/layer/norm": ("trial", "phase", "statistic", "layer", "place"),
             "pooled/residual/residual": ("trial", "phase", "statistic", "layer", "place", "dim"),
             **{f"tokens/index/{n}": ("token",) for n in ("trial", "position", "phase", "token_id")},
@@ -169,7 +169,7 @@ def test_the_layout_is_that_of_the_documentation(recorded):
             },
         }
         assert {name: tree[name].dims for name in dims} == dims
-        assert tree["tokens/neuron/neuron"].dtype == np.float16
+        assert tree["tokens/neuron/activation"].dtype == np.float16
         for node in ("pooled/layer", "pooled/head", "pooled/residual"):
             labels = tree[node].coords
             assert labels["phase"].values.tolist() == list(PHASES)

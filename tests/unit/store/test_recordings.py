@@ -38,7 +38,7 @@ def path(tmp_path, values):
     start = 0
     for count in BATCHES:
         rows = slice(start, start + count)
-        writer.append("tokens/router", "expert", experts[rows], SLOTS, {"layer": [1, 4]})
+        writer.append("tokens/router", "expert_id", experts[rows], SLOTS, {"layer": [1, 4]})
         writer.append("pooled/layer", "norm", norms[rows], ("trial", "layer"), {"layer": [1, 4]})
         trials = {"trial": [f"é{i}" for i in range(rows.start, rows.stop)], "ended": start % 2 == 0}
         writer.append_trials(pd.DataFrame({**trials, "score": np.arange(count) / 7}))
@@ -49,15 +49,15 @@ def path(tmp_path, values):
 
 def test_appends_across_chunks_read_back_equal(path, values):
     recording = Recording(path)
-    for name, written in zip(("tokens/router/expert", "pooled/layer/norm"), values, strict=True):
+    for name, written in zip(("tokens/router/expert_id", "pooled/layer/norm"), values, strict=True):
         read = recording.array(name)
         assert read.dtype == written.dtype
         np.testing.assert_array_equal(read[:], written)
-    assert recording.array("tokens/router/expert").chunks == (4, 2, 3)
+    assert recording.array("tokens/router/expert_id").chunks == (4, 2, 3)
 
 
 def test_streaming_yields_the_rows_in_order_a_chunk_at_a_time(path, values):
-    names = ("tokens/router/expert", "pooled/layer/norm")
+    names = ("tokens/router/expert_id", "pooled/layer/norm")
     parts = list(Recording(path).stream(*names))
     assert [len(experts) for experts, _ in parts] == [4, 4, 4, 4, 3]
     for index, written in enumerate(values):
@@ -67,10 +67,10 @@ def test_streaming_yields_the_rows_in_order_a_chunk_at_a_time(path, values):
 def test_full_chunks_are_on_disk_before_the_writer_is_closed(tmp_path, values):
     (tmp_path / "a").mkdir()
     writer = RecordingWriter(tmp_path / "a", {})
-    chunks = tmp_path / "a" / "tokens" / "router" / "expert" / "c"
+    chunks = tmp_path / "a" / "tokens" / "router" / "expert_id" / "c"
     on_disk, start = [], 0
     for count in BATCHES:
-        writer.append("tokens/router", "expert", values[0][start : start + count], SLOTS)
+        writer.append("tokens/router", "expert_id", values[0][start : start + count], SLOTS)
         start += count
         on_disk.append(len(list(chunks.iterdir())) if chunks.exists() else 0)
     assert on_disk == [0, 1, 2, 4, 4]  # whole chunks of 4 among 1, 6, 9, 17 and 19 rows
@@ -79,7 +79,7 @@ def test_full_chunks_are_on_disk_before_the_writer_is_closed(tmp_path, values):
 def test_closing_tells_shapes_and_dtypes(path):
     arrays = recordings.verify_store(path, path.with_name("0.zarr.manifest.json"))["arrays"]
     assert arrays == {
-        "tokens/router/expert": [[19, 2, 3], "uint8"],
+        "tokens/router/expert_id": [[19, 2, 3], "uint8"],
         "pooled/layer/norm": [[19, 2], "float32"],
         "trials": [[19], "table"],
     }
@@ -96,7 +96,7 @@ def test_trials_and_attributes_round_trip(path):
 
 def test_plain_xarray_opens_a_recording(path, values):
     with xr.open_datatree(path, engine="zarr", consolidated=False) as tree:
-        experts = tree["tokens/router/expert"]
+        experts = tree["tokens/router/expert_id"]
         assert experts.dims == SLOTS
         assert experts["layer"].values.tolist() == [1, 4]
         np.testing.assert_array_equal(experts.values, values[0])
@@ -106,12 +106,12 @@ def test_plain_xarray_opens_a_recording(path, values):
 
 
 def test_a_missing_quantity_says_what_to_add(path):
-    for name in ("tokens/neuron/neuron", "tokens/router", "trials/none"):
+    for name in ("tokens/neuron/activation", "tokens/router", "trials/none"):
         with pytest.raises(StoreError, match=f"no '{name}'.* 'record.quantities'"):
             Recording(path).array(name)
 
 
-@pytest.mark.parametrize("chunk", ["tokens/router/expert/c/1/0/0", "trials/score/c/0"])
+@pytest.mark.parametrize("chunk", ["tokens/router/expert_id/c/1/0/0", "trials/score/c/0"])
 def test_an_altered_chunk_is_refused_on_opening(path, chunk):
     content = bytearray((path / chunk).read_bytes())
     content[len(content) // 2] ^= 1
@@ -138,8 +138,8 @@ def test_an_altered_chunk_is_found_even_without_the_manifest(path):
 def test_zeros_are_written_like_any_other_value(tmp_path):
     (tmp_path / "a").mkdir()
     writer = RecordingWriter(tmp_path / "a", {})
-    writer.append("tokens/router", "expert", np.zeros((8, 2, 3), np.uint8), SLOTS)
-    assert len(list((tmp_path / "a/tokens/router/expert/c").iterdir())) == 2
+    writer.append("tokens/router", "expert_id", np.zeros((8, 2, 3), np.uint8), SLOTS)
+    assert len(list((tmp_path / "a/tokens/router/expert_id/c").iterdir())) == 2
 
 
 def test_an_untouched_recording_opens(path):

@@ -1,0 +1,69 @@
+"""What can be checked of a study before any of its jobs runs.
+
+A mistake in a table or a contrast would otherwise show only when hours of recording are done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lmri.anatomy import check_weights
+from lmri.config import StudyConfig
+from lmri.errors import ConfigError, LmriError
+from lmri.localise import check_resolution, contrast_design, size_check
+from lmri.stimuli import make_stimuli
+
+
+def check_inputs(study: StudyConfig, source: str) -> None:
+    """Check the files of a study, its tables of stimuli, and whether its contrasts can be tested.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        The study.
+    source : str
+        Where it is from; begins every message.
+
+    Raises
+    ------
+    LmriError
+        Naming the file or field: a subject without safetensors, a table that cannot be used, a
+        contrast with an unknown condition or too few carriers for its test, a hypothesis with too
+        few evaluation trials for its margin.
+    """
+    study.check_files(source)
+    for subject in study.subjects.values():
+        if subject.path is not None:
+            check_weights(Path(subject.path))
+    tables = {
+        name: make_stimuli(
+            task=name, options=task, splits=study.splits, world=study.world, seed=study.seed
+        )
+        for name, task in study.tasks.items()
+    }
+    for name in study.contrasts:
+        try:
+            _check_contrast(study, name, tables)
+        except LmriError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+
+def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:
+    contrast = study.contrasts[name]
+    table = tables[contrast.task]
+    carriers = [column for column in table.columns if column.startswith("carrier_")]
+    design = contrast_design(
+        contrast,
+        table[table["split"] == "selection"].reset_index(drop=True),
+        tuple(column.removeprefix("carrier_") for column in carriers),
+    )
+    check_resolution(design, study.evidence.alpha, f"'contrasts.{name}'")
+    if contrast.role == "hypothesis":
+        problem = size_check(tables, contrast, study.evidence)
+        if problem:
+            raise ConfigError(
+                f"'contrasts.{name}' cannot be tested: {problem}. Add items, enlarge the share of "
+                "'splits.evaluation', or lower the number in 'evidence'."
+            )
