@@ -69,7 +69,8 @@ def user_message(error: BaseException, options: argparse.Namespace) -> str | Non
     if isinstance(error, LmriError):
         return str(error)
     if _disk_full(error):
-        target = getattr(error, "filename", None) or getattr(options, "out", None)
+        # What the error names may be the file that was read.
+        target = getattr(options, "out", None) or getattr(options, "maps", None)
         return (
             f"{target or 'the output'}: no space left on the device while writing. "
             "Free some space and run the command again."

@@ -145,7 +145,7 @@ def failing(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "a/b.zarr"), "a/b.zarr: no space left"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.zarr"), "place: no space left"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "place: no space left"),
         (PermissionError(errno.EACCES, "Permission denied", "a.parquet"), "a.parquet: Permission"),
         (StoreError("a.zarr: damaged\n  twice"), "a.zarr: damaged twice"),

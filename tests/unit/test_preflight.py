@@ -94,7 +94,7 @@ def test_an_unknown_condition_of_a_table(table, place):
 def test_too_few_carriers_for_the_level_of_the_test(table):
     study = study_of(table(animal=6, plant=6))
     study["splits"] = {"selection": 0.34, "calibration": 0.33, "evaluation": 0.33}
-    refused(study, r"mine\.yaml: 'contrasts\.animals'.*allow 6 relabellings.*at least 20")
+    refused(study, r"mine\.yaml: 'contrasts\.animals'.*allow 4 relabellings.*at least 20")
 
 
 def test_a_condition_with_too_few_carriers_for_the_splits(table):

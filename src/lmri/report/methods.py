@@ -106,8 +106,9 @@ def _controls(inputs: StudyInputs) -> str:
         f"selection on a random split of null carriers; {evidence.exploratory_shams} at every "
         f"other dose and mode. {evidence.matched_draws} layer-matched and as many load-matched "
         "draws are shown beside and decide nothing. For control draws, bystanders were run on at "
-        f"most {validate.control_bystander_trials} trials each. The positive control removes the "
-        "mean-difference direction from the residual stream on the same trials. Intervals are "
+        f"most {validate.control_bystander_trials} trials each. The positive control sets "
+        "the residual stream, along the mean-difference direction, to that of the control trials. "
+        "Intervals are "
         f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers."
     )
 
