@@ -107,8 +107,8 @@ def _verdict_cell(row: dict, empty_control: bool) -> Cell:
 
 
 def _units_cell(row: dict, units: list[list[int]]) -> Cell:
-    if not units:
-        return Cell("none")
+    if not units or not row["mode"]:  # a map that was not put to the test
+        return Cell("none", note=f"mapped: {words.unit_names(units)}" if units else "")
     return Cell(
         words.plural(len(units), "expert"),
         note=f"{words.unit_names(units)}; {words.mode_name(row['mode'])}",

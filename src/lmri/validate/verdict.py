@@ -156,7 +156,7 @@ def _word(
             f"no effect ({effect}), but the positive control does not move the behaviour either "
             f"({control.detail}): the test could not have found one"
         )
-    problems = "; ".join(f"{check.check}: {check.detail}" for check in failed)
+    problems = "; ".join(check.detail for check in failed)
     return "inconclusive", f"the behaviour falls by {effect}, but {problems}"
 
 
@@ -170,8 +170,9 @@ def _sham_check(endpoint: dict, evidence: Evidence, p: float, corrected: float) 
 
 
 def _size_check(endpoint: dict, effect: Effect) -> Check:
-    detail = f"decrease {_interval(effect)}, margin {endpoint['margin']:g}"
-    return Check("beyond the margin", effect.low > endpoint["margin"], detail)
+    beyond = effect.low > endpoint["margin"]
+    detail = f"its interval {'lies' if beyond else 'does not lie'} beyond {endpoint['margin']:g}"
+    return Check("beyond the margin", beyond, f"{detail}: {_interval(effect)}")
 
 
 def _bystander_check(endpoint: dict, bystanders: dict[str, Effect]) -> Check:
@@ -180,7 +181,7 @@ def _bystander_check(endpoint: dict, bystanders: dict[str, Effect]) -> Check:
         if effect.n < endpoint["minimum_trials"]:
             problems.append(f"{name} has {effect.n} trials, needed {endpoint['minimum_trials']}")
         elif not stays(effect, endpoint):
-            problems.append(f"{name} changes by {_interval(effect)}")
+            problems.append(f"{name} changes by {_interval(effect, sign='+')}")
     if problems:
         return Check("bystanders stay", False, "; ".join(problems))
     detail = f"all {len(bystanders)} bystanders stay within {endpoint['margin']:g}"
@@ -193,7 +194,7 @@ def _coherence_check(endpoint: dict, share: float) -> Check:
     return Check("responses are coherent", share >= needed, detail)
 
 
-def _interval(effect: Effect) -> str:
+def _interval(effect: Effect, sign: str = "") -> str:
     # Rounded first and 0 added: no "-0.00".
     mean, low, high = (round(x, 2) + 0.0 for x in (effect.mean, effect.low, effect.high))
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
