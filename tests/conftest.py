@@ -1,8 +1,12 @@
 """Fixtures that more than one part of the tests uses."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before anything imports torch: bits are compared, and they depend on the number of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, or 2 for an error of the user, told in one line.
     """
+    # Sums depend on how they are spread over threads, so results must not depend on how many cores
+    # there happen to be. Snakemake sets the variable to the threads of a rule; so may a user.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)

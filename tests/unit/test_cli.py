@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 import types
@@ -190,3 +191,15 @@ def test_verify_finds_a_changed_byte(tmp_path, capsys):
     (store / "chunk").write_bytes(b"xyz")
     assert cli.main(["verify", str(store)]) == 2
     assert "altered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, "1"), ("4", "4")])
+def test_threads_are_those_of_the_environment_and_else_one(monkeypatch, capsys, given, used):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    seen = []
+    run = lambda options: seen.append(os.environ["OMP_NUM_THREADS"])  # noqa: E731
+    monkeypatch.setitem(cli.COMMANDS, "report", (run, "", ""))
+    assert cli.main(["report"]) == 0
+    assert seen == [used]

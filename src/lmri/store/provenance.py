@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -115,7 +116,8 @@ def provenance(
     -------
     dict
         ``lmri`` (version), ``stage``, ``code``, ``config``, ``subject`` (hashes; ``subject`` is
-        None without one), ``seed``, ``python``, ``libraries`` (name to version).
+        None without one), ``seed``, ``threads`` (of a process: sums depend on them), ``python``,
+        ``libraries`` (name to version).
     """
     return {
         "lmri": lmri.__version__,
@@ -124,6 +126,7 @@ def provenance(
         "config": slice_hash(config_slice),
         "subject": subject_hash,
         "seed": seed,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "python": platform.python_version(),
         # From the installed metadata: importing torch to ask its version takes seconds.
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
