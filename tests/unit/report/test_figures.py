@@ -17,7 +17,13 @@ NAN = float("nan")
 
 def arms(arm: str, doses: list[int], values: list[float], draw: int = 0) -> pd.DataFrame:
     rows = {"arm": arm, "dose": doses, "draw": draw, "value": values, "intact": 1.0}
-    return pd.DataFrame(rows).assign(low=-0.1, high=0.1)
+    return pd.DataFrame(rows).assign(low=-0.1, high=0.1, mode="mask")
+
+
+@pytest.mark.parametrize(("mode", "said"), [("mask", "switched off"), ("force", "forced on")])
+def test_the_axis_says_what_was_done(mode, said):
+    table = arms("finding", [1, 2], [0.9, 0.1]).assign(mode=mode)
+    assert f"experts {said}" in draw_dose(table, [1, 2], 2, "key")
 
 
 def test_colours_are_centred_at_zero():

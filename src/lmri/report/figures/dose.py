@@ -181,4 +181,5 @@ def _finish(
     axes.set_axisbelow(True)
     size = 12 if compact else 11
     axes.tick_params(length=0, labelsize=size)
-    axes.set_xlabel("experts switched off", labelpad=2, size=size, color=MUTED)
+    what = "forced on" if set(arms["mode"]) - {"none"} == {"force"} else "switched off"
+    axes.set_xlabel(f"experts {what}", labelpad=2, size=size, color=MUTED)
