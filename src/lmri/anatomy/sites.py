@@ -1,7 +1,7 @@
 """What a subject is made of: counts, and the modules where its units live.
 
-One row per architecture; the row is checked against the model when it is loaded, so that a new
-version of the library with other names fails loudly instead of recording nothing.
+Found by the row of its architecture, read off the modules' shapes, and checked: every block must
+have attention and either a dense MLP or a router with experts, of the same sizes in every layer.
 """
 
 from __future__ import annotations
@@ -10,46 +10,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lmri.anatomy.architectures import ARCHITECTURES, SEQUENTIAL_GPT_NEOX, Architecture
 from lmri.errors import SubjectError
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the modules of one architecture are, below the causal language model.
-
-    Attributes
-    ----------
-    blocks : str
-        List of transformer blocks.
-    router, experts : str
-        Below a block with experts.
-    attention : str
-        Attention below a block; the second value it returns are the attention weights.
-    attention_output : str
-        Output projection of attention below a block; its input is the heads' outputs.
-    after_attention : str
-        Normalisation below a block whose input is the residual between attention and MLP.
-    """
-
-    blocks: str
-    router: str
-    experts: str
-    attention: str
-    attention_output: str
-    after_attention: str
-
-
-PATHS = {
-    "olmoe": Paths(
-        blocks="model.layers",
-        router="mlp.gate",
-        experts="mlp.experts",
-        attention="self_attn",
-        attention_output="self_attn.o_proj",
-        after_attention="post_attention_layernorm",
-    ),
-}
-"""Module paths by ``model_type`` of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +27,30 @@ class Anatomy:
     hidden : int
         Dimensions of the residual stream.
     heads, head_size : int
-        Attention heads per layer, and their width.
+        Attention heads per layer, and the width of their outputs.
+    vocabulary : int
+        Tokens it can say.
+    context : int or None
+        Longest text in tokens, if the architecture has a limit.
+    dense_layers : tuple of int
+        Layers with a dense MLP.
+    neurons : int
+        Neurons of a dense MLP; 0 without.
     moe_layers : tuple of int
         Layers with experts; the layer ids of every routing quantity.
     experts, top_k, expert_size : int
-        Experts per layer, experts per token, neurons per expert.
-    normalised : bool
-        Whether the router divides the chosen weights by their sum.
+        Experts per layer, experts per token, neurons per expert; 0 without.
+    shared_layers : tuple of int
+        Layers with experts that every token passes.
+    shared_size : int
+        Neurons of these; 0 without.
+    routing : str or None
+        Rule of the router, see :mod:`lmri.anatomy.routing`.
+    places : tuple of str
+        Where the residual stream is read: ``before`` a block, ``mid`` between attention and MLP
+        (not in parallel blocks), ``after`` it.
+    encoder : bool
+        Whether it reads both sides and predicts no next token.
     """
 
     architecture: str
@@ -79,11 +58,19 @@ class Anatomy:
     hidden: int
     heads: int
     head_size: int
-    moe_layers: tuple[int, ...]
-    experts: int
-    top_k: int
-    expert_size: int
-    normalised: bool
+    vocabulary: int
+    context: int | None
+    dense_layers: tuple[int, ...] = ()
+    neurons: int = 0
+    moe_layers: tuple[int, ...] = ()
+    experts: int = 0
+    top_k: int = 0
+    expert_size: int = 0
+    shared_layers: tuple[int, ...] = ()
+    shared_size: int = 0
+    routing: str | None = None
+    places: tuple[str, ...] = ("before", "mid", "after")
+    encoder: bool = False
 
 
 def describe(model: nn.Module) -> Anatomy:
@@ -92,7 +79,7 @@ def describe(model: nn.Module) -> Anatomy:
     Parameters
     ----------
     model : torch.nn.Module
-        A causal language model of transformers.
+        A language model of transformers; it may be on the meta device.
 
     Returns
     -------
@@ -104,100 +91,175 @@ def describe(model: nn.Module) -> Anatomy:
     SubjectError
         If the architecture is unknown, or a module is not where the table says.
     """
-    config = model.config
-    kind = config.model_type
-    if kind not in PATHS:
-        raise SubjectError(
-            f"The architecture of the subject must be one of {', '.join(sorted(PATHS))}. "
-            f"Got '{kind}' ({type(model).__name__}). Add a row to lmri.anatomy.sites.PATHS."
-        )
-    layers = blocks(model)
-    anatomy = Anatomy(
-        architecture=kind,
+    row, config = architecture_of(model), model.config
+    _check_sites(model, row)
+    heads = config.num_attention_heads
+    dense, experts, shared = dense_outputs(model), expert_groups(model), shared_outputs(model)
+    head_sizes = {layer: _inputs(m) / heads for layer, m in attention_outputs(model).items()}
+    return Anatomy(
+        architecture=config.model_type,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
-        heads=config.num_attention_heads,
-        head_size=config.hidden_size // config.num_attention_heads,
-        moe_layers=tuple(i for i, block in enumerate(layers) if _has(block, PATHS[kind].router)),
-        experts=config.num_experts,
-        top_k=config.num_experts_per_tok,
-        expert_size=config.intermediate_size,
-        normalised=config.norm_topk_prob,
+        heads=heads,
+        head_size=int(_same(model, "outputs per head", head_sizes)),
+        vocabulary=config.vocab_size,
+        context=getattr(config, "max_position_embeddings", None),
+        dense_layers=tuple(dense),
+        neurons=_same(model, "neurons", {i: _inputs(m) for i, m in dense.items()}),
+        moe_layers=tuple(experts),
+        experts=_same(model, "experts", {i: m.num_experts for i, m in experts.items()}),
+        top_k=_same(model, "experts per token", {i: m.top_k for i, m in routers(model).items()}),
+        expert_size=_same(model, "neurons", {i: _expert_size(m) for i, m in experts.items()}),
+        shared_layers=tuple(shared),
+        shared_size=_same(model, "shared neurons", {i: _inputs(m) for i, m in shared.items()}),
+        routing=row.routing if experts else None,
+        places=("before", "mid", "after") if row.mid else ("before", "after"),
+        encoder=row.encoder,
     )
-    _check_counts(model, anatomy)
-    return anatomy
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """Row of the table for a model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A language model of transformers.
+
+    Returns
+    -------
+    Architecture
+        Its row.
+
+    Raises
+    ------
+    SubjectError
+        If there is none: names the class and tells how to add one.
+    """
+    kind = model.config.model_type
+    if kind not in ARCHITECTURES:
+        raise SubjectError(
+            f"The architecture of a subject must be one of {', '.join(ARCHITECTURES)}. Got "
+            f"'{kind}' ({type(model).__name__}). Add a row to lmri.anatomy.architectures, see "
+            "docs/architectures.md."
+        )
+    if kind == "gpt_neox" and not model.config.use_parallel_residual:
+        return SEQUENTIAL_GPT_NEOX
+    return ARCHITECTURES[kind]
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
     """Transformer blocks in order."""
-    return list(_get(model, _paths(model).blocks))
+    return list(_get(model, architecture_of(model).blocks) or [])
 
 
 def routers(model: nn.Module) -> dict[int, nn.Module]:
     """Routers by layer."""
-    return _by_layer(model, _paths(model).router)
+    return _by_layer(model, architecture_of(model).router)
 
 
 def expert_groups(model: nn.Module) -> dict[int, nn.Module]:
     """Fused experts modules by layer."""
-    return _by_layer(model, _paths(model).experts)
+    return _by_layer(model, architecture_of(model).experts)
+
+
+def shared_outputs(model: nn.Module) -> dict[int, nn.Module]:
+    """Output projections of shared experts by layer."""
+    return _by_layer(model, architecture_of(model).shared)
+
+
+def shared_gates(model: nn.Module) -> dict[int, nn.Module]:
+    """Gates of shared experts by layer."""
+    return _by_layer(model, architecture_of(model).shared_gate)
+
+
+def dense_outputs(model: nn.Module) -> dict[int, nn.Module]:
+    """Output projections of dense MLPs by layer."""
+    return _by_layer(model, architecture_of(model).dense)
 
 
 def attentions(model: nn.Module) -> dict[int, nn.Module]:
     """Attention modules by layer."""
-    return _by_layer(model, _paths(model).attention)
+    return _by_layer(model, architecture_of(model).attention)
 
 
 def attention_outputs(model: nn.Module) -> dict[int, nn.Module]:
     """Output projections of attention by layer."""
-    return _by_layer(model, _paths(model).attention_output)
+    return _by_layer(model, architecture_of(model).attention_output)
 
 
 def after_attention(model: nn.Module) -> dict[int, nn.Module]:
-    """Normalisations that read the residual between attention and MLP, by layer."""
-    return _by_layer(model, _paths(model).after_attention)
+    """Modules that read the residual between attention and MLP, by layer."""
+    return _by_layer(model, architecture_of(model).mid)
 
 
-def _check_counts(model: nn.Module, anatomy: Anatomy) -> None:
-    sites = (routers(model), expert_groups(model))
-    if not anatomy.moe_layers or any(tuple(site) != anatomy.moe_layers for site in sites):
-        found = [len(site) for site in sites]
-        raise SubjectError(
-            f"A subject of architecture '{anatomy.architecture}' must have a router and experts "
-            f"in the same layers. Found {found[0]} routers and {found[1]} groups of experts."
-        )
-    for name, site in (
-        ("attentions", attentions(model)),
-        ("attention outputs", attention_outputs(model)),
-        ("normalisations after attention", after_attention(model)),
-    ):
-        if len(site) != anatomy.layers:
-            raise SubjectError(
-                f"A subject of architecture '{anatomy.architecture}' must have "
-                f"{anatomy.layers} {name}. Found {len(site)}."
+def added_by_attention(model: nn.Module) -> dict[int, nn.Module]:
+    """Modules whose output attention adds to the residual, by layer."""
+    return _by_layer(model, architecture_of(model).attention_added)
+
+
+def added_by_mlp(model: nn.Module) -> dict[int, nn.Module]:
+    """Modules whose output the MLP, dense or of experts, adds to the residual, by layer."""
+    return _by_layer(model, architecture_of(model).mlp_added)
+
+
+def _check_sites(model: nn.Module, row: Architecture) -> None:
+    """Every block must have what its row says, and either a dense MLP or experts."""
+    expected = model.config.num_hidden_layers
+    if len(blocks(model)) != expected:
+        _refuse(model, f"{expected} blocks at '{row.blocks}'", f"{len(blocks(model))}")
+    everywhere = (row.attention, row.attention_output, row.attention_added, row.mlp_added, row.mid)
+    for path in filter(None, everywhere):
+        if len(found := _by_layer(model, path)) != expected:
+            _refuse(model, f"'{path}' in each of its {expected} blocks", f"it in {len(found)}")
+    for layer, block in enumerate(blocks(model)):
+        routed = [path for path in (row.router, row.experts) if _get(block, path) is not None]
+        dense = _get(block, row.dense) is not None
+        if len(routed) == 1 or dense == bool(routed):
+            wanted = " and ".join(f"'{path}'" for path in (row.router, row.experts) if path)
+            either = f"either '{row.dense}' or {wanted}" if row.dense and wanted else wanted
+            got = [*routed, *([row.dense] if dense else [])]
+            _refuse(
+                model,
+                f"{either or repr(row.dense)} in block {layer}",
+                " and ".join(f"'{path}'" for path in got) or "none of them",
             )
-    for layer, group in expert_groups(model).items():
-        if group.num_experts != anatomy.experts:
-            raise SubjectError(
-                f"Layer {layer} must have {anatomy.experts} experts. Found {group.num_experts}."
-            )
 
 
-def _paths(model: nn.Module) -> Paths:
-    return PATHS[model.config.model_type]
+def _same(model: nn.Module, what: str, by_layer: dict[int, float]) -> float:
+    values = sorted(set(by_layer.values()))
+    if len(values) > 1:
+        _refuse(model, f"as many {what} in every layer that has any", f"{values[0]} to {values[-1]}")
+    return values[0] if values else 0
 
 
-def _by_layer(model: nn.Module, path: str) -> dict[int, nn.Module]:
-    return {i: _get(b, path) for i, b in enumerate(blocks(model)) if _has(b, path)}
+def _refuse(model: nn.Module, expected: str, found: str) -> None:
+    raise SubjectError(
+        f"A subject of architecture '{model.config.model_type}' ({type(model).__name__}) must have "
+        f"{expected}. Found {found}. If transformers has renamed its modules, correct the row in "
+        "lmri.anatomy.architectures, see docs/architectures.md."
+    )
 
 
-def _get(module: nn.Module, path: str) -> nn.Module:
-    return module.get_submodule(path)
+def _inputs(projection: nn.Module) -> int:
+    # GPT-2 keeps its matrices transposed (Conv1D).
+    transposed = type(projection).__name__ == "Conv1D"
+    return projection.weight.shape[0 if transposed else 1]
 
 
-def _has(module: nn.Module, path: str) -> bool:
+def _expert_size(group: nn.Module) -> int:
+    # Llama 4 multiplies from the other side and is not decorated.
+    transposed = getattr(group, "is_transposed", True)
+    return group.down_proj.shape[1 if transposed else 2]
+
+
+def _by_layer(model: nn.Module, path: str | None) -> dict[int, nn.Module]:
+    found = {layer: _get(block, path) for layer, block in enumerate(blocks(model))}
+    return {layer: module for layer, module in found.items() if module is not None}
+
+
+def _get(module: nn.Module, path: str | None) -> nn.Module | None:
     try:
-        module.get_submodule(path)
+        return None if path is None else module.get_submodule(path)
     except AttributeError:
-        return False
-    return True
+        return None

@@ -4,7 +4,7 @@ from lmri.intervene.decoding import Responses, respond, says_exactly
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
 from lmri.intervene.plans import INTACT, MODES, OFF_MODES, Plan, check_plan, feasible
-from lmri.intervene.routing import intervened, route
+from lmri.intervene.routing import intervened
 
 __all__ = [
     "INTACT",
@@ -17,7 +17,6 @@ __all__ = [
     "feasible",
     "intervened",
     "respond",
-    "route",
     "run_chosen",
     "says_exactly",
     "skipping_experts",

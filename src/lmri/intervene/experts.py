@@ -8,13 +8,14 @@ that has any pair, and leaves out pairs whose index is past the last expert: tho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from lmri.anatomy import expert_groups
+from lmri.anatomy import expert_groups, output_of_router, routers
 
 IMPLEMENTATION = "lmri"
 
@@ -28,15 +29,16 @@ def run_chosen(
     indices: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """Combine the outputs of the chosen experts: ``y = sum_s w_s W_down a_s``.
+    """Combine the outputs of the chosen experts: ``y = sum_s w_s (W_down a_s + b_down)``.
 
-    ``a_s = act(W_gate x) * (W_up x)`` are the neurons of the expert in slot s.
+    ``a_s = act(W_gate x) * (W_up x)``, or what the family does instead, are the neurons of the
+    expert in slot s.
 
     Parameters
     ----------
     module : torch.nn.Module
         Fused experts of transformers with ``gate_up_proj`` (experts, 2 size, hidden) and
-        ``down_proj`` (experts, hidden, size).
+        ``down_proj`` (experts, hidden, size), either transposed and with biases if it says so.
     hidden : Tensor of shape (n_tokens, hidden)
         Input of the experts.
     indices : Tensor of shape (n_tokens, top_k), int64
@@ -57,24 +59,31 @@ def run_chosen(
     executed = sum(counts[: module.num_experts])
     chosen = order[:executed]  # empty slots sort last and are left out
     inputs = hidden[chosen // top_k]  # (executed, hidden)
-    products = _per_expert(inputs, module.gate_up_proj, counts)  # (executed, 2 size)
+    products = _per_expert(module, "gate_up_proj", inputs, ids[chosen], counts)
     neurons = module._apply_gate(products)  # (executed, size)
-    outputs = _per_expert(neurons, module.down_proj, counts)  # (executed, hidden)
+    outputs = _per_expert(module, "down_proj", neurons, ids[chosen], counts)  # (executed, hidden)
     _tap(module, neurons, chosen, indices)
-    slots = hidden.new_zeros(n_tokens * top_k, hidden.shape[-1])
-    slots[chosen] = outputs * weights.reshape(-1)[chosen].unsqueeze(-1)
+    weighted = outputs * weights.reshape(-1)[chosen].unsqueeze(-1)
+    slots = weighted.new_zeros(n_tokens * top_k, hidden.shape[-1])
+    slots[chosen] = weighted
     return slots.view(n_tokens, top_k, -1).sum(dim=1).to(hidden.dtype)
 
 
-def _per_expert(inputs: torch.Tensor, matrices: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    outputs = inputs.new_empty(len(inputs), matrices.shape[1])
+def _per_expert(
+    module: nn.Module, name: str, inputs: torch.Tensor, ids: torch.Tensor, counts: list[int]
+) -> torch.Tensor:
+    matrices = getattr(module, name)
+    if not getattr(module, "is_transposed", True):  # Llama 4 is, without saying so
+        matrices = matrices.transpose(1, 2)  # (experts, in, out)
+    outputs = inputs.new_empty(len(inputs), matrices.shape[2])
     start = 0
     for expert, count in enumerate(counts[: len(matrices)]):
         if count:
             rows = slice(start, start + count)
-            torch.mm(inputs[rows], matrices[expert].T, out=outputs[rows])
+            torch.mm(inputs[rows], matrices[expert], out=outputs[rows])
             start += count
-    return outputs
+    bias = getattr(module, f"{name}_bias", None)  # (experts, out)
+    return outputs if bias is None else outputs + bias[ids]
 
 
 def _tap(
@@ -95,8 +104,12 @@ def skipping_experts(model: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     model : torch.nn.Module
-        Causal language model of transformers.
+        Language model of transformers; one without experts, or whose experts are not run one by
+        one (Llama 4), is left as it is.
     """
+    if not any(hasattr(group, "is_transposed") for group in expert_groups(model).values()):
+        yield
+        return
     before = model.get_experts_implementation()
     ALL_EXPERTS_FUNCTIONS.register(IMPLEMENTATION, run_chosen)
     model.set_experts_implementation(IMPLEMENTATION)
@@ -115,17 +128,37 @@ def tapped_experts(
     Parameters
     ----------
     model : torch.nn.Module
-        Causal language model of transformers.
+        Language model of transformers.
     tap : callable
         Gets the layer, neurons of shape (n_tokens, top_k, expert_size) in the order of the
         router's slots (0 in an empty slot), and expert ids of shape (n_tokens, top_k).
     """
-    groups = expert_groups(model)
-    with skipping_experts(model):
+    groups, choosers = expert_groups(model), routers(model)
+    with ExitStack() as stack:
+        stack.enter_context(skipping_experts(model))
         for layer, module in groups.items():
-            module.lmri_tap = lambda neurons, ids, layer=layer: tap(layer, neurons, ids)
-        try:
-            yield
-        finally:
-            for module in groups.values():
-                del module.lmri_tap
+            module.lmri_tap = partial(tap, layer)
+            stack.callback(delattr, module, "lmri_tap")
+            if not hasattr(module, "is_transposed"):
+                for hook in _dense_hooks(choosers[layer], module):
+                    stack.callback(hook.remove)
+        yield
+
+
+def _dense_hooks(router: nn.Module, module: nn.Module) -> list:
+    """Tap experts that all run on every token: the chosen ones' neurons are computed again."""
+    chosen: list[torch.Tensor] = []
+
+    def keep_choice(router: nn.Module, arguments: tuple, output: tuple) -> None:
+        chosen[:] = [output_of_router("sigmoid_input", output, router.top_k)[2]]
+
+    def compute(module: nn.Module, arguments: tuple) -> None:
+        indices = chosen.pop()  # (n_tokens, top_k)
+        scaled = arguments[0].unflatten(0, (module.num_experts, -1))  # (experts, n_tokens, hidden)
+        ids, order = indices.reshape(-1).sort(stable=True)
+        inputs = scaled[ids, order // indices.shape[1]]  # (pairs, hidden)
+        counts = torch.bincount(ids, minlength=module.num_experts).tolist()
+        gate, up = _per_expert(module, "gate_up_proj", inputs, ids, counts).chunk(2, dim=-1)
+        _tap(module, up * module.act_fn(gate), order, indices)
+
+    return [router.register_forward_hook(keep_choice), module.register_forward_pre_hook(compute)]

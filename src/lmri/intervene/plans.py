@@ -68,11 +68,16 @@ def check_plan(plan: Plan, anatomy: Anatomy) -> None:
     Raises
     ------
     LmriError
-        If the mode is unknown, a unit does not exist or is named twice, fewer than ``top_k``
-        experts of a layer would be left to choose from (``mask``), or more than ``top_k`` of a
-        layer are forced.
+        If the mode is unknown, the subject has no experts that can be left out, a unit does not
+        exist or is named twice, fewer than ``top_k`` experts of a layer would be left to choose
+        from (``mask``), or more than ``top_k`` of a layer are forced.
     """
     check_choice(plan.mode, MODES, "mode", "an intervention", LmriError)
+    if plan.units and not can_reroute(anatomy):
+        raise LmriError(
+            "The units of an intervention must be experts that the subject chooses among and runs "
+            f"one by one. Got the architecture '{anatomy.architecture}', which has none."
+        )
     for layer, expert in plan.units:
         if layer not in anatomy.moe_layers or not 0 <= expert < anatomy.experts:
             raise LmriError(
@@ -90,6 +95,25 @@ def check_plan(plan: Plan, anatomy: Anatomy) -> None:
                 f"layer ({anatomy.experts} experts, {anatomy.top_k} per token). "
                 f"Got {count} in layer {layer}."
             )
+
+
+def can_reroute(anatomy: Anatomy) -> bool:
+    """Whether a subject has experts that can be left out.
+
+    Llama 4 runs all its experts on every token and scales their inputs: they are recorded, but
+    an expert cannot be skipped there.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        Of the subject.
+
+    Returns
+    -------
+    bool
+        False without experts, and where they are not run one by one.
+    """
+    return bool(anatomy.moe_layers) and anatomy.routing != "sigmoid_input"
 
 
 def feasible(plan: Plan, anatomy: Anatomy) -> bool:

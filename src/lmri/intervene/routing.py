@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from lmri.anatomy import Anatomy, Subject, routers
+from lmri.anatomy import Anatomy, Subject, route, routers
 from lmri.intervene.experts import skipping_experts
 from lmri.intervene.plans import CompiledPlans, Plan, compile_plans
 
@@ -60,30 +60,6 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
         yield session
 
 
-def route(logits: torch.Tensor, anatomy: Anatomy) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose experts as the subject's router does: softmax in float32, then top-k.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n_tokens, experts)
-        Router logits.
-    anatomy : Anatomy
-        Of the subject.
-
-    Returns
-    -------
-    weights : Tensor of shape (n_tokens, top_k), dtype of the logits
-        Weights of the chosen experts; divided by their sum when the architecture does so.
-    indices : Tensor of shape (n_tokens, top_k), int64
-        The chosen experts, largest weight first.
-    """
-    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
-    weights, indices = torch.topk(probabilities, anatomy.top_k, dim=-1)
-    if anatomy.normalised:
-        weights = weights / weights.sum(dim=-1, keepdim=True)
-    return weights.to(logits.dtype), indices
-
-
 def _reroute(
     session: Session,
     layer: int,
@@ -94,31 +70,26 @@ def _reroute(
     logits = output[0]  # (n_tokens, experts), rows of the batch one after another
     per_row = logits.shape[0] // len(session.rows)
     rows = session.rows.repeat_interleave(per_row)  # (n_tokens,)
-    changed = _change_logits(logits, session.plans, layer, rows)
-    weights, chosen = route(changed, session.anatomy)
+    off, on = (session.plans.at(mode, layer) for mode in ("mask", "force"))
+    weights, chosen = route(
+        module,
+        session.anatomy.routing,
+        logits,
+        off=None if off is None else off[rows],
+        on=None if on is None else on[rows],
+    )
+    weights = weights.to(output[1].dtype)
     indices = chosen
     for mode in ("zero", "zero_renormalise"):
         off = session.plans.at(mode, layer)
         if off is not None:
-            empty = off[rows].gather(1, chosen)  # (n_tokens, top_k)
+            # A choice past the last expert is a slot that already is empty.
+            inside = chosen.clamp(max=session.anatomy.experts - 1)
+            empty = off[rows].gather(1, inside)  # (n_tokens, top_k)
             weights = _empty_slots(weights, empty, renormalise=mode == "zero_renormalise")
             # An index past the last expert is a slot that nobody runs, see experts.py.
             indices = indices.masked_fill(empty, session.anatomy.experts)
     return logits, weights, indices
-
-
-def _change_logits(
-    logits: torch.Tensor, plans: CompiledPlans, layer: int, rows: torch.Tensor
-) -> torch.Tensor:
-    masked = plans.at("mask", layer)
-    if masked is not None:
-        logits = logits.masked_fill(masked[rows], float("-inf"))
-    forced = plans.at("force", layer)
-    if forced is not None:
-        # Slightly above the maximum: equal logits would leave the choice to the order of experts.
-        top = logits.max(dim=-1, keepdim=True).values + 0.01
-        logits = torch.where(forced[rows], top, logits)
-    return logits
 
 
 def _empty_slots(weights: torch.Tensor, empty: torch.Tensor, *, renormalise: bool) -> torch.Tensor:

@@ -3,9 +3,13 @@
 import copy
 
 import pytest
+import torch
+from families import FAMILIES, MIXTURES, configuration, random_model, tiny_model
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from lmri.anatomy import (
+    ARCHITECTURES,
     Anatomy,
     after_attention,
     attention_outputs,
@@ -36,7 +40,9 @@ def test_counts_of_the_tiny_model(tiny_subject):
         experts=8,
         top_k=2,
         expert_size=16,
-        normalised=False,
+        vocabulary=tiny_subject.model.config.vocab_size,
+        context=128,
+        routing="softmax_top_k",
     )
 
 
@@ -54,53 +60,87 @@ def test_sites_are_the_modules_of_each_layer(tiny_subject):
         assert find(tiny_subject.model) == wanted
 
 
-def test_layers_without_experts_are_left_out(model):
-    model.model.layers[0].mlp = nn.Linear(32, 32)
-    assert describe(model).moe_layers == (1,)
-    assert list(routers(model)) == list(expert_groups(model)) == [1]
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_architecture_has_its_sites(kind):
+    anatomy = describe(tiny_model(kind))
+    assert (anatomy.architecture, anatomy.layers, anatomy.heads) == (kind, 2, 4)
+    wide = {"qwen3": 16, "qwen3_moe": 16, "gemma2": 16, "gemma3_text": 16}
+    latent = {"deepseek_v2": 12, "deepseek_v3": 12}
+    assert anatomy.head_size == {**wide, **latent}.get(kind, 8)
+    assert sorted(anatomy.dense_layers + anatomy.moe_layers) == [0, 1]
+    assert anatomy.neurons == {"gpt2": 128}.get(kind, 48 if anatomy.dense_layers else 0)
+    assert bool(anatomy.moe_layers) == (kind in MIXTURES)
+    if kind in MIXTURES:
+        assert (anatomy.experts, anatomy.top_k, anatomy.expert_size) == (8, 2, 16)
+    shares = {"qwen2_moe": 24, "llama4_text": 16, "ernie4_5_moe": 16, "glm4_moe": 16}
+    assert anatomy.shared_size == {**shares, "deepseek_v2": 16, "deepseek_v3": 16}.get(kind, 0)
+    assert ("mid" in anatomy.places) == (kind not in {"phi", "gpt_neox"})
+    assert anatomy.encoder == (kind == "bert")
 
 
-def test_a_normalising_router_is_noticed(model):
-    model.config.norm_topk_prob = True
-    assert describe(model).normalised
+def test_the_table_and_the_tests_know_the_same_architectures():
+    assert list(FAMILIES) == list(ARCHITECTURES)
 
 
-def test_a_model_without_experts_is_refused(model):
-    for layer in model.model.layers:
-        layer.mlp = nn.Linear(32, 32)
-    with pytest.raises(SubjectError, match="Found 0 routers and 0 groups of experts"):
+def test_anatomy_needs_no_weights():
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(configuration("qwen2_moe"))
+    assert describe(model) == describe(tiny_model("qwen2_moe"))
+
+
+def test_gpt_neox_without_parallel_residual_has_a_state_between():
+    model = random_model(configuration("gpt_neox", use_parallel_residual=False))
+    assert describe(model).places == ("before", "mid", "after")
+
+
+def refused(model, words):
+    with pytest.raises(SubjectError) as caught:
         describe(model)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message
+    assert "docs/architectures.md" in message
+
+
+def test_a_layer_without_mlp_is_refused(model):
+    model.model.layers[0].mlp = nn.Linear(32, 32)
+    refused(
+        model,
+        "(OlmoeForCausalLM) must have 'mlp.gate' and 'mlp.experts' in block 0. Found none of them",
+    )
 
 
 def test_experts_without_a_router_are_refused(model):
     del model.model.layers[1].mlp.gate
-    with pytest.raises(SubjectError, match="Found 1 routers and 2 groups of experts"):
-        describe(model)
+    refused(model, "'mlp.gate' and 'mlp.experts' in block 1. Found 'mlp.experts'")
 
 
-@pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        ("post_attention_layernorm", "2 normalisations after attention. Found 1"),
-        ("self_attn", "2 attentions. Found 1"),
-    ],
-)
-def test_a_module_that_is_elsewhere_is_named(model, module, words):
+def test_a_router_beside_a_dense_mlp_is_refused():
+    model = copy.deepcopy(tiny_model("qwen3_moe"))
+    model.model.layers[1].mlp.down_proj = nn.Linear(48, 32)
+    refused(model, "either 'mlp.down_proj' or 'mlp.gate' and 'mlp.experts' in block 1")
+
+
+@pytest.mark.parametrize("module", ["post_attention_layernorm", "self_attn"])
+def test_a_module_that_is_elsewhere_is_named(model, module):
     delattr(model.model.layers[0], module)
-    with pytest.raises(SubjectError, match=words):
-        describe(model)
+    refused(model, f"'{module}")
+
+
+def test_blocks_that_are_elsewhere_are_named(model):
+    model.model.blocks = model.model.layers
+    del model.model.layers
+    refused(model, "2 blocks at 'model.layers'. Found 0")
 
 
 def test_a_count_of_experts_that_differs_is_named(model):
     model.model.layers[1].mlp.experts.num_experts = 7
-    with pytest.raises(SubjectError, match=r"Layer 1 must have 8 experts\. Found 7"):
-        describe(model)
+    refused(model, "as many experts in every layer that has any. Found 7 to 8")
 
 
 def test_an_unknown_architecture_is_named(model):
     model.config.model_type = "mystery"
-    with pytest.raises(SubjectError, match=r"Got 'mystery' \(OlmoeForCausalLM\)\. Add a row"):
-        describe(model)
+    refused(model, "Got 'mystery' (OlmoeForCausalLM). Add a row to lmri.anatomy.architectures")
 
 
 def test_batches_hold_rows_of_one_length_in_their_order():
