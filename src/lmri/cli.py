@@ -112,7 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
         for flag in flags.split():
-            needed = {"required": True} if flag.startswith("--") else {}
+            optional = flag.endswith("?")
+            needed = {} if optional or not flag.startswith("--") else {"required": True}
+            flag = flag.removesuffix("?")
             command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
         command.set_defaults(run=run)
     return parser
@@ -245,6 +247,12 @@ def _verify(options: argparse.Namespace) -> None:
         print(f"{path}: {len(content['files'])} files as written, {content['sha256'][:12]}")
 
 
+def _anatomy(options: argparse.Namespace) -> None:
+    from lmri.anatomy import anatomy_table, empty_model, read_configuration
+
+    print(anatomy_table(empty_model(read_configuration(options.model_id, options.revision))))
+
+
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
     from lmri.preflight import check_inputs
@@ -293,6 +301,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
+    "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
+    "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
     "paths": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "stores or their manifests"},
     "study_file": {"type": Path, "metavar": "STUDY", "help": "study file"},
 }
@@ -330,6 +340,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
         "--config --subject --model --stimuli --findings --out",
     ),
     "report": (_report, "write the report of a study", "--config --study --out"),
+    "anatomy": (
+        _anatomy,
+        "say what a model is made of and what recording it takes",
+        "model_id --revision?",
+    ),
     "verify": (_verify, "check that stores hold the bytes of their manifests", "paths"),
     "check": (_check, "check a study file and say what it would run", "study_file"),
 }

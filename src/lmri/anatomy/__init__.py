@@ -11,6 +11,7 @@ from lmri.anatomy.loading import (
     model_files,
     resolve_pointer,
 )
+from lmri.anatomy.quantities import ATTENTION_SUMMARIES, QUANTITIES, Variable, variables
 from lmri.anatomy.routing import output_of_router, route, selection_scores
 from lmri.anatomy.sites import (
     Anatomy,
@@ -27,18 +28,24 @@ from lmri.anatomy.sites import (
     routers,
     shared_gates,
     shared_outputs,
+    trunk,
 )
+from lmri.anatomy.table import anatomy_table, empty_model, read_configuration
 
 __all__ = [
     "ARCHITECTURES",
+    "ATTENTION_SUMMARIES",
     "Anatomy",
     "Architecture",
     "MODEL_FILES",
     "POINTER",
+    "QUANTITIES",
     "Subject",
+    "Variable",
     "added_by_attention",
     "added_by_mlp",
     "after_attention",
+    "anatomy_table",
     "architecture_of",
     "attention_outputs",
     "attentions",
@@ -46,15 +53,19 @@ __all__ = [
     "check_weights",
     "dense_outputs",
     "describe",
+    "empty_model",
     "equal_length_batches",
     "expert_groups",
     "load_subject",
     "model_files",
     "output_of_router",
+    "read_configuration",
     "resolve_pointer",
     "route",
     "routers",
     "selection_scores",
     "shared_gates",
     "shared_outputs",
+    "trunk",
+    "variables",
 ]

@@ -148,6 +148,11 @@ def architecture_of(model: nn.Module) -> Architecture:
     return ARCHITECTURES[kind]
 
 
+def trunk(model: nn.Module) -> nn.Module:
+    """Model without its projection to the vocabulary: token ids to last hidden states."""
+    return model.get_submodule(architecture_of(model).blocks.split(".")[0])
+
+
 def blocks(model: nn.Module) -> list[nn.Module]:
     """Transformer blocks in order."""
     return list(_get(model, architecture_of(model).blocks) or [])
@@ -229,7 +234,9 @@ def _check_sites(model: nn.Module, row: Architecture) -> None:
 def _same(model: nn.Module, what: str, by_layer: dict[int, float]) -> float:
     values = sorted(set(by_layer.values()))
     if len(values) > 1:
-        _refuse(model, f"as many {what} in every layer that has any", f"{values[0]} to {values[-1]}")
+        _refuse(
+            model, f"as many {what} in every layer that has any", f"{values[0]} to {values[-1]}"
+        )
     return values[0] if values else 0
 
 
