@@ -1,0 +1,298 @@
+"""Attention, observed: summaries of its weights without keeping token × token matrices.
+
+transformers calls one attention function in every architecture. It is wrapped: the subject's own
+function runs and its output is passed on untouched, then the weights are computed again from the
+same queries and keys, some queries at a time, and reduced at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from lmri.anatomy import attentions
+
+PREFIX = "lmri_"
+WEIGHTS_AT_ONCE = 4_000_000
+"""Attention weights held at a time: 16 MB in float32."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What one layer's attention function was called with.
+
+    Attributes
+    ----------
+    query : Tensor of shape (batch, heads, tokens, key_size)
+        Queries.
+    key : Tensor of shape (batch, key_heads, tokens, key_size)
+        Keys; each serves ``heads / key_heads`` heads.
+    value : Tensor of shape (batch, key_heads, tokens, value_size)
+        Values.
+    mask : Tensor of shape (batch, 1, tokens, tokens) or None
+        Added to the scores, or True where a key may be seen; None sees all, or all before it.
+    causal : bool
+        Whether None sees only what is before.
+    scaling : float
+        Factor of the scores.
+    softcap : float or None
+        Scores s become ``softcap * tanh(s / softcap)``.
+    sinks : Tensor of shape (heads,) or None
+        Learned scores that take part in the softmax and belong to no token.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    causal: bool
+    scaling: float
+    softcap: float | None
+    sinks: torch.Tensor | None
+
+
+Observer = Callable[[Attention], None]
+
+
+@contextmanager
+def observed_attention(model: nn.Module, observe: Callable[[int, Attention], None]) -> Iterator:
+    """Call ``observe(layer, attention)`` after every attention function.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Language model of transformers.
+    observe : callable
+        Must not change what it gets.
+    """
+    before = model.config._attn_implementation
+    name = PREFIX + before
+    ALL_ATTENTION_FUNCTIONS.register(name, partial(_run_and_observe, before))
+    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[before])
+    modules = attentions(model)
+    for layer, module in modules.items():
+        module.lmri_observer = partial(observe, layer)
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+        for module in modules.values():
+            del module.lmri_observer
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Pairs of a query and an earlier key whose tokens tell something about each other.
+
+    Attributes
+    ----------
+    duplicate : Tensor of shape (batch, tokens, tokens), bool
+        The key's token is the query's token, seen before.
+    induction : Tensor of shape (batch, tokens, tokens), bool
+        The key follows an earlier occurrence of the query's token.
+    copied : Tensor of shape (batch, tokens, tokens), bool
+        The key lies in the content and its token is the one that follows the query.
+    """
+
+    duplicate: torch.Tensor
+    induction: torch.Tensor
+    copied: torch.Tensor
+
+
+def repeats(ids: torch.Tensor, content: torch.Tensor) -> Repeats:
+    """Find repeated tokens of a batch.
+
+    Parameters
+    ----------
+    ids : Tensor of shape (batch, tokens), int64
+        Tokens; padding must be negative.
+    content : Tensor of shape (batch, tokens), bool
+        Tokens of the content: the needle of a retrieval task.
+
+    Returns
+    -------
+    Repeats
+        Masks over queries and keys.
+    """
+    length = ids.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril(-1)
+    real = (ids >= 0).unsqueeze(2)  # (batch, tokens, 1)
+    same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & real  # (batch, query, key)
+    duplicate = same & before
+    induction = torch.zeros_like(duplicate)
+    induction[:, :, 1:] = duplicate[:, :, :-1]
+    copied = torch.zeros_like(duplicate)
+    copied[:, :-1] = same[:, 1:] & content.unsqueeze(1)
+    copied &= before | torch.eye(length, dtype=torch.bool, device=ids.device)
+    return Repeats(duplicate, induction, copied)
+
+
+def summarise(attention: Attention, found: Repeats) -> dict[str, torch.Tensor]:
+    """Summarise the attention weights of every query.
+
+    With weights ``a_j`` over the keys j of a query q: ``entropy = -Σ a_j log a_j`` in nats;
+    ``entropy_rest`` the same without the first token, weights divided by their sum (0 where
+    nothing is left); ``sink = a_0``; ``previous = a_{q-1}``; ``duplicate`` the weight of earlier
+    occurrences of the query's token and ``induction`` that of the tokens after these; ``retrieval``
+    1 if the key with the largest weight lies in the content and is the token that follows the
+    query (Wu et al. 2024, arXiv:2404.15574, where the content is the needle), else 0. Scores
+    that belong to no token (learned sinks) take their share, so weights may sum to less than 1.
+
+    Parameters
+    ----------
+    attention : Attention
+        Of one layer.
+    found : Repeats
+        Of the batch.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Each (batch, tokens, heads), float32.
+    """
+    batch, heads, tokens, _ = attention.query.shape
+    step = max(1, WEIGHTS_AT_ONCE // (batch * heads * attention.key.shape[2]))
+    parts = []
+    for start in range(0, tokens, step):
+        queries = slice(start, min(start + step, tokens))
+        parts.append(_summarise_queries(attention, found, queries))
+    return {name: torch.cat([p[name] for p in parts], 2).transpose(1, 2) for name in parts[0]}
+
+
+def value_norms(attention: Attention) -> torch.Tensor:
+    """Norms of the values, one for every head that reads them.
+
+    Parameters
+    ----------
+    attention : Attention
+        Of one layer.
+
+    Returns
+    -------
+    Tensor of shape (batch, tokens, heads), float32
+        Heads that share values have the same number.
+    """
+    norms = attention.value.float().norm(dim=-1)  # (batch, key_heads, tokens)
+    return norms.repeat_interleave(_sharing(attention), dim=1).transpose(1, 2)
+
+
+def weights_of(attention: Attention, queries: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention weights of some queries.
+
+    Parameters
+    ----------
+    attention : Attention
+        Of one layer.
+    queries : slice
+        Positions of the queries.
+
+    Returns
+    -------
+    weights : Tensor of shape (batch, heads, n_queries, tokens), float32
+        The weights.
+    logs : Tensor of the same shape
+        Their logarithms; 0 where the weight is 0.
+    """
+    key = attention.key.repeat_interleave(_sharing(attention), dim=1)
+    scores = (attention.query[:, :, queries] @ key.mT).float() * attention.scaling
+    if attention.softcap is not None:
+        scores = attention.softcap * torch.tanh(scores / attention.softcap)
+    hidden = _hidden_keys(attention, queries, scores.shape[-1])
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
+    total = scores.logsumexp(dim=-1, keepdim=True)
+    if attention.sinks is not None:
+        sinks = attention.sinks.float().view(1, -1, 1, 1).expand_as(total)
+        total = torch.logaddexp(total, sinks)
+    logs = scores - total
+    weights = logs.exp()
+    # A query that sees nothing (padding) has no weights at all.
+    nothing = ~torch.isfinite(logs)
+    return weights.masked_fill(nothing, 0.0), logs.masked_fill(nothing, 0.0)
+
+
+def _run_and_observe(base: str, module: nn.Module, *arguments: object, **options: object) -> tuple:
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    run = eager if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
+    output = run(module, *arguments, **options)
+    observer: Observer | None = getattr(module, "lmri_observer", None)
+    if observer is not None:
+        query, key, value, mask = arguments[:4]
+        scaling = options.get("scaling") or getattr(module, "scaling", None)
+        causal = options.get("is_causal")
+        observer(
+            Attention(
+                query=query,
+                key=key,
+                value=value,
+                mask=mask,
+                causal=getattr(module, "is_causal", True) if causal is None else causal,
+                scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+                softcap=options.get("softcap"),
+                sinks=getattr(module, "sinks", None),
+            )
+        )
+    return output
+
+
+def _summarise_queries(
+    attention: Attention, found: Repeats, queries: slice
+) -> dict[str, torch.Tensor]:
+    weights, logs = weights_of(attention, queries)  # (batch, heads, n_queries, tokens)
+    surprise = weights * logs
+    entropy = -surprise.sum(-1)
+    first, rest = weights[..., 0], weights[..., 1:].sum(-1)
+    left = entropy + surprise[..., 0]
+    # log of the weights divided by their sum: -Σ (a/R) log (a/R) = -Σ a log a / R + log R
+    spread = rest.clamp_min(torch.finfo(rest.dtype).tiny)
+    entropy_rest = (left / spread + spread.log()).clamp_min(0.0).where(rest > 1e-6, 0.0)
+    offset = queries.start - 1
+    previous = torch.zeros_like(entropy)
+    diagonal = weights.diagonal(offset=offset, dim1=-2, dim2=-1)
+    previous[..., previous.shape[-1] - diagonal.shape[-1] :] = diagonal
+    best = weights.argmax(-1)  # (batch, heads, n_queries)
+    copied = found.copied[:, queries].unsqueeze(1).expand(-1, best.shape[1], -1, -1)
+    return {
+        "entropy": entropy,
+        "entropy_rest": entropy_rest,
+        "sink": first,
+        "previous": previous,
+        "duplicate": _mass(weights, found.duplicate[:, queries]),
+        "induction": _mass(weights, found.induction[:, queries]),
+        "retrieval": copied.gather(3, best.unsqueeze(3)).squeeze(3).float(),
+    }
+
+
+def _mass(weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Weight of few chosen pairs: (batch, heads, queries, keys) and (batch, queries, keys)."""
+    batch, heads, queries, _ = weights.shape
+    rows, columns, keys = chosen.nonzero(as_tuple=True)  # in order of (row, query)
+    picked = weights[rows, :, columns, keys]  # (pairs, heads)
+    lengths = chosen.sum(-1).reshape(-1)  # (batch * queries,)
+    summed = torch.segment_reduce(picked, "sum", lengths=lengths, axis=0, unsafe=True)
+    return summed.view(batch, queries, heads).transpose(1, 2)
+
+
+def _hidden_keys(attention: Attention, queries: slice, keys: int) -> torch.Tensor | None:
+    mask = attention.mask
+    if mask is not None:
+        rows = mask[:, :, queries, :keys]
+        return ~rows if rows.dtype == torch.bool else rows < -1.0  # added: 0, or hugely negative
+    if not attention.causal:
+        return None
+    device = attention.query.device
+    positions = torch.arange(queries.start, queries.stop, device=device).unsqueeze(1)
+    return torch.arange(keys, device=device) > positions
+
+
+def _sharing(attention: Attention) -> int:
+    return attention.query.shape[1] // attention.key.shape[1]

@@ -1,0 +1,320 @@
+"""Capture: what one forward pass leaves behind, pooled at once by hooks that change nothing.
+
+Every activation is reduced as soon as its layer has produced it, on the device where it is: only
+pooled values, and what was asked for in full, outlive the layer and come to the processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import nn
+
+from lmri.anatomy import (
+    Anatomy,
+    Subject,
+    Variable,
+    after_attention,
+    attention_outputs,
+    blocks,
+    dense_outputs,
+    output_of_router,
+    routers,
+    selection_scores,
+    shared_outputs,
+    variables,
+)
+from lmri.intervene import tapped_experts
+from lmri.record.attention import (
+    Attention,
+    Repeats,
+    observed_attention,
+    repeats,
+    summarise,
+    value_norms,
+)
+from lmri.record.pooling import ExpertPools, pool, pool_experts
+
+ALWAYS_FULL = ("router/expert_id", "router/weight")
+"""Recorded for every token whenever the router is recorded, and never pooled."""
+
+NEVER_POOLED = (*ALWAYS_FULL, "router/selection", "expert_neuron/activation")
+"""Ids and minus infinity have no mean; neurons of experts are pooled by expert."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are run together, padded on the right to one length.
+
+    Attributes
+    ----------
+    ids : Tensor of shape (batch, tokens), int64
+        Tokens; anything where padded.
+    real : Tensor of shape (batch, tokens), bool
+        Whether a token belongs to the row.
+    masks : Tensor of shape (batch, n_phases, tokens), bool
+        Tokens of each phase; none is padding.
+    content : Tensor of shape (batch, tokens), bool
+        Tokens of the content.
+    """
+
+    ids: torch.Tensor
+    real: torch.Tensor
+    masks: torch.Tensor
+    content: torch.Tensor
+
+    @property
+    def padded(self) -> bool:
+        """Whether any row is shorter than the longest."""
+        return not bool(self.real.all())
+
+
+Place = tuple[int, ...]
+"""Layer, and the position of the place where a variable has places."""
+
+
+@dataclass
+class Capture:
+    """Activity of one forward pass over a batch.
+
+    Attributes
+    ----------
+    anatomy : Anatomy
+        Of the subject.
+    variables : dict of str to Variable
+        What is captured, by path.
+    full : frozenset of str
+        Paths of variables that are kept for every token.
+    batch : Batch or None
+        What is run next; set by :meth:`begin`.
+    pooled, tokens : dict of str to dict
+        By path and place: (batch, n_phases, n_statistics, ...) float32; (n_tokens, ...) of the
+        rows one after another, without padding.
+    expert_pools : dict of int to ExpertPools
+        By layer: neurons of experts, pooled by trial, phase and expert.
+    """
+
+    anatomy: Anatomy
+    variables: dict[str, Variable]
+    full: frozenset[str]
+    batch: Batch | None = None
+    pooled: dict[str, dict[Place, torch.Tensor]] = field(default_factory=dict)
+    tokens: dict[str, dict[Place, torch.Tensor]] = field(default_factory=dict)
+    expert_pools: dict[int, ExpertPools] = field(default_factory=dict)
+    _repeats: Repeats | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Forget the last pass and say what the next one runs.
+
+        Parameters
+        ----------
+        batch : Batch
+            The rows.
+        """
+        self.batch = batch
+        for part in (self.pooled, self.tokens, self.expert_pools):
+            part.clear()
+        if any(path.startswith("attention/") for path in self.variables):
+            self._repeats = repeats(batch.ids.masked_fill(~batch.real, -1), batch.content)
+
+    def keep(self, path: str, place: Place, values: torch.Tensor) -> None:
+        """Pool a variable of one layer, and keep its tokens if they are asked for in full.
+
+        Parameters
+        ----------
+        path : str
+            Of the variable.
+        place : tuple of int
+            Layer, and place if the variable has places.
+        values : Tensor of shape (batch, tokens, ...)
+            The activity.
+        """
+        if path in self.full:
+            kept = values[self.batch.real] if self.batch.padded else values.flatten(0, 1)
+            # A copy: what comes later in the pass may change a tensor in place.
+            self.tokens.setdefault(path, {})[place] = kept.to("cpu", copy=True)
+        if path not in NEVER_POOLED:
+            self.pooled.setdefault(path, {})[place] = pool(values, self.batch.masks).cpu()
+
+    def keep_experts(self, layer: int, neurons: torch.Tensor, ids: torch.Tensor) -> None:
+        """Pool or keep the neurons of chosen experts.
+
+        Parameters
+        ----------
+        layer : int
+            The layer.
+        neurons : Tensor of shape (batch * tokens, top_k, expert_size)
+            In the order of the router's slots.
+        ids : Tensor of shape (batch * tokens, top_k)
+            The chosen experts.
+        """
+        if "expert_neuron/activation" in self.full:
+            rows = neurons.unflatten(0, self.batch.ids.shape)
+            self.keep("expert_neuron/activation", (layer,), rows)
+        else:
+            pools = pool_experts(neurons, ids, self.batch.masks, self.anatomy.experts)
+            self.expert_pools[layer] = pools
+
+    def summarise_attention(self, layer: int, attention: Attention) -> None:
+        """Keep the summaries of one layer's attention.
+
+        Parameters
+        ----------
+        layer : int
+            The layer.
+        attention : Attention
+            What its attention function was called with.
+        """
+        if "head/value_norm" in self.variables:
+            self.keep("head/value_norm", (layer,), value_norms(attention))
+        if self._repeats is not None:
+            for name, values in summarise(attention, self._repeats).items():
+                if f"attention/{name}" in self.variables:
+                    self.keep(f"attention/{name}", (layer,), values)
+
+    def assemble(self, path: str, parts: dict[Place, torch.Tensor]) -> torch.Tensor:
+        """Put the layers, and the places, of a variable together.
+
+        Parameters
+        ----------
+        path : str
+            Of the variable.
+        parts : dict
+            One entry of :attr:`pooled` or :attr:`tokens`.
+
+        Returns
+        -------
+        Tensor
+            With the variable's dimensions after those of the rows.
+        """
+        variable = self.variables[path]
+        lead = next(iter(parts.values())).ndim - (len(variable.dims) - 1)
+        if "place" not in variable.dims:
+            return torch.stack([parts[layer,] for layer in variable.layers], dim=lead)
+        places = range(len(self.anatomy.places))
+        lead += 1  # a part has neither layer nor place
+        rows = [torch.stack([parts[i, p] for p in places], lead) for i in variable.layers]
+        return torch.stack(rows, lead)
+
+
+@contextmanager
+def capturing(
+    subject: Subject, quantities: set[str], full: set[str], stored: str = "float16"
+) -> Iterator[Capture]:
+    """Capture every forward pass inside the block; everything is restored afterwards.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    quantities : set of str
+        What is captured, see :data:`lmri.anatomy.QUANTITIES`.
+    full : set of str
+        Which of these are kept for every token.
+    stored : str
+        Type of full states and neurons.
+
+    Yields
+    ------
+    Capture
+        Call its ``begin`` before every forward pass.
+    """
+    asked = {v.path: v for v in variables(subject.anatomy, stored) if v.quantity in quantities}
+    kept = {path for path, v in asked.items() if v.quantity in full or path in ALWAYS_FULL}
+    capture = Capture(subject.anatomy, asked, frozenset(kept))
+    with ExitStack() as stack:
+        if "expert_neuron/activation" in asked:
+            stack.enter_context(tapped_experts(subject.model, capture.keep_experts))
+        if quantities & {"head", "attention"}:
+            observe = capture.summarise_attention
+            stack.enter_context(observed_attention(subject.model, observe))
+        for hook in _hooks(subject, capture):
+            stack.callback(hook.remove)
+        yield capture
+
+
+def _hooks(subject: Subject, capture: Capture) -> list:
+    model, wanted = subject.model, capture.variables
+    hooks = []
+    if "router/expert_id" in wanted:
+        for layer, module in routers(model).items():
+            hooks.append(module.register_forward_hook(partial(_keep_router, capture, layer)))
+    if "layer/norm" in wanted or "residual/residual" in wanted:
+        hooks += _residual_hooks(model, capture)
+    if "head/norm" in wanted or "head_output/output" in wanted:
+        hooks += _inputs(attention_outputs(model), partial(_keep_heads, capture))
+    if "neuron/activation" in wanted:
+        hooks += _inputs(dense_outputs(model), partial(_keep_neurons, capture, "neuron"))
+    if "shared_neuron/activation" in wanted:
+        hooks += _inputs(shared_outputs(model), partial(_keep_neurons, capture, "shared_neuron"))
+    return hooks
+
+
+def _inputs(modules: dict[int, nn.Module], keep: Callable[[int, torch.Tensor], None]) -> list:
+    def hook(layer: int, module: nn.Module, arguments: tuple, options: dict) -> None:
+        keep(layer, arguments[0] if arguments else next(iter(options.values())))
+
+    return [
+        module.register_forward_pre_hook(partial(hook, layer), with_kwargs=True)
+        for layer, module in modules.items()
+    ]
+
+
+def _residual_hooks(model: nn.Module, capture: Capture) -> list:
+    def keep_output(layer: int, module: nn.Module, arguments: tuple, output: object) -> None:
+        after = len(capture.anatomy.places) - 1
+        _keep_residual(capture, after, layer, output[0] if isinstance(output, tuple) else output)
+
+    layers = dict(enumerate(blocks(model)))
+    hooks = _inputs(layers, partial(_keep_residual, capture, 0))
+    hooks += _inputs(after_attention(model), partial(_keep_residual, capture, 1))
+    return hooks + [
+        block.register_forward_hook(partial(keep_output, layer)) for layer, block in layers.items()
+    ]
+
+
+def _keep_residual(capture: Capture, place: int, layer: int, states: torch.Tensor) -> None:
+    after = len(capture.anatomy.places) - 1
+    for path in ("layer/norm", "residual/residual"):
+        if path not in capture.variables:
+            continue
+        if place == 0 and layer > 0:  # what a block is given is what the one before it gave
+            for parts in (capture.pooled.get(path), capture.tokens.get(path)):
+                if parts:
+                    parts[layer, 0] = parts[layer - 1, after]
+            continue
+        values = states.float().norm(dim=-1) if path == "layer/norm" else states
+        capture.keep(path, (layer, place), values)
+
+
+def _keep_router(
+    capture: Capture, layer: int, module: nn.Module, arguments: tuple, output: tuple
+) -> None:
+    anatomy, shape = capture.anatomy, capture.batch.ids.shape
+    logits, weights, ids = output_of_router(anatomy.routing, output, anatomy.top_k)
+    capture.keep("router/expert_id", (layer,), ids.unflatten(0, shape))
+    capture.keep("router/weight", (layer,), weights.float().unflatten(0, shape))
+    capture.keep("router/logits", (layer,), logits.float().unflatten(0, shape))
+    if "router/selection" in capture.full:
+        scores = selection_scores(module, anatomy.routing, logits)
+        scores = torch.softmax(logits.float(), -1) if scores is None else scores
+        capture.keep("router/selection", (layer,), scores.unflatten(0, shape))
+
+
+def _keep_heads(capture: Capture, layer: int, joined: torch.Tensor) -> None:
+    anatomy = capture.anatomy
+    outputs = joined.unflatten(-1, (anatomy.heads, anatomy.head_size))
+    if "head/norm" in capture.variables:
+        capture.keep("head/norm", (layer,), outputs.float().norm(dim=-1))
+    if "head_output/output" in capture.variables:
+        capture.keep("head_output/output", (layer,), outputs)
+
+
+def _keep_neurons(capture: Capture, node: str, layer: int, neurons: torch.Tensor) -> None:
+    # Experts are given tokens in one row after another.
+    rows = neurons if neurons.ndim == 3 else neurons.unflatten(0, capture.batch.ids.shape)
+    capture.keep(f"{node}/activation", (layer,), rows)

@@ -1,0 +1,151 @@
+"""Summaries of attention: known patterns, the library's own weights, blocks of queries."""
+
+import math
+
+import pytest
+import torch
+from families import FAMILIES, tiny_model, tokens
+
+from lmri.record import attention as attention_module
+from lmri.record.attention import (
+    Attention,
+    observed_attention,
+    repeats,
+    summarise,
+    value_norms,
+    weights_of,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    """As in every run of the package."""
+    with torch.inference_mode():
+        yield
+
+
+def pattern(weights, ids, content=None, **options):
+    """Summaries of attention whose weights are given: (tokens, tokens), one head."""
+    logs = weights.log().clamp_min(-1e4)
+    size = len(weights)
+    # Scores q . k with k the unit vectors are the rows of q.
+    call = Attention(
+        query=logs.view(1, 1, size, size),
+        key=torch.eye(size).view(1, 1, size, size),
+        value=torch.ones(1, 1, size, 3),
+        mask=None,
+        causal=False,
+        scaling=1.0,
+        softcap=None,
+        sinks=options.get("sinks"),
+    )
+    ids = torch.tensor([ids])
+    inside = torch.ones_like(ids, dtype=torch.bool) if content is None else content
+    return {name: v[0, :, 0] for name, v in summarise(call, repeats(ids, inside)).items()}
+
+
+def test_uniform_causal_attention_has_known_summaries():
+    weights = torch.ones(5, 5).tril() / torch.arange(1, 6).unsqueeze(1)
+    got = pattern(weights, [7, 8, 7, 8, 7])
+    sizes = torch.arange(1.0, 6.0)
+    torch.testing.assert_close(got["entropy"], sizes.log())
+    torch.testing.assert_close(got["entropy_rest"], (sizes - 1).clamp_min(1).log())
+    torch.testing.assert_close(got["sink"], 1 / sizes)
+    torch.testing.assert_close(got["previous"], torch.tensor([0, 1 / 2, 1 / 3, 1 / 4, 1 / 5]))
+    # Token 2 (a 7) was seen at 0, token 3 (an 8) at 1, token 4 (a 7) at 0 and 2.
+    torch.testing.assert_close(got["duplicate"], torch.tensor([0, 0, 1 / 3, 1 / 4, 2 / 5]))
+    # What followed these: 1; 2; 1 and 3.
+    torch.testing.assert_close(got["induction"], torch.tensor([0, 0, 1 / 3, 1 / 4, 2 / 5]))
+
+
+def attend(targets):
+    weights = torch.zeros(len(targets), len(targets))
+    for query, key in enumerate(targets):
+        weights[query, key] = 1
+    return weights
+
+
+def test_an_induction_head_scores_one_and_its_neighbour_nothing():
+    text = [3, 4, 5, 6, 3, 4, 5, 6]
+    after = attend([0, 0, 0, 0, 1, 2, 3, 4])  # the token after the previous occurrence
+    onto = attend([0, 0, 0, 0, 0, 1, 2, 3])  # the previous occurrence itself
+    assert pattern(after, text)["induction"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert pattern(after, text)["duplicate"].tolist() == [0] * 8
+    assert pattern(onto, text)["induction"].tolist() == [0] * 8
+    assert pattern(onto, text)["duplicate"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert pattern(after, text)["entropy"].abs().max() < 1e-5
+
+
+def test_retrieval_needs_the_content_and_the_next_token():
+    text = [9, 3, 4, 5, 8, 3, 4, 5]  # the content 3 4 5, then copied
+    inside = torch.tensor([[False, True, True, True, False, False, False, False]])
+    copying = attend([0, 0, 0, 0, 1, 2, 3, 0])
+    assert pattern(copying, text, inside)["retrieval"].tolist() == [0, 0, 0, 0, 1, 1, 1, 0]
+    early = attend([0, 0, 0, 0, 0, 1, 2, 0])
+    assert pattern(early, text, inside)["retrieval"].sum() == 0
+    assert pattern(copying, text, ~inside)["retrieval"].sum() == 0
+
+
+def test_a_learned_sink_takes_its_share():
+    weights = torch.ones(4, 4) / 4
+    got = pattern(weights, [3, 4, 5, 6], sinks=torch.zeros(1))  # weighs as much as all tokens
+    torch.testing.assert_close(got["sink"], torch.full((4,), 1 / 8))
+    torch.testing.assert_close(got["entropy"], torch.full((4,), 0.5 * math.log(8)))
+
+
+def test_padding_repeats_nothing():
+    ids = torch.tensor([[3, 3, -1, -1]])
+    found = repeats(ids, torch.ones_like(ids, dtype=torch.bool))
+    assert found.duplicate.sum() == 1
+    assert not found.induction[:, 2:].any()
+    assert not found.copied[:, 1:].any()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_weights_are_those_of_the_librarys_eager_attention(kind):
+    model, ids, seen = tiny_model(kind), tokens(kind), {}
+    before = model.config._attn_implementation
+    with observed_attention(model, lambda layer, call: seen.update({layer: call})):
+        model(input_ids=ids)
+    model.set_attn_implementation("eager")
+    try:
+        theirs = model(input_ids=ids, output_attentions=True).attentions
+    finally:
+        model.set_attn_implementation(before)
+    assert sorted(seen) == [0, 1]
+    for layer, call in seen.items():
+        ours = weights_of(call, slice(0, 14))[0]
+        torch.testing.assert_close(ours, theirs[layer], rtol=1e-5, atol=2e-6)
+        assert (ours.sum(-1) < 0.999).any() == (kind == "gpt_oss")
+
+
+def test_blocks_of_queries_give_the_same(monkeypatch):
+    model, ids, seen = tiny_model("gpt_oss"), tokens("gpt_oss"), {}
+    with observed_attention(model, lambda layer, call: seen.update({layer: call})):
+        model(input_ids=ids)
+    found = repeats(ids, torch.ones_like(ids, dtype=torch.bool))
+    for call in seen.values():
+        whole = summarise(call, found)
+        monkeypatch.setattr(attention_module, "WEIGHTS_AT_ONCE", 3 * 4 * 14 * 3)
+        parts = summarise(call, found)
+        monkeypatch.undo()
+        for name in whole:
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+
+
+def test_values_shared_by_heads_have_the_same_norm():
+    model, seen = tiny_model("llama"), {}
+    with observed_attention(model, lambda layer, call: seen.update({layer: call})):
+        model(input_ids=tokens("llama"))
+    norms = value_norms(seen[0])
+    assert norms.shape == (3, 14, 4)
+    assert torch.equal(norms[..., 0], norms[..., 1])
+    assert not torch.equal(norms[..., 1], norms[..., 2])
+    torch.testing.assert_close(norms[..., 0], seen[0].value[:, 0].norm(dim=-1))
+
+
+def test_attention_is_restored_after_an_error():
+    model = tiny_model("llama")
+    with pytest.raises(RuntimeError), observed_attention(model, lambda *a: None):
+        raise RuntimeError
+    assert model.config._attn_implementation == "sdpa"
