@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +21,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from lmri.store.layout import Layout
 
-Buffer: TypeAlias = bytes | memoryview
+Buffer: TypeAlias = bytes | np.ndarray
 
 LEVEL = 1
 CODECS = {"zstd": ZstdCodec(level=LEVEL, checksum=True), "none": Crc32cCodec()}
@@ -67,8 +67,13 @@ class BlockArray:
         self._compression = compression
         self._folder = root / name
         self._folder.mkdir(parents=True)
-        # Pages of a new array take no memory before they are written to.
-        self._block = np.empty((layout.rows, *layout.trailing), dtype)
+        # One chunk after another, each contiguous, so that it is compressed where it lies. Pages of
+        # a new array take no memory before they are written to.
+        chunks = np.empty((*layout.grid, *(layout.rows, *layout.chunk)), dtype)
+        axes = len(layout.trailing)
+        paired = (axis for i in range(axes) for axis in (i, axes + 1 + i))
+        self._by_row = chunks.transpose(axes, *paired)  # (rows, grid 0, chunk 0, grid 1, …)
+        self._by_chunk = chunks.reshape(-1, layout.rows, *layout.chunk)
         self._filled = 0
         self._written = 0
 
@@ -85,13 +90,14 @@ class BlockArray:
         values : ndarray
             Array of shape (n_new, ...), of the array's type.
         """
+        values = values.reshape(len(values), *self._by_row.shape[1:])
         start = 0
         while start < len(values):
-            count = min(len(values) - start, len(self._block) - self._filled)
-            self._block[self._filled : self._filled + count] = values[start : start + count]
+            count = min(len(values) - start, self._layout.rows - self._filled)
+            self._by_row[self._filled : self._filled + count] = values[start : start + count]
             self._filled += count
             start += count
-            if self._filled == len(self._block):
+            if self._filled == self._layout.rows:
                 self._write()
 
     def finish(self, group: zarr.Group) -> None:
@@ -105,11 +111,10 @@ class BlockArray:
         shape = self.shape
         if not self._written:
             self._layout = self._layout.cut_to(self._filled)
-            self._block = self._block[: self._filled]
         if self._filled:
-            self._block[self._filled :] = 0  # the rest of the last block
+            self._by_row[self._filled :] = 0  # the rest of the last block
             self._write()
-        self._block = self._block[:0]
+        del self._by_row, self._by_chunk
         group.create_array(
             self.name,
             shape=shape,
@@ -128,24 +133,18 @@ class BlockArray:
         key = ".".join(["c", str(number), *("0" for _ in self._layout.trailing)])
         sizes = []
         with (self._folder / key).open("xb") as stream:
-            for chunk in self._chunks():
+            for chunk in self._by_chunk:
+                chunk = np.ascontiguousarray(chunk[: self._layout.rows])
                 sizes.append(sum(stream.write(part) for part in self._encode(chunk)))
             if self._layout.shards is not None:
                 stream.write(_index(sizes))
         self._written += self._filled
         self._filled = 0
 
-    def _chunks(self) -> Iterator[np.ndarray]:
-        """Yield the chunks of the block in C order."""
-        steps = self._layout.chunk
-        for position in itertools.product(*map(range, self._layout.grid)):
-            inside = (slice(i * n, (i + 1) * n) for i, n in zip(position, steps, strict=True))
-            yield np.ascontiguousarray(self._block[(slice(None), *inside)])
-
     def _encode(self, chunk: np.ndarray) -> tuple[Buffer, ...]:
         if self._compression == "zstd":
             return (Zstd(level=LEVEL, checksum=True).encode(chunk),)
-        content = chunk.reshape(-1).view(np.uint8).data
+        content = chunk.reshape(-1).view(np.uint8)
         return content, _checksum(content)
 
 
