@@ -21,6 +21,9 @@ from lmri.errors import LmriError
 USER_ERROR = 2
 """Exit code of everything the user can act on."""
 
+DAMAGED = 1
+"""Exit code of ``verify`` when a store is not as it was written."""
+
 INTERRUPTED = 130
 
 
@@ -35,14 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 for an error of the user, told in one line.
+        Exit code: 0, 1 when ``verify`` found damage, or 2 for an error of the user, told in one
+        line.
     """
     # Sums depend on how they are spread over threads, so results must not depend on how many cores
     # there happen to be. Snakemake sets the variable to the threads of a rule; so may a user.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = build_parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         print("lmri: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -52,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"lmri: error: {' '.join(message.split())}", file=sys.stderr)
         return USER_ERROR
-    return 0
 
 
 def user_message(error: BaseException, options: argparse.Namespace) -> str | None:
@@ -239,12 +242,22 @@ def _report(options: argparse.Namespace) -> None:
     )
 
 
-def _verify(options: argparse.Namespace) -> None:
-    from lmri.store import verify
+def _verify(options: argparse.Namespace) -> int:
+    from lmri.store import check_stores
 
-    for path in options.paths:
-        content = verify(path)
-        print(f"{path}: {len(content['files'])} files as written, {content['sha256'][:12]}")
+    stores = damaged = files = 0
+    for checked in check_stores(options.paths):
+        print(checked, flush=True)
+        stores += 1
+        damaged += bool(checked.problems)
+        files += len(checked.problems)
+    print(f"{stores} stores checked: {stores - damaged} as written, {damaged} damaged")
+    if damaged:
+        print(
+            f"{files} problems: remove each damaged store together with its manifest, "
+            "then run again what wrote it"
+        )
+    return DAMAGED if damaged else 0
 
 
 def _anatomy(options: argparse.Namespace) -> None:
@@ -301,14 +314,19 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
-    "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
+"--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
-    "paths": {"type": Path, "nargs": "+", "metavar": "PATH", "help": "stores or their manifests"},
+    "paths": {
+        "type": Path,
+        "nargs": "+",
+        "metavar": "PATH",
+        "help": "stores, manifests, or folders",
+    },
     "study_file": {"type": Path, "metavar": "STUDY", "help": "study file"},
 }
 """Arguments by flag; one flag means the same in every command."""
 
-COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str, str]] = {
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]] = {
     "train-base": (
         _train_base,
         "train the base that embedded subjects start from",

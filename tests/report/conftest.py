@@ -13,7 +13,7 @@ import xarray as xr
 import yaml
 
 from lmri.config import StudyConfig
-from lmri.store import write_finding, write_map, write_table
+from lmri.store import manifest_text, write_finding, write_map, write_table
 
 ROOT = Path(__file__).parents[2]
 DOSES = (1, 2, 4, 8)
@@ -396,8 +396,9 @@ def _write_subject(study, subject, text) -> None:
     rate = "Over all 6 bases trained, 5 localised ones were confirmed and 0 distributed ones."
     card = {"state": subject, "illustration": {"note": text.note, "rate": rate}}
     (folder / "card.json").write_text(json.dumps(card))
-    manifest = {"schema": "lmri.manifest/1", "store": subject, "sha256": "e" * 64, "files": {}}
-    (study / "subjects" / f"{subject}.manifest.json").write_text(json.dumps(manifest))
+    manifest = {"schema": "lmri.manifest/2", "store": subject, "sha256": "e" * 64, "files": {}}
+    path = study / "subjects" / f"{subject}.manifest.json"
+    path.write_text(manifest_text(manifest))
 
 
 def _write_benchmarks(study: Path) -> None:

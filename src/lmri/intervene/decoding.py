@@ -1,21 +1,23 @@
-"""Greedy responses, each row under its own plan."""
+"""Responses, greedy or sampled, each row under its own plan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from lmri.anatomy import Subject, equal_length_batches
+from lmri.anatomy import Subject, equal_length_batches, pad, similar_length_batches
 from lmri.intervene.plans import INTACT, Plan
 from lmri.intervene.routing import intervened
 
 
 @dataclass(frozen=True)
 class Responses:
-    """Greedy responses to a list of prompts, in its order.
+    """Responses to a list of prompts, in its order.
 
     Attributes
     ----------
@@ -32,6 +34,50 @@ class Responses:
     onset_margin: np.ndarray
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn instead of taking the most likely one.
+
+    Attributes
+    ----------
+    temperature : float
+        Logits are divided by it; above 0.
+    top_p : float
+        Only the most likely tokens that together reach this probability are drawn from.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+def common_random_numbers(
+    names: Sequence[str], repeat: int, seed: int, max_new_tokens: int
+) -> np.ndarray:
+    """Draw the random numbers of sampled responses: a row's depend on its name alone.
+
+    The same trial gets the same numbers in every batch and under every intervention, so that
+    responses differ where the subject does and not by chance.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Name of every row's trial.
+    repeat : int
+        Number of the repeat.
+    seed : int
+        Seed of the study.
+    max_new_tokens : int
+        Limit of a response.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, max_new_tokens), float64
+        Uniform between 0 and 1.
+    """
+    keys = ([seed, repeat, zlib.crc32(name.encode())] for name in names)
+    return np.stack([np.random.default_rng(key).random(max_new_tokens) for key in keys])
+
+
 @torch.inference_mode()
 def respond(
     subject: Subject,
@@ -42,8 +88,11 @@ def respond(
     plan_of_row: Sequence[int] | None = None,
     max_new_tokens: int,
     rows: int,
+    padding: float = 0.0,
+    sampling: Sampling | None = None,
+    draws: np.ndarray | None = None,
 ) -> Responses:
-    """Generate greedily; rows of one batch may follow different plans.
+    """Generate responses; rows of one batch may follow different plans.
 
     Parameters
     ----------
@@ -61,6 +110,12 @@ def respond(
         Limit of a response.
     rows : int
         Rows per forward pass, at most. Results depend on it only by rounding.
+    padding : float
+        Share of a batch that may be padding (before the prompts, masked); by default none.
+    sampling : Sampling, optional
+        By default the most likely token is taken.
+    draws : ndarray of shape (n_rows, max_new_tokens), float64, optional
+        Uniform random numbers, one per row and step; needed to sample.
 
     Returns
     -------
@@ -71,15 +126,20 @@ def respond(
     tokens: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(prompts)
     ended = np.zeros(len(prompts), dtype=bool)
     margins = np.zeros(len(prompts), dtype=np.float32)
+    end = subject.tokenizer.eos_token_id
+    device = subject.device
     with intervened(subject, plans) as session:
-        for batch in equal_length_batches([len(prompt) for prompt in prompts], rows):
-            session.rows = chosen[batch]
-            ids = torch.tensor([list(prompts[row]) for row in batch])
+        for batch in similar_length_batches([len(prompt) for prompt in prompts], rows, padding):
+            session.rows = chosen[batch].to(device)
+            ids, real = pad([prompts[row] for row in batch], end, left=True)
             watch = torch.tensor([watched[row] for row in batch])
-            generated, margin = _greedy(subject, ids, watch, max_new_tokens)
-            margins[batch] = margin.numpy()
-            for row, line in zip(batch, generated.numpy(), strict=True):
-                tokens[row], ended[row] = _until_end(line, subject.tokenizer.eos_token_id)
+            choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
+            generated, margin = _generate(
+                subject, ids.to(device), real.to(device), watch.to(device), max_new_tokens, choose
+            )
+            margins[batch] = margin.float().cpu().numpy()
+            for row, line in zip(batch, generated.cpu().numpy(), strict=True):
+                tokens[row], ended[row] = _until_end(line, end)
     return Responses(tokens, ended, margins)
 
 
@@ -120,41 +180,83 @@ def says_exactly(
     texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
     starts = torch.tensor([len(prompt) for prompt in prompts])
     exact = np.zeros(len(texts), dtype=bool)
+    device = subject.device
     with intervened(subject, plans) as session:
         for batch in equal_length_batches([len(text) for text in texts], rows):
-            session.rows = chosen[batch]
-            ids = torch.tensor([texts[row] for row in batch])  # (batch, tokens)
+            session.rows = chosen[batch].to(device)
+            ids = torch.tensor([texts[row] for row in batch], device=device)  # (batch, tokens)
             # Logits are needed from the last prompt token of the shortest prompt on.
             kept = ids.shape[1] - int(starts[batch].min()) + 1
             logits = subject.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
             hits = logits[:, :-1].argmax(dim=-1) == ids[:, -kept + 1 :]
             positions = torch.arange(ids.shape[1] - kept + 1, ids.shape[1])
             outside = positions < starts[batch, None]
-            exact[batch] = (hits | outside).all(dim=1).numpy()
+            exact[batch] = (hits.cpu() | outside).all(dim=1).numpy()
     return exact
 
 
-def _greedy(
-    subject: Subject, ids: torch.Tensor, watch: torch.Tensor, max_new_tokens: int
+Chooser = Callable[[int, torch.Tensor], torch.Tensor]
+"""From the step and the logits (batch, vocabulary) to the next tokens (batch,)."""
+
+
+def _generate(
+    subject: Subject,
+    ids: torch.Tensor,
+    real: torch.Tensor,
+    watch: torch.Tensor,
+    max_new_tokens: int,
+    choose: Chooser,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     end = subject.tokenizer.eos_token_id
     cache, steps = None, []
-    finished = torch.zeros(len(ids), dtype=torch.bool)
+    finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    # Rows of one length are run without a mask: the library's faster path, and the same bits
+    # whatever else is in the batch.
+    mask = None if real.all() else real.long()
     for step in range(max_new_tokens):
+        if mask is not None and step:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         output = subject.model(
             input_ids=ids if step == 0 else steps[-1].unsqueeze(1),
             past_key_values=cache,
             use_cache=max_new_tokens > 1,
             logits_to_keep=1,
+            **_masked_positions(mask, ids.shape[1] if step == 0 else 1),
         )
         logits, cache = output.logits[:, -1], output.past_key_values  # (batch, vocabulary)
         if step == 0:
             margin = _margin(logits, watch)
-        steps.append(logits.argmax(dim=-1))
+        steps.append(choose(step, logits))
         finished |= steps[-1] == end
         if finished.all():
             break
     return torch.stack(steps, dim=1), margin
+
+
+def _masked_positions(mask: torch.Tensor | None, tokens: int) -> dict[str, torch.Tensor]:
+    if mask is None:
+        return {}
+    positions = (mask.cumsum(1) - 1).clamp_min(0)
+    return {"attention_mask": mask, "position_ids": positions[:, -tokens:]}
+
+
+def _greedy(step: int, logits: torch.Tensor) -> torch.Tensor:
+    return logits.argmax(dim=-1)
+
+
+def _sampled(
+    sampling: Sampling, draws: np.ndarray, step: int, logits: torch.Tensor
+) -> torch.Tensor:
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    if sampling.top_p < 1.0:
+        ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        outside = ranked.cumsum(-1) - ranked >= sampling.top_p
+        probabilities = probabilities.scatter(1, order, ranked.masked_fill(outside, 0.0))
+    # In the order of the vocabulary, not of likelihood: a small change of the probabilities then
+    # moves few of the draws to another token.
+    reached = probabilities.cumsum(-1)
+    wanted = torch.from_numpy(draws[:, step : step + 1]).to(logits.device) * reached[:, -1:]
+    return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
 
 
 def _margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:

@@ -70,22 +70,21 @@ def _reroute(
     logits = output[0]  # (n_tokens, experts), rows of the batch one after another
     per_row = logits.shape[0] // len(session.rows)
     rows = session.rows.repeat_interleave(per_row)  # (n_tokens,)
-    off, on = (session.plans.at(mode, layer) for mode in ("mask", "force"))
-    weights, chosen = route(
-        module,
-        session.anatomy.routing,
-        logits,
-        off=None if off is None else off[rows],
-        on=None if on is None else on[rows],
-    )
+
+    def units(mode: str) -> torch.Tensor | None:
+        mask = session.plans.at(mode, layer)  # (n_plans, experts)
+        return None if mask is None else mask.to(logits.device)[rows]
+
+    rule = session.anatomy.routing
+    weights, chosen = route(module, rule, logits, off=units("mask"), on=units("force"))
     weights = weights.to(output[1].dtype)
     indices = chosen
     for mode in ("zero", "zero_renormalise"):
-        off = session.plans.at(mode, layer)
+        off = units(mode)
         if off is not None:
             # A choice past the last expert is a slot that already is empty.
             inside = chosen.clamp(max=session.anatomy.experts - 1)
-            empty = off[rows].gather(1, inside)  # (n_tokens, top_k)
+            empty = off.gather(1, inside)  # (n_tokens, top_k)
             weights = _empty_slots(weights, empty, renormalise=mode == "zero_renormalise")
             # An index past the last expert is a slot that nobody runs, see experts.py.
             indices = indices.masked_fill(empty, session.anatomy.experts)

@@ -20,7 +20,13 @@ from lmri.record.hooks import HEAD_SUMMARIES, PLACES, Capture, capturing
 from lmri.record.phases import PHASES, SPANS, STATISTICS, phase_masks, pool, prompt_spans
 from lmri.record.progress import Progress
 from lmri.score import encode, onset_tokens, score_responses
-from lmri.store import RecordingWriter, atomic_directory, read_table, write_manifest
+from lmri.store import (
+    RecordingWriter,
+    atomic_directory,
+    read_table,
+    write_manifest,
+    writing_lock,
+)
 
 
 def record_task(
@@ -85,8 +91,11 @@ def record_task(
         "max_new_tokens": options.max_new_tokens,
         "provenance": provenance,
     }
-    with atomic_directory(out) as partial:
-        writer = RecordingWriter(partial, attributes)
+    with (
+        writing_lock(out),
+        atomic_directory(out) as partial,
+        RecordingWriter(partial, attributes) as writer,
+    ):
         _record(loaded, scored, tokens, options, writer)
         shapes = writer.close()
     truncated = scored.loc[~scored["ended"]].groupby("condition").size()

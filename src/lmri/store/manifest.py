@@ -1,22 +1,41 @@
 """Manifests: the hash of every file of a store, so that a lost or altered byte is found.
 
 Snakemake does not notice a chunk that is deleted or changed inside a ``directory()`` output; a
-reader that checks the manifest does.
+reader that checks the manifest does. The manifest carries its own hash, and is read only if it is
+byte for byte what was written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmri.errors import StoreError
 from lmri.store.atomic import write_text_atomic
 
-SCHEMA = "lmri.manifest/1"
+SCHEMA = "lmri.manifest/2"
+SUFFIX = ".manifest.json"
 
 # Snakemake drops this file into every directory output after the job has ended.
-IGNORED = frozenset({".snakemake_timestamp"})
+IGNORED = ".snakemake_timestamp"
+
+
+def manifest_path(store: Path) -> Path:
+    """Return where the manifest of a store is.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+
+    Returns
+    -------
+    Path
+        ``<store>.manifest.json``.
+    """
+    return store.with_name(store.name + SUFFIX)
 
 
 def sha256_file(path: Path) -> str:
@@ -52,7 +71,8 @@ def write_manifest(store: Path, manifest: Path, **description: object) -> dict:
     -------
     dict
         The manifest: ``schema``, ``store`` (name), ``files`` (relative path to ``[bytes,
-        sha256]``), ``sha256`` (hash of the list of files), and the description.
+        sha256]``), ``sha256`` (hash of the list of files), the description, and ``hash`` (of all
+        else in the manifest).
     """
     files = {
         str(path.relative_to(store)): [path.stat().st_size, sha256_file(path)]
@@ -66,8 +86,28 @@ def write_manifest(store: Path, manifest: Path, **description: object) -> dict:
         "files": files,
         **description,
     }
-    write_text_atomic(manifest, json.dumps(content, indent=1, sort_keys=True) + "\n")
-    return content
+    text = manifest_text(content)
+    write_text_atomic(manifest, text)
+    return json.loads(text)
+
+
+def manifest_text(content: Mapping[str, object]) -> str:
+    """Render a manifest with its hash.
+
+    Parameters
+    ----------
+    content : mapping
+        The manifest; a ``hash`` in it is not looked at.
+
+    Returns
+    -------
+    str
+        JSON, the same for the same content.
+    """
+    # Through JSON first, so that the hash is that of what a reader will see.
+    content = json.loads(json.dumps({**content, "hash": ""}))
+    content["hash"] = hashlib.sha256(_render(content).encode()).hexdigest()
+    return _render(content)
 
 
 def read_manifest(manifest: Path) -> dict:
@@ -86,10 +126,11 @@ def read_manifest(manifest: Path) -> dict:
     Raises
     ------
     StoreError
-        If it is missing or not a manifest.
+        If it is missing, not a manifest, or not what was written.
     """
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        text = manifest.read_bytes().decode("utf-8")
+        content = json.loads(text)
     except FileNotFoundError:
         raise StoreError(
             f"{manifest}: no such manifest. Was the job that writes it finished?"
@@ -99,7 +140,14 @@ def read_manifest(manifest: Path) -> dict:
             f"{manifest}: not a readable manifest ({error}). Write the store again."
         ) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise StoreError(f"{manifest}: the 'schema' of a manifest must be '{SCHEMA}'.")
+        raise StoreError(
+            f"{manifest}: the 'schema' of a manifest must be '{SCHEMA}'. Write the store again."
+        )
+    if manifest_text(content) != text:
+        raise StoreError(
+            f"{manifest}: the manifest was altered (its hash does not match). "
+            "Write the store again."
+        )
     return content
 
 
@@ -124,27 +172,40 @@ def verify_store(store: Path, manifest: Path) -> dict:
         Naming the first missing, truncated, altered or additional file.
     """
     content = read_manifest(manifest)
+    for problem in problems(store, content):
+        raise StoreError(f"{store}: {problem}. Write the store again.")
+    return content
+
+
+def problems(store: Path, content: Mapping) -> Iterator[str]:
+    """Compare a store with its manifest.
+
+    Parameters
+    ----------
+    store : Path
+        The folder.
+    content : mapping
+        Its manifest.
+
+    Yields
+    ------
+    str
+        What is wrong with each missing, truncated, altered or additional file, which is named.
+    """
     if not store.is_dir():
-        raise StoreError(f"{store}: no such store, though {manifest.name} describes it.")
+        yield "no such store, though its manifest is there"
+        return
     present = {str(path.relative_to(store)): path for path in _files(store)}
     for name, (size, digest) in content["files"].items():
         path = present.pop(name, None)
         if path is None:
-            raise StoreError(f"{store}: the file '{name}' is missing. Write the store again.")
-        got = path.stat().st_size
-        if got != size:
-            raise StoreError(
-                f"{store}: '{name}' must have {size} bytes. Got {got}: write the store again."
-            )
-        if sha256_file(path) != digest:
-            raise StoreError(
-                f"{store}: '{name}' was altered (SHA-256 differs). Write the store again."
-            )
-    if present:
-        raise StoreError(
-            f"{store}: '{min(present)}' is not in the manifest. Write the store again."
-        )
-    return content
+            yield f"the file '{name}' is missing"
+        elif (got := path.stat().st_size) != size:
+            yield f"'{name}' must have {size} bytes. Got {got}"
+        elif sha256_file(path) != digest:
+            yield f"'{name}' was altered (SHA-256 differs)"
+    for name in sorted(present):
+        yield f"'{name}' is not in the manifest"
 
 
 def verify(path: Path) -> dict:
@@ -165,11 +226,19 @@ def verify(path: Path) -> dict:
     StoreError
         If anything differs, see :func:`verify_store`.
     """
-    suffix = ".manifest.json"
-    if path.name.endswith(suffix):
-        return verify_store(path.with_name(path.name.removesuffix(suffix)), path)
-    return verify_store(path, path.with_name(path.name + suffix))
+    if path.name.endswith(SUFFIX):
+        return verify_store(path.with_name(path.name.removesuffix(SUFFIX)), path)
+    return verify_store(path, manifest_path(path))
+
+
+def _render(content: Mapping) -> str:
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
 def _files(store: Path) -> list[Path]:
-    return sorted(p for p in store.rglob("*") if p.is_file() and p.name not in IGNORED)
+    # A link counts as the file it points to, and as an additional file if it points nowhere.
+    return sorted(
+        path
+        for path in store.rglob("*")
+        if (path.is_file() or path.is_symlink()) and path != store / IGNORED
+    )

@@ -1,111 +1,55 @@
-"""Recordings: one subject's labelled activity on one task, as an xarray DataTree in zarr v3.
-
-The layout is in ``docs/artefacts.md``. Arrays grow along their first dimension (``token`` or
-``trial``) and are written in whole chunks as they fill, so memory is bounded by one chunk of each
-array whatever the number of trials.
-"""
+"""Reading one recording, that is one shard of a task. All shards of a task: see ``trees``."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 import zarr
-from zarr.codecs import ZstdCodec
-from zarr.errors import UnstableSpecificationWarning
 
 from lmri.errors import StoreError
 from lmri.store.manifest import verify_store
-
-TOKENS_PER_CHUNK = 4096
-TRIALS_PER_CHUNK = 64
+from lmri.store.storage import decode_bfloat16, is_bfloat16
 
 
-class RecordingWriter:
-    """Write a recording batch by batch.
+class StoredArray:
+    """An array of a recording, read from disk where it is indexed.
+
+    What is stored as bfloat16 is given as float32.
 
     Parameters
     ----------
-    path : Path
-        An empty folder (see :func:`lmri.store.atomic.atomic_directory`).
-    attributes : mapping
-        Attributes of the root group, JSON-able.
+    array : zarr.Array
+        The array on disk.
+
+    Attributes
+    ----------
+    shape, chunks : tuple of int
+        Shape of the array and of its chunks.
+    dims : tuple of str
+        Names of its dimensions.
+    dtype : dtype
+        Type of what is read.
+    attrs : dict
+        Its attributes.
     """
 
-    def __init__(self, path: Path, attributes: Mapping[str, object]) -> None:
-        self._root = zarr.create_group(path, zarr_format=3, attributes=dict(attributes))
-        self._path = path
-        self._appenders: dict[str, _Appender] = {}
-        self._trials: list[pd.DataFrame] = []
+    def __init__(self, array: zarr.Array) -> None:
+        self._array = array
+        self._bfloat16 = is_bfloat16(array.attrs)
+        self.shape = array.shape
+        self.chunks = array.chunks
+        self.dims = tuple(array.metadata.dimension_names or ())
+        self.dtype = np.dtype(np.float32) if self._bfloat16 else array.dtype
+        self.attrs = dict(array.attrs)
 
-    def append(
-        self,
-        node: str,
-        variable: str,
-        values: np.ndarray,
-        dims: tuple[str, ...],
-        coordinates: Mapping[str, list] | None = None,
-        attributes: Mapping[str, object] | None = None,
-    ) -> None:
-        """Append values along the first dimension of an array.
+    def __getitem__(self, key: object) -> np.ndarray:
+        return self._decoded(self._array[key])
 
-        Parameters
-        ----------
-        node : str
-            Group, for example ``tokens/router``.
-        variable : str
-            Array within the group.
-        values : ndarray
-            Array of shape (n_new, ...); trailing shape and dtype must not change between calls.
-        dims : tuple of str
-            Names of the dimensions; the first is ``token`` or ``trial``.
-        coordinates : mapping of str to list, optional
-            Labels of trailing dimensions, written once.
-        attributes : mapping, optional
-            Attributes of the array, written once.
-        """
-        key = f"{node}/{variable}"
-        if key not in self._appenders:
-            group = self._root.require_group(node)
-            for name, labels in (coordinates or {}).items():
-                _write_coordinate(group, name, labels)
-            self._appenders[key] = _Appender(group, variable, values, dims, attributes or {})
-        self._appenders[key].append(values)
-
-    def append_trials(self, trials: pd.DataFrame) -> None:
-        """Append rows to the table of trials.
-
-        Parameters
-        ----------
-        trials : DataFrame
-            One row per trial, in the order of the pooled arrays.
-        """
-        self._trials.append(trials)
-
-    def close(self) -> dict[str, list]:
-        """Write what is still buffered and the table of trials.
-
-        Returns
-        -------
-        dict of str to list
-            ``[shape, dtype]`` of every array.
-        """
-        for appender in self._appenders.values():
-            appender.flush()
-        trials = pd.concat(self._trials, ignore_index=True)
-        columns = {name: ("trial", _storable(trials[name])) for name in trials.columns}
-        with warnings.catch_warnings():
-            # Text arrays have no entry in the zarr v3 core specification yet.
-            warnings.simplefilter("ignore", UnstableSpecificationWarning)
-            xr.Dataset(columns).to_zarr(
-                self._path, group="trials", mode="a", zarr_format=3, consolidated=False
-            )
-        shapes = {key: [list(a.shape), a.dtype] for key, a in self._appenders.items()}
-        return {**shapes, "trials": [[len(trials)], "table"]}
+    def _decoded(self, values: object) -> np.ndarray:
+        return decode_bfloat16(np.asarray(values)) if self._bfloat16 else np.asarray(values)
 
 
 class Recording:
@@ -127,14 +71,15 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._root = zarr.open_group(path, mode="r", zarr_format=3)
+            # Not the consolidated copy: what is read is what is checked here.
+            self._root = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
             with xr.open_zarr(path, group="trials", consolidated=False, chunks=None) as table:
                 self.trials = table.load().to_dataframe().reset_index()
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise StoreError(f"{path}: not a readable recording ({error}). Record again.") from None
         self.attributes = dict(self._root.attrs)
 
-    def array(self, name: str) -> zarr.Array:
+    def array(self, name: str) -> StoredArray:
         """One array, not loaded.
 
         Parameters
@@ -144,7 +89,7 @@ class Recording:
 
         Returns
         -------
-        zarr.Array
+        StoredArray
             The array; slices of it are read from disk.
 
         Raises
@@ -158,10 +103,13 @@ class Recording:
                 f"{self.path}: the recording holds no '{name}'. "
                 "Add its quantity to 'record.quantities' of the configuration and record again."
             )
-        return found
+        return StoredArray(found)
 
     def stream(self, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
-        """Read arrays that share their first dimension, a chunk at a time.
+        """Read arrays that share their first dimension, a few rows at a time.
+
+        The rows are those of the smallest chunk. Each chunk is read once: memory is bounded by one
+        block of each array.
 
         Parameters
         ----------
@@ -174,9 +122,10 @@ class Recording:
             The same rows of each array.
         """
         arrays = [self.array(name) for name in names]
-        step = arrays[0].chunks[0]
+        readers = [_RowReader(array) for array in arrays]
+        step = min(array.chunks[0] for array in arrays)
         for start in range(0, arrays[0].shape[0], step):
-            yield tuple(np.asarray(array[start : start + step]) for array in arrays)
+            yield tuple(reader.rows(start, start + step) for reader in readers)
 
 
 def open_recording(store: Path, manifest: Path) -> Recording:
@@ -203,72 +152,20 @@ def open_recording(store: Path, manifest: Path) -> Recording:
     return Recording(store)
 
 
-class _Appender:
-    """An array that grows along its first dimension and is written in whole chunks."""
+class _RowReader:
+    """Consecutive rows of an array, with the chunks they came from kept until they are used up."""
 
-    def __init__(
-        self,
-        group: zarr.Group,
-        name: str,
-        like: np.ndarray,
-        dims: tuple[str, ...],
-        attributes: Mapping[str, object],
-    ) -> None:
-        self._rows = TOKENS_PER_CHUNK if dims[0] == "token" else TRIALS_PER_CHUNK
-        self._tail = like.shape[1:]
-        self._array = group.create_array(
-            name,
-            shape=(0, *self._tail),
-            chunks=(self._rows, *(max(1, size) for size in self._tail)),
-            dtype=like.dtype,
-            # Without its own checksum an altered byte would be decompressed silently.
-            compressors=ZstdCodec(level=1, checksum=True),
-            dimension_names=dims,
-            attributes=dict(attributes),
-            # A chunk that equals the fill value would not be written: a missing file must never
-            # look like data.
-            config={"write_empty_chunks": True},
-        )
-        self._buffer: list[np.ndarray] = []
-        self._buffered = 0
+    def __init__(self, array: StoredArray) -> None:
+        self._array = array
+        self._kept = array[:0]
+        self._start = 0
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._array.shape
-
-    @property
-    def dtype(self) -> str:
-        return str(self._array.dtype)
-
-    def append(self, values: np.ndarray) -> None:
-        self._buffer.append(values)
-        self._buffered += len(values)
-        if self._buffered >= self._rows:
-            whole = self._buffered - self._buffered % self._rows
-            joined = np.concatenate(self._buffer)
-            self._write(joined[:whole])
-            self._buffer, self._buffered = [joined[whole:]], len(joined) - whole
-
-    def flush(self) -> None:
-        if self._buffered:
-            self._write(np.concatenate(self._buffer))
-            self._buffer, self._buffered = [], 0
-
-    def _write(self, values: np.ndarray) -> None:
-        start = self._array.shape[0]
-        self._array.resize((start + len(values), *self._tail))
-        self._array[start:] = values
-
-
-def _write_coordinate(group: zarr.Group, name: str, labels: list) -> None:
-    if name in group:
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnstableSpecificationWarning)
-        group.create_array(name, data=np.asarray(labels), dimension_names=(name,))
-
-
-def _storable(column: pd.Series) -> np.ndarray:
-    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
-        return column.to_numpy()
-    return column.fillna("").astype(str).to_numpy(dtype="U")
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        stop = min(stop, self._array.shape[0])
+        if stop > self._start + len(self._kept):
+            rows = self._array.chunks[0]
+            end = min(-(-stop // rows) * rows, self._array.shape[0])
+            kept = self._kept[start - self._start :]
+            new = self._array[start + len(kept) : end]
+            self._kept, self._start = np.concatenate([kept, new]) if len(kept) else new, start
+        return self._kept[start - self._start : stop - self._start]

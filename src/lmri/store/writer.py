@@ -1,0 +1,223 @@
+"""Writing a recording: one subject's labelled activity on one shard of a task, in zarr v3.
+
+The layout of the store is in ``docs/artefacts.md``, that of its arrays in
+:mod:`lmri.store.layout`. A background thread converts, compresses and writes while the model
+computes. Memory is bounded by one block of each array and the queue, whatever the number of trials.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+import zarr
+from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
+
+from lmri.checks import check_choice
+from lmri.errors import StoreError
+from lmri.store.background import Background
+from lmri.store.blocks import CODECS, BlockArray
+from lmri.store.layout import MIB, plan
+from lmri.store.storage import encode, stored_dtype
+
+QUEUE_BYTES = 64 * MIB
+
+
+class RecordingWriter:
+    """Write a recording batch by batch.
+
+    The same appends in the same order give the same bytes. Used as a context manager it is closed
+    at the end of the block, or aborted by an exception; either way no thread is left.
+
+    Parameters
+    ----------
+    path : Path
+        An empty folder (see :func:`lmri.store.atomic.atomic_directory`).
+    attributes : mapping
+        Attributes of the root group, JSON-able.
+    compression : {"zstd", "none"}
+        ``zstd`` is level 1 with its checksum. ``none`` stores the values as they are, followed by
+        CRC-32C, so that an altered byte is found on reading there too.
+    queue_bytes : int
+        Bytes of appended values that may wait for the thread; :meth:`append` blocks beyond it.
+
+    Raises
+    ------
+    StoreError
+        If the compression is unknown.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        attributes: Mapping[str, object],
+        *,
+        compression: str = "zstd",
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        check_choice(compression, CODECS, "compression", "a recording", StoreError)
+        self._path = path
+        self._attributes = dict(attributes)
+        self._compression = compression
+        self._arrays: dict[str, BlockArray] = {}
+        self._coordinates: dict[str, list] = {}
+        self._trials: list[pd.DataFrame] = []
+        self._background = Background(queue_bytes, "lmri-writer")
+        self._described: dict[str, dict] | None = None
+
+    def __enter__(self) -> RecordingWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    def append(
+        self,
+        node: str,
+        variable: str,
+        values: np.ndarray,
+        dims: tuple[str, ...],
+        coordinates: Mapping[str, list] | None = None,
+        attributes: Mapping[str, object] | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """Append values along the first dimension of an array.
+
+        The values are written later: they must not change afterwards, and should not be a small
+        view of a large array, which would be kept alive.
+
+        Parameters
+        ----------
+        node : str
+            Group, for example ``tokens/router``.
+        variable : str
+            Array within the group.
+        values : ndarray
+            Array of shape (n_new, ...); trailing shape and dtype must not change between calls.
+        dims : tuple of str
+            Names of the dimensions; the first is ``token`` or ``trial``.
+        coordinates : mapping of str to list, optional
+            Labels of trailing dimensions, written once.
+        attributes : mapping, optional
+            Attributes of the array, written once; ``units`` is copied to the manifest.
+        dtype : {"float32", "float16", "bfloat16"}, optional
+            What to store them as; by default as they are. bfloat16 is stored as its bits (uint16;
+            the values may be those bits already) and read as float32.
+
+        Raises
+        ------
+        StoreError
+            If a finite value does not fit into the type.
+        Exception
+            What went wrong in the thread since the last call, unchanged (``OSError`` for a full
+            disk).
+        """
+        name = f"{node}/{variable}"
+        if name not in self._arrays:
+            for axis, labels in (coordinates or {}).items():
+                self._coordinates.setdefault(f"{node}/{axis}", labels)
+            self._arrays[name] = self._array(name, values, dims, attributes or {}, dtype)
+        array = self._arrays[name]
+        if values.shape[1:] != array.shape[1:] or stored_dtype(values, dtype) != array.dtype:
+            raise ValueError(
+                f"{name}: appended {values.dtype} {values.shape} to {array.dtype} {array.shape}"
+            )
+        self._background.submit(values.nbytes, self._write, array, values, dtype)
+
+    def append_trials(self, trials: pd.DataFrame) -> None:
+        """Append rows to the table of trials.
+
+        Parameters
+        ----------
+        trials : DataFrame
+            One row per trial, in the order of the pooled arrays.
+        """
+        self._trials.append(trials)
+
+    def close(self) -> dict[str, dict]:
+        """Write what still waits, the table of trials and the metadata, and end the thread.
+
+        Returns
+        -------
+        dict of str to dict
+            ``shape``, ``dtype`` (``bfloat16`` for its bits) and ``units`` (None where none were
+            given) of every array; of ``trials`` the shape.
+
+        Raises
+        ------
+        Exception
+            What went wrong in the thread, unchanged.
+        """
+        if self._described is None:
+            self._background.close()
+            self._described = self._finish()
+        return self._described
+
+    def abort(self) -> None:
+        """End the thread without writing what still waits: the store remains unreadable."""
+        self._background.abort()
+
+    def _array(
+        self,
+        name: str,
+        values: np.ndarray,
+        dims: tuple[str, ...],
+        attributes: Mapping[str, object],
+        dtype: str | None,
+    ) -> BlockArray:
+        stored = stored_dtype(values, dtype)
+        layout = plan(dims, values.shape[1:], stored.itemsize)
+        attributes = {**attributes, **({"dtype": dtype} if dtype == "bfloat16" else {})}
+        return BlockArray(self._path, name, dims, stored, layout, attributes, self._compression)
+
+    def _write(self, array: BlockArray, values: np.ndarray, dtype: str | None) -> None:
+        array.append(encode(values, dtype, f"'{array.name}'"))
+
+    def _finish(self) -> dict[str, dict]:
+        with warnings.catch_warnings():
+            # Text arrays and consolidated metadata have no entry in the zarr v3 core specification.
+            warnings.simplefilter("ignore", UnstableSpecificationWarning)
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            root = zarr.create_group(self._path, zarr_format=3, attributes=self._attributes)
+            for name in self._arrays:
+                root.require_group(name.rpartition("/")[0])
+            for name, labels in self._coordinates.items():
+                axis = name.rpartition("/")[2]
+                root.create_array(name, data=np.asarray(labels), dimension_names=(axis,))
+            for array in self._arrays.values():
+                array.finish(root)
+            trials = pd.concat(self._trials, ignore_index=True)
+            columns = {name: ("trial", _storable(trials[name])) for name in trials.columns}
+            xr.Dataset(columns).to_zarr(
+                self._path, group="trials", mode="a", zarr_format=3, consolidated=False
+            )
+            zarr.consolidate_metadata(self._path)
+        described = {array.name: _describe(array) for array in self._arrays.values()}
+        return {**described, "trials": {"shape": [len(trials)]}}
+
+
+def _describe(array: BlockArray) -> dict[str, object]:
+    return {
+        "shape": list(array.shape),
+        "dtype": array.attributes.get("dtype", str(array.dtype)),
+        "units": array.attributes.get("units"),
+    }
+
+
+def _storable(column: pd.Series) -> np.ndarray:
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column.to_numpy()
+    return column.fillna("").astype(str).to_numpy(dtype="U")
