@@ -1,15 +1,7 @@
 """What each architecture is made of: loading, sites, counts."""
 
 from lmri.anatomy.batches import equal_length_batches
-from lmri.anatomy.loading import (
-    MODEL_FILES,
-    POINTER,
-    Subject,
-    check_weights,
-    load_subject,
-    model_files,
-    resolve_pointer,
-)
+from lmri.anatomy.loading import Subject, check_load, load_model, load_subject
 from lmri.anatomy.sites import (
     Anatomy,
     after_attention,
@@ -19,6 +11,14 @@ from lmri.anatomy.sites import (
     describe,
     expert_groups,
     routers,
+)
+from lmri.anatomy.weights import (
+    MODEL_FILES,
+    POINTER,
+    check_weights,
+    model_files,
+    pickled_files,
+    resolve_pointer,
 )
 
 __all__ = [
@@ -30,12 +30,15 @@ __all__ = [
     "attention_outputs",
     "attentions",
     "blocks",
+    "check_load",
     "check_weights",
     "describe",
     "equal_length_batches",
     "expert_groups",
+    "load_model",
     "load_subject",
     "model_files",
+    "pickled_files",
     "resolve_pointer",
     "routers",
 ]
