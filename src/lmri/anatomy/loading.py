@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging
+from transformers.utils import (
+    is_accelerate_available,
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    logging,
+)
 
 from lmri.anatomy.sites import Anatomy, describe
 from lmri.anatomy.weights import POINTER, check_unchanged, check_weights, resolve_pointer
@@ -42,17 +46,18 @@ DTYPES: dict[str, torch.dtype | str] = {
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
-ATTENTIONS: dict[str, str | None] = {
-    "sdpa": None,
-    "eager": None,
-    "flex_attention": None,
-    "flash_attention_2": "flash_attn",
-    "flash_attention_3": "flash_attn_3",
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "device_map": ("accelerate", is_accelerate_available),
+    "flash_attention_2": ("flash-attn on a CUDA device", is_flash_attn_2_available),
+    "flash_attention_3": ("flash-attn-3 on a CUDA device", is_flash_attn_3_available),
 }
-"""Implementations of attention and the package that each one needs.
+"""Packages that are not required, and whether they can be used.
 
-Without the package transformers would fetch a compiled kernel from the hub: code from elsewhere.
+Without flash attention's transformers would fetch a compiled kernel from the hub: foreign code.
 """
+
+ATTENTIONS = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
+"""Implementations of attention."""
 
 EXPERTS = ("grouped_mm", "batched_mm", "eager")
 """Implementations of experts; the others of transformers are kernels fetched from the hub."""
@@ -156,10 +161,10 @@ def check_load(load: LoadOptions, name: str) -> None:
     check_choice(load.dtype, DTYPES, "dtype", owner, SubjectError)
     if load.device_map is not None:
         check_choice(load.device_map, DEVICE_MAPS, "device_map", owner, SubjectError)
-        _check_package("accelerate", f"device_map: {load.device_map}", owner)
+        _check_package("device_map", f"device_map: {load.device_map}", owner)
     if load.attention is not None:
         check_choice(load.attention, ATTENTIONS, "attention", owner, SubjectError)
-        _check_package(ATTENTIONS[load.attention], f"attention: {load.attention}", owner)
+        _check_package(load.attention, f"attention: {load.attention}", owner)
     if load.experts is not None:
         check_choice(load.experts, EXPERTS, "experts", owner, SubjectError)
     _check_device(load.device, owner)
@@ -168,8 +173,9 @@ def check_load(load: LoadOptions, name: str) -> None:
 def load_model(folder: Path, load: LoadOptions) -> nn.Module:
     """Make the model of a checked folder.
 
-    Tensors are read one at a time into the model, so that memory holds the weights once (twice
-    the largest fused tensor where experts are merged).
+    Tensors are read one at a time into the model: memory holds the weights once, mapped from the
+    files where their data type is the one asked for. Experts stored one by one are merged on the
+    way, for which the files' pages and the merged weights are held together.
 
     Parameters
     ----------
@@ -219,11 +225,12 @@ def load_model(folder: Path, load: LoadOptions) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _check_package(package: str | None, key: str, owner: str) -> None:
-    if package is not None and importlib.util.find_spec(package) is None:
+def _check_package(feature: str, key: str, owner: str) -> None:
+    package, is_available = NEEDS.get(feature, ("", lambda: True))
+    if not is_available():
         raise SubjectError(
-            f"'{key}' of {owner} needs the package {package}. It is not installed: "
-            "install it, or leave the key out."
+            f"'{key}' of {owner} needs the package {package}. It was not found: install it, or "
+            "leave the key out."
         )
 
 

@@ -1,6 +1,5 @@
 """Loading as asked: data type, device, implementations and class; outputs are transformers' own."""
 
-import importlib.util
 import json
 
 import pytest
@@ -27,7 +26,7 @@ from transformers import (
 )
 
 from lmri.anatomy import check_load, load_model, load_subject
-from lmri.anatomy.loading import ATTENTIONS, DEVICE_MAPS, DTYPES, EXPERTS
+from lmri.anatomy.loading import ATTENTIONS, DEVICE_MAPS, DTYPES, EXPERTS, NEEDS
 from lmri.config import LoadOptions
 from lmri.config.checking import _validator
 from lmri.errors import SubjectError
@@ -192,18 +191,22 @@ def test_a_value_that_is_not_known(options, message):
 
 
 @pytest.mark.parametrize(
-    ("options", "key", "package"),
+    ("feature", "key", "value"),
     [
-        ({"device_map": "auto"}, "device_map: auto", "accelerate"),
-        ({"attention": "flash_attention_2"}, "attention: flash_attention_2", "flash_attn"),
+        ("device_map", "device_map", "auto"),
+        ("flash_attention_2", "attention", "flash_attention_2"),
+        ("flash_attention_3", "attention", "flash_attention_3"),
     ],
 )
-def test_a_package_that_is_missing(monkeypatch, options, key, package):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert refused(check_load, LoadOptions(**options), "x") == (
-        f"'{key}' of subject 'x' needs the package {package}. It is not installed: install it, "
-        "or leave the key out."
+def test_a_package_that_is_missing(monkeypatch, feature, key, value):
+    package = NEEDS[feature][0]
+    monkeypatch.setitem(NEEDS, feature, (package, lambda: False))
+    assert refused(check_load, LoadOptions(**{key: value}), "x") == (
+        f"'{key}: {value}' of subject 'x' needs the package {package}. It was not found: install "
+        "it, or leave the key out."
     )
+    monkeypatch.setitem(NEEDS, feature, (package, lambda: True))
+    check_load(LoadOptions(**{key: value}), "x")
 
 
 def test_the_schema_allows_what_can_be_loaded():
