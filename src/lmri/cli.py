@@ -173,7 +173,7 @@ def _stimuli(options: argparse.Namespace) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     values = _read(options, "record", subject=options.subject, task=options.task)
-    from lmri.config import RecordOptions
+    from lmri.config import LoadOptions, RecordOptions
     from lmri.record import record_task
 
     record_task(
@@ -185,6 +185,7 @@ def _record(options: argparse.Namespace) -> None:
         stimuli=options.stimuli,
         shard=options.shard,
         options=RecordOptions.from_dict(values["record"]),
+        load=LoadOptions.from_dict(values["load"]),
         seed=values["seed"],
         provenance=_provenance("record", values, values["seed"], options.model),
     )
@@ -192,7 +193,7 @@ def _record(options: argparse.Namespace) -> None:
 
 def _localise(options: argparse.Namespace) -> None:
     values = _read(options, "localise", subject=options.subject)
-    from lmri.config import ContrastOptions, EvidenceOptions, LocaliseOptions
+    from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
     from lmri.localise import localise_subject
 
     localise_subject(
@@ -205,6 +206,7 @@ def _localise(options: argparse.Namespace) -> None:
         tasks={name: tuple(carriers) for name, carriers in values["tasks"].items()},
         contrasts=[ContrastOptions.from_dict(entry) for entry in values["contrasts"]],
         options=LocaliseOptions.from_dict(values["localise"]),
+        load=LoadOptions.from_dict(values["load"]),
         evidence=EvidenceOptions.from_dict(values["evidence"]),
         claims=values["claims"],
         seed=values["seed"],
@@ -214,7 +216,7 @@ def _localise(options: argparse.Namespace) -> None:
 
 def _validate(options: argparse.Namespace) -> None:
     values = _read(options, "validate", subject=options.subject)
-    from lmri.config import ValidateOptions
+    from lmri.config import LoadOptions, ValidateOptions
     from lmri.validate import validate_subject
 
     validate_subject(
@@ -224,6 +226,7 @@ def _validate(options: argparse.Namespace) -> None:
         findings=options.findings,
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
+        load=LoadOptions.from_dict(values["load"]),
         seed=values["seed"],
         provenance=_provenance("validate", values, values["seed"], options.model),
     )

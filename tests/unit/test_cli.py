@@ -28,18 +28,18 @@ CALLS = {
         "record",
         "record_task",
         {"out", "manifest", "subject", "model", "task", "stimuli", "shard", "options", "seed"}
-        | {"provenance"},
+        | {"load", "provenance"},
     ),
     "localise": (
         "localise",
         "localise_subject",
         {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
-        | {"options", "evidence", "claims", "seed", "provenance"},
+        | {"options", "load", "evidence", "claims", "seed", "provenance"},
     ),
     "validate": (
         "validate",
         "validate_subject",
-        {"subject", "model", "stimuli", "findings", "out", "options", "seed", "provenance"},
+        {"subject", "model", "stimuli", "findings", "out", "options", "load", "seed", "provenance"},
     ),
     "report": ("report", "write_report", {"study", "out", "config", "provenance"}),
 }

@@ -192,6 +192,8 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("tasks.copying.trials", 30, {"report"}),
         ("world.seed", 1, {"base", "subject", "stimuli", "report"}),
         ("subjects.localised.state", "distributed", {"subject", "report"}),
+        ("subjects.localised.dtype", "bfloat16", {"record", "localise", "validate", "report"}),
+        ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
         ("study", "another", {"report"}),
     ],

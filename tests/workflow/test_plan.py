@@ -41,6 +41,13 @@ def test_another_study_inherits_nothing_from_the_default_one(workflow):
     }
 
 
+def test_a_series_of_checkpoints_is_planned_as_its_subjects(workflow):
+    series = {"grows": {"source": "base", "base_seed": 5, "steps": [0, 50, 600]}}
+    study = {**STUDY, "subjects": {**STUDY["subjects"], **series}}
+    plan = workflow.plan("--configfile", workflow.write("series.yaml", study))
+    assert (plan["base"], plan["subject"], plan["record"], plan["report"]) == (1, 4, 8, 1)
+
+
 def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))

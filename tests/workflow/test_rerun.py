@@ -45,6 +45,13 @@ def test_changed_value(finished, small, section, key, value, stage):
     assert set(plan) == downstream(stage)
 
 
+def test_another_data_type_prepares_no_subject_again(finished, small):
+    study = copy.deepcopy(small)
+    next(iter(study["subjects"].values()))["dtype"] = "bfloat16"
+    plan = finished.plan("--configfile", finished.write("changed.yaml", study))
+    assert set(plan) == downstream("record")
+
+
 @pytest.mark.parametrize(
     ("package", "function", "stage"),
     [

@@ -1,16 +1,8 @@
 """What each architecture is made of: loading, sites, counts."""
 
 from lmri.anatomy.architectures import ARCHITECTURES, Architecture
-from lmri.anatomy.batches import equal_length_batches
-from lmri.anatomy.loading import (
-    MODEL_FILES,
-    POINTER,
-    Subject,
-    check_weights,
-    load_subject,
-    model_files,
-    resolve_pointer,
-)
+from lmri.anatomy.batches import equal_length_batches, pad, similar_length_batches
+from lmri.anatomy.loading import Subject, check_load, load_model, load_subject
 from lmri.anatomy.quantities import ATTENTION_SUMMARIES, QUANTITIES, Variable, variables
 from lmri.anatomy.routing import output_of_router, route, selection_scores
 from lmri.anatomy.sites import (
@@ -31,6 +23,14 @@ from lmri.anatomy.sites import (
     trunk,
 )
 from lmri.anatomy.table import anatomy_table, empty_model, read_configuration
+from lmri.anatomy.weights import (
+    MODEL_FILES,
+    POINTER,
+    check_weights,
+    model_files,
+    pickled_files,
+    resolve_pointer,
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -50,15 +50,19 @@ __all__ = [
     "attention_outputs",
     "attentions",
     "blocks",
+    "check_load",
     "check_weights",
     "dense_outputs",
     "describe",
     "empty_model",
     "equal_length_batches",
     "expert_groups",
+    "load_model",
     "load_subject",
     "model_files",
     "output_of_router",
+    "pad",
+    "pickled_files",
     "read_configuration",
     "resolve_pointer",
     "route",
@@ -66,6 +70,7 @@ __all__ = [
     "selection_scores",
     "shared_gates",
     "shared_outputs",
+    "similar_length_batches",
     "trunk",
     "variables",
 ]

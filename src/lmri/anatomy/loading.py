@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+from transformers.utils import (
+    is_accelerate_available,
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    logging,
+)
 
 from lmri.anatomy.sites import Anatomy, describe
+from lmri.anatomy.weights import POINTER, check_unchanged, check_weights, resolve_pointer
+from lmri.checks import check_choice
+from lmri.config import LoadOptions
 from lmri.errors import SubjectError
-from lmri.store import sha256_file
 
-POINTER = "pointer.json"
-"""File that stands for an external subject: its path, and the SHA-256 of its files."""
+DTYPES: dict[str, torch.dtype | str] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "auto": "auto",
+}
+"""Data types of the weights in memory; "auto" is that of the files."""
 
-MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
-"""Weights as safetensors, configuration, tokenizer; never code."""
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "device_map": ("accelerate", is_accelerate_available),
+    "flash_attention_2": ("flash-attn on a CUDA device", is_flash_attn_2_available),
+    "flash_attention_3": ("flash-attn-3 on a CUDA device", is_flash_attn_3_available),
+}
+"""Packages that are not required, and whether they can be used.
+
+Without flash attention's transformers would fetch a compiled kernel from the hub: foreign code.
+"""
+
+ATTENTIONS = ("sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_3")
+"""Implementations of attention."""
+
+EXPERTS = ("grouped_mm", "batched_mm", "eager")
+"""Implementations of experts; the others of transformers are kernels fetched from the hub."""
+
+BESIDE = re.compile(
+    r"(^|\.)pooler\.|^cls\.seq_relationship\.|^(vision_model|multi_modal_projector)\."
+)
+"""Tensors of other tasks that checkpoints carry beside a language model: they are not read."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +77,7 @@ class Subject:
     name : str
         Its name in the study.
     model : torch.nn.Module
-        Causal language model in evaluation mode, float32, without gradients.
+        Causal or masked language model in evaluation mode, without gradients.
     tokenizer : transformers.PreTrainedTokenizerBase
         Its tokenizer.
     anatomy : Anatomy
@@ -48,8 +89,20 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
 
+    @property
+    def device(self) -> torch.device:
+        """Where tokens must be: the device of the input embeddings."""
+        return self.model.get_input_embeddings().weight.device
 
-def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of its weights, hence of its activity."""
+        return self.model.dtype
+
+
+def load_subject(
+    path: Path, name: str, threads: int | None = None, load: LoadOptions | None = None
+) -> Subject:
     """Load a subject from a prepared folder.
 
     Parameters
@@ -60,164 +113,205 @@ def load_subject(path: Path, name: str, threads: int | None = None) -> Subject:
         Name of the subject in the study.
     threads : int, optional
         Threads of torch; by default what the environment says.
+    load : LoadOptions, optional
+        Data type, device and implementations; by default float32 on the CPU.
 
     Returns
     -------
     Subject
-        The subject, in float32 on the CPU.
+        The subject.
 
     Raises
     ------
     SubjectError
         If the folder is missing, holds no safetensors, holds pickled weights instead, has no
-        tokenizer, a file is damaged or was changed since the subject was prepared, or the tensors
-        are not those of the architecture.
+        tokenizer, a file is damaged or was changed since the subject was prepared, the tensors
+        are not those of the architecture, or it cannot be loaded as asked.
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    load = load or LoadOptions()
+    check_load(load, name)
     folder = resolve_pointer(path)
     check_weights(folder)
     if folder != path:
-        _check_unchanged(folder, path / POINTER)
+        check_unchanged(folder, path / POINTER)
+    model = load_model(folder, load)
     with _quiet():
-        model = _load_model(folder)
         tokenizer = _load_tokenizer(folder)
-    model.eval().requires_grad_(False)
     return Subject(name, model, tokenizer, describe(model))
 
 
-def resolve_pointer(path: Path) -> Path:
-    """Follow the ``pointer.json`` of an external subject.
+def check_load(load: LoadOptions, name: str) -> None:
+    """Check that this machine can load a subject as asked, before a file is read.
 
     Parameters
     ----------
-    path : Path
-        Prepared folder of a subject.
-
-    Returns
-    -------
-    Path
-        The folder that holds the weights.
+    load : LoadOptions
+        Data type, device and implementations.
+    name : str
+        Name of the subject.
 
     Raises
     ------
     SubjectError
-        If the pointer cannot be read.
+        If a value is unknown, a package is missing, or a device is not there.
     """
-    pointer = path / POINTER
-    if not pointer.is_file():
-        return path
-    return Path(_read_pointer(pointer)["path"])
+    owner = f"subject '{name}'"
+    check_choice(load.dtype, DTYPES, "dtype", owner, SubjectError)
+    if load.device_map is not None:
+        check_choice(load.device_map, DEVICE_MAPS, "device_map", owner, SubjectError)
+        _check_package("device_map", f"device_map: {load.device_map}", owner)
+    if load.attention is not None:
+        check_choice(load.attention, ATTENTIONS, "attention", owner, SubjectError)
+        _check_package(load.attention, f"attention: {load.attention}", owner)
+    if load.experts is not None:
+        check_choice(load.experts, EXPERTS, "experts", owner, SubjectError)
+    _check_device(load.device, owner)
 
 
-def model_files(folder: Path) -> list[Path]:
-    """List the files that decide what a model does: weights, configuration, tokenizer.
+def load_model(folder: Path, load: LoadOptions) -> nn.Module:
+    """Make the model of a checked folder.
+
+    Tensors are read one at a time into the model: memory holds the weights once, mapped from the
+    files where their data type is the one asked for. Experts stored one by one are merged on the
+    way, for which the files' pages and the merged weights are held together.
 
     Parameters
     ----------
     folder : Path
-        Hugging Face layout.
+        Hugging Face layout, as `check_weights` accepts it.
+    load : LoadOptions
+        As `check_load` accepts them.
 
     Returns
     -------
-    list of Path
-        The files, sorted by name.
-    """
-    return sorted(path for pattern in MODEL_FILES for path in folder.glob(pattern))
-
-
-def check_weights(folder: Path) -> list[Path]:
-    """Check that a folder holds readable safetensors and nothing that would be unpickled.
-
-    Parameters
-    ----------
-    folder : Path
-        Hugging Face layout.
-
-    Returns
-    -------
-    list of Path
-        The safetensors files.
+    torch.nn.Module
+        Causal language model, or masked language model of an encoder, in evaluation mode and
+        without gradients, on its device.
 
     Raises
     ------
     SubjectError
-        Naming the folder or file and what to do.
+        If the architecture is not one of those, does not have the implementations asked for, or
+        the tensors are not its own.
     """
-    if not folder.is_dir():
-        raise SubjectError(
-            f"{folder}: a subject must be a folder in Hugging Face layout. Not found."
-        )
-    if not (folder / "config.json").is_file():
-        raise SubjectError(f"{folder}: a subject must have a config.json. Not found.")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickled = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLED)
-        got = f"Got pickled weights ({pickled[0]})" if pickled else "Got no weights"
-        raise SubjectError(
-            f"{folder}: weights must be in safetensors. {got}: pickled files can run code and "
-            "are never loaded; convert them with save_pretrained in a safe place."
-        )
-    for file in files:
-        _check_readable(file)
-    return files
-
-
-def _read_pointer(pointer: Path) -> dict:
-    try:
-        content = json.loads(pointer.read_text(encoding="utf-8"))
-        return {"path": content["path"], "files": dict(content["files"])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise SubjectError(
-            f"{pointer}: must be JSON with the 'path' of a model and the hashes of its 'files' "
-            f"({error}). Prepare it again."
-        ) from None
-
-
-def _check_unchanged(folder: Path, pointer: Path) -> None:
-    expected = _read_pointer(pointer)["files"]
-    got = {path.name: sha256_file(path) for path in model_files(folder)}
-    for name in sorted({*expected, *got}):
-        if expected.get(name) != got.get(name):
-            raise SubjectError(
-                f"{folder}: '{name}' must be as it was when the subject was prepared. It was "
-                f"added, removed or changed: delete {pointer.parent} to prepare the subject again."
+    placed = {} if load.device_map is None else {"device_map": load.device_map}
+    with _quiet():
+        config = _read_config(folder)
+        auto = _auto_class(config, folder)
+        _check_implementations(auto._model_mapping[type(config)], load, folder)
+        # Set, also to None: a config.json may name a kernel to be fetched from the hub.
+        config._attn_implementation = load.attention
+        config._experts_implementation = load.experts
+        try:
+            model, report = auto.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=DTYPES[load.dtype],
+                # Listed in the report instead of raised: the message below names the tensor.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **placed,
             )
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+            raise SubjectError(f"{folder}: cannot be loaded ({_first_line(error)}).") from None
+    _check_tensors(report, folder)
+    if load.device_map is None:
+        model = model.to(_device(load.device))
+    return model.eval().requires_grad_(False)
 
 
-def _check_readable(file: Path) -> None:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            tensors.keys()
-    except (SafetensorError, OSError) as error:
+def _check_package(feature: str, key: str, owner: str) -> None:
+    package, is_available = NEEDS.get(feature, ("", lambda: True))
+    if not is_available():
         raise SubjectError(
-            f"{file}: not a readable safetensors file ({error}). Fetch or train it again."
-        ) from None
-
-
-def _load_model(folder: Path) -> nn.Module:
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            # Listed in the report instead of raised: the message below names the tensor.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            f"'{key}' of {owner} needs the package {package}. It was not found: install it, or "
+            "leave the key out."
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SubjectError(f"{folder}: cannot be loaded ({first}).") from None
+
+
+def _check_device(device: str, owner: str) -> None:
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "auto") or (number and (kind != "cuda" or not number.isdigit())):
+        raise SubjectError(
+            f"The 'device' of {owner} must be one of 'cpu', 'cuda', 'cuda:N', 'auto'. "
+            f"Got {device!r}."
+        )
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= found:
+        raise SubjectError(
+            f"The 'device' of {owner} must be on this machine. Got {device!r}, but torch finds "
+            f"{found} CUDA devices: use another number, cpu or auto, or run the job where one is."
+        )
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _read_config(folder: Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - checks of fields raise errors of their own family
+        raise SubjectError(f"{folder}: cannot be loaded ({_first_line(error)}).") from None
+
+
+def _auto_class(
+    config: PretrainedConfig, folder: Path
+) -> type[AutoModelForCausalLM | AutoModelForMaskedLM]:
+    """Choose by the class the weights were saved from; without it, causal unless an encoder."""
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    masked = MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(config.model_type)
+    saved = (config.architectures or [masked or causal])[0]
+    if not config.is_encoder_decoder and saved is not None:
+        if saved == causal and not causal.endswith("ForConditionalGeneration"):
+            return AutoModelForCausalLM
+        if saved == masked:
+            return AutoModelForMaskedLM
+        # The class of text and images, where transformers reads the text model out of it.
+        if hasattr(config, "text_config") and causal is not None and saved != causal:
+            return AutoModelForCausalLM
+    known = [f"'{name}'" for name in (causal, masked) if name not in (None, saved)]
+    instead = f" ({' or '.join(known)} for '{config.model_type}')" if known else ""
+    raise SubjectError(
+        f"{folder}: a subject must be a causal language model or a masked one of text{instead}. "
+        f"Got '{saved}' of architecture '{config.model_type}': save its language model alone."
+    )
+
+
+def _check_implementations(kind: type[nn.Module], load: LoadOptions, folder: Path) -> None:
+    if load.experts is not None and not kind._can_set_experts_implementation():
+        raise SubjectError(
+            f"{folder}: 'experts' must be left out for an architecture without experts. "
+            f"Got '{load.experts}' for {kind.__name__}."
+        )
+    # transformers falls back to these when another flash attention is asked for.
+    own = kind._compatible_flash_implementations
+    flash = load.attention is not None and load.attention.startswith("flash")
+    if flash and own is not None and load.attention not in own:
+        raise SubjectError(
+            f"{folder}: '{load.attention}' is not an attention of {kind.__name__}, whose own "
+            f"({own[0]}) is fetched from the hub and never run. Use eager."
+        )
+
+
+def _check_tensors(report: dict, folder: Path) -> None:
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[problem]:
+        names = sorted(map(str, report[problem]))
+        if problem == "unexpected_keys":
+            names = [name for name in names if not BESIDE.search(name)]
+        if names:
             raise SubjectError(
                 f"{folder}: the weights have {problem.replace('_', ' ')}: "
-                f"{sorted(map(str, report[problem]))[0]} and {len(report[problem]) - 1} more. "
+                f"{names[0]} and {len(names) - 1} more. "
                 "They belong to another architecture or configuration, or are incomplete."
             )
-    return model
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -226,14 +320,19 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # noqa: BLE001 - the tokenizers library raises nothing narrower
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SubjectError(f"{folder}: the tokenizer cannot be loaded ({first}).") from None
+        raise SubjectError(
+            f"{folder}: the tokenizer cannot be loaded ({_first_line(error)})."
+        ) from None
     # Without its files the library makes up a tokenizer that knows no text.
     if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
         raise SubjectError(
             f"{folder}: a subject must have the files of its tokenizer (tokenizer.json). Not found."
         )
     return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
@@ -17,7 +18,13 @@ import jsonschema
 from jsonschema.exceptions import ValidationError, best_match
 
 from lmri.checks import check_slug, quoted
-from lmri.config.options import ConditionOptions, ContrastOptions, SubjectOptions, TaskOptions
+from lmri.config.options import (
+    LOAD_KEYS,
+    ConditionOptions,
+    ContrastOptions,
+    SubjectOptions,
+    TaskOptions,
+)
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,10 +44,17 @@ WORLD_CONDITIONS: dict[str, tuple[str, ...] | None] = {
 SOURCE_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "embedded": ({"state"}, set()),
     "trained": ({"base_seed", "state"}, {"seed"}),
+    "base": ({"base_seed"}, set()),
     "directory": ({"path"}, set()),
     "hub": ({"id"}, {"revision"}),
 }
 """Keys that each source of a subject needs, and those it may have beside them."""
+
+ANY_SOURCE = {"series", "step", *LOAD_KEYS}
+"""Keys that a subject of any source may have."""
+
+REVISION = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/-]*")
+"""Revisions of a hub model: each is a file name in the cache of the hub."""
 
 KINDS = {
     "object": "a mapping of keys to values",
@@ -196,12 +210,22 @@ def _problems(study: StudyConfig) -> Iterator[str]:
 
 def _subject(where: str, subject: SubjectOptions) -> Iterator[str]:
     needed, optional = SOURCE_KEYS[subject.source]
+    optional = optional | ANY_SOURCE
     given = set(subject.to_dict()) - {"name", "source"}
     kind = f"a subject with source: {subject.source}"
     for key in sorted(given - needed - optional):
         yield f"unknown key '{key}' in '{where}'. Allowed for {kind}: {quoted(needed | optional)}."
     for key in sorted(needed - given):
         yield f"missing key '{key}' in '{where}'. It is needed for {kind}."
+    if subject.series is not None and subject.step is None:
+        yield f"missing key 'step' in '{where}'. It is needed beside 'series'."
+    if subject.device is not None and subject.device_map is not None:
+        yield f"'{where}' must have either 'device' or 'device_map'. Got both."
+    if subject.revision is not None and not REVISION.fullmatch(subject.revision):
+        yield (
+            f"'{where}.revision' must be a commit, tag or branch: letters, digits, and . _ / - "
+            f"between them, without '..'. Got {_short(subject.revision)}."
+        )
 
 
 def _task(where: str, task: TaskOptions) -> Iterator[str]:

@@ -88,11 +88,33 @@ class WorldOptions(Options):
 
 
 @dataclass(frozen=True)
+class LoadOptions(Options):
+    """How the weights of a subject become a model in memory.
+
+    ``device_map`` spreads the model over devices and replaces ``device``. Without ``attention``
+    or ``experts`` transformers chooses: sdpa and grouped_mm where the architecture has them,
+    else eager.
+    """
+
+    dtype: str = "float32"
+    device: str = "cpu"
+    device_map: str | None = None
+    attention: str | None = None
+    experts: str | None = None
+
+
+LOAD_KEYS = tuple(item.name for item in fields(LoadOptions))
+"""Keys of a subject that say how it is loaded: preparing it does not depend on them."""
+
+
+@dataclass(frozen=True)
 class SubjectOptions(Options):
     """One model at one state; ``source`` says which of the other fields it has.
 
     ``embedded`` has a ``state``; ``trained`` a ``base_seed``, a ``state`` and a ``seed`` (by
-    default the base's); ``directory`` a ``path``; ``hub`` an ``id`` and a ``revision``.
+    default the base's); ``base`` a ``base_seed`` and a ``step``; ``directory`` a ``path``;
+    ``hub`` an ``id`` and a ``revision``. Any may have a ``series`` with its ``step`` in it, and
+    the keys of `LoadOptions`.
     """
 
     name: str
@@ -103,11 +125,24 @@ class SubjectOptions(Options):
     path: str | None = None
     id: str | None = None
     revision: str | None = None
+    series: str | None = None
+    step: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    device_map: str | None = None
+    attention: str | None = None
+    experts: str | None = None
 
     def __post_init__(self) -> None:
         """Fill in the seed of a trained subject."""
         if self.source == "trained" and self.seed is None:
             object.__setattr__(self, "seed", self.base_seed)
+
+    @property
+    def load(self) -> LoadOptions:
+        """How it is loaded, the defaults filled in."""
+        given = {key: getattr(self, key) for key in LOAD_KEYS}
+        return LoadOptions(**{key: value for key, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

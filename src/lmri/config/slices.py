@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmri.checks import check_choice, quoted
+from lmri.config.options import LOAD_KEYS
 from lmri.config.study import StudyConfig, load_study
 from lmri.errors import ConfigError
 
@@ -24,6 +25,8 @@ def _base(study: StudyConfig, base_seed: int) -> dict[str, Any]:
 
 def _subject(study: StudyConfig, subject: str) -> dict[str, Any]:
     entry = _entry(study, "subjects", subject)
+    # Left out: another dtype reads the same files, which are not to be fetched or trained again.
+    entry = {key: value for key, value in entry.items() if key not in LOAD_KEYS}
     return {"subject": entry, "world": study.world.to_dict(), "training": study.training}
 
 
@@ -39,7 +42,13 @@ def _stimuli(study: StudyConfig, task: str) -> dict[str, Any]:
 def _record(study: StudyConfig, subject: str, task: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     _entry(study, "tasks", task)
-    return {"seed": study.seed, "subject": subject, "task": task, "record": study.record.to_dict()}
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "task": task,
+        "record": study.record.to_dict(),
+    }
 
 
 def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
@@ -47,6 +56,7 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
     return {
         "seed": study.seed,
         "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
         "tasks": {name: list(task.carriers) for name, task in study.tasks.items()},
         "contrasts": [entry.to_dict() for entry in study.contrasts.values()],
         "localise": study.localise.to_dict(),
@@ -57,7 +67,12 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
 
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
-    return {"seed": study.seed, "subject": subject, "validate": study.validate.to_dict()}
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "validate": study.validate.to_dict(),
+    }
 
 
 def _report(study: StudyConfig) -> dict[str, Any]:

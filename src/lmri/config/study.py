@@ -23,6 +23,7 @@ from lmri.config.options import (
     ValidateOptions,
     WorldOptions,
 )
+from lmri.config.series import expand_series
 from lmri.errors import ConfigError
 
 SECTIONS: dict[str, type[Options]] = {
@@ -96,6 +97,7 @@ class StudyConfig:
             Naming the source, the key, what was got and what is allowed.
         """
         check_schema(values, source)
+        values = {**values, "subjects": expand_series(values["subjects"], source)}
         parts: dict[str, Any] = dict(values)
         for name, kind in SECTIONS.items():
             parts[name] = kind.from_dict(values.get(name, {}))
@@ -112,7 +114,8 @@ class StudyConfig:
         Returns
         -------
         dict
-            What :meth:`from_dict` reads back to an equal study.
+            What :meth:`from_dict` reads back to an equal study; a series of checkpoints has
+            become its subjects.
         """
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         for name in SECTIONS:
@@ -134,8 +137,17 @@ class StudyConfig:
     @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
-        seeds = {entry.base_seed for entry in self.subjects.values() if entry.source == "trained"}
+        seeds = {entry.base_seed for entry in self.subjects.values()}
         return sorted(seed for seed in seeds if seed is not None)
+
+    @property
+    def series(self) -> dict[str, list[SubjectOptions]]:
+        """Subjects of every series of checkpoints, by their step."""
+        members: dict[str, list[SubjectOptions]] = {}
+        for entry in self.subjects.values():
+            if entry.series is not None:
+                members.setdefault(entry.series, []).append(entry)
+        return {name: sorted(entries, key=_step) for name, entries in members.items()}
 
     @property
     def jobs(self) -> dict[str, int]:
@@ -164,6 +176,10 @@ class StudyConfig:
         return [
             f"study      {self.study}",
             f"subjects   {len(self.subjects)}: {', '.join(self.subjects)}",
+            *(
+                f"series     {name}: steps {', '.join(str(entry.step) for entry in entries)}"
+                for name, entries in self.series.items()
+            ),
             f"tasks      {len(self.tasks)}: {', '.join(self.tasks)}",
             f"contrasts  {len(self.contrasts)}: {contrasts}",
             f"jobs       {sum(self.jobs.values())}: {jobs}",
@@ -226,6 +242,10 @@ def load_study(path: Path) -> StudyConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
     return StudyConfig.from_dict(values, str(path))
+
+
+def _step(entry: SubjectOptions) -> int:
+    return -1 if entry.step is None else entry.step
 
 
 def _unnamed(entry: Options) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmri.anatomy import Subject, load_subject
 from lmri.checks import check_choice
-from lmri.config import ContrastOptions, EvidenceOptions, LocaliseOptions
+from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
 from lmri.errors import EvidenceError
 from lmri.localise.design import contrast_design
 from lmri.localise.findings import base_finding, primary_finding
@@ -81,6 +81,7 @@ def localise_subject(
     claims: int,
     seed: int,
     provenance: dict,
+    load: LoadOptions | None = None,
 ) -> None:
     """Map every contrast of a subject and fix its findings.
 
@@ -110,6 +111,8 @@ def localise_subject(
         Seed of the study.
     provenance : dict
         Kept in every file.
+    load : LoadOptions, optional
+        How the subject is loaded; by default in float32 on the CPU.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def localise_subject(
     carriers = {task: own or _carriers(tables[task]) for task, own in tasks.items()}
     used = sorted({contrast.task for contrast in contrasts})
     opened = {task: _open(recordings / task) for task in used}
-    loaded = load_subject(model, subject)
+    loaded = load_subject(model, subject, load=load)
     study = Study(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance)
     with ExitStack() as stack:
         # Findings are the last to appear: a killed job leaves none.

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from lmri.anatomy import Subject, equal_length_batches, load_subject
-from lmri.config import RecordOptions
+from lmri.config import LoadOptions, RecordOptions
 from lmri.errors import StimuliError
 from lmri.intervene import respond
 from lmri.record.hooks import HEAD_SUMMARIES, PLACES, Capture, capturing
@@ -41,6 +41,7 @@ def record_task(
     options: RecordOptions,
     seed: int,
     provenance: dict,
+    load: LoadOptions | None = None,
 ) -> dict:
     """Record one subject on one shard of a task.
 
@@ -66,6 +67,8 @@ def record_task(
         Seed of the study; greedy responses do not depend on it.
     provenance : dict
         Kept in the store and its manifest.
+    load : LoadOptions, optional
+        How the subject is loaded; by default in float32 on the CPU.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def record_task(
     trials = _shard_trials(
         read_table(stimuli, ("trial", "split", "prompt")), shard, options, stimuli
     )
-    loaded = load_subject(model, subject)
+    loaded = load_subject(model, subject, load=load)
     scored, tokens = _respond(loaded, trials, options)
     attributes = {
         "subject": subject,

@@ -23,7 +23,7 @@ from lmri.subjects.recipe import Recipe
 from lmri.subjects.training import Objective, Run, Schedule, cosine_schedule, run_training
 from lmri.world import World
 
-__all__ = ["Stage", "run_stage"]
+__all__ = ["Stage", "checkpoint_folder", "run_stage"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def run_stage(
     with atomic_directory(stage.out) as partial_out:
         _write_subject(model, tokenizer, partial_out, stage.dtype)
         for step in (step for step in stage.kept if step <= stage.steps):
-            source = _checkpoint(work, step)
-            shutil.copytree(source, _checkpoint(partial_out, step))
+            source = checkpoint_folder(work, step)
+            shutil.copytree(source, checkpoint_folder(partial_out, step))
         # The written weights are what is scored: rounding to bfloat16 is part of the subject.
         written = AutoModelForCausalLM.from_pretrained(partial_out, dtype=torch.float32)
         limit = stage.recipe.evaluation_limit
@@ -101,6 +101,24 @@ def run_stage(
         card = {**stage.facts, "recipe": stage.recipe.to_dict(), "accuracy": accuracy, **spent}
         write_cards(partial_out, card)
     shutil.rmtree(work, ignore_errors=True)
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Say where a subject keeps the checkpoint of a step.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the subject.
+    step : int
+        Step of training.
+
+    Returns
+    -------
+    Path
+        The folder of the checkpoint.
+    """
+    return folder / "checkpoints" / f"step_{step:05d}"
 
 
 def _make_corpus(world: World, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> Corpus:
@@ -125,7 +143,7 @@ def _make_run(
         return corpus.batch(rng, recipe.rows, recipe.length, masked)
 
     def keep(step: int) -> None:
-        with atomic_directory(_checkpoint(work, step)) as partial_out:
+        with atomic_directory(checkpoint_folder(work, step)) as partial_out:
             _write_subject(model, tokenizer, partial_out, stage.dtype)
 
     return Run(
@@ -142,10 +160,6 @@ def _make_run(
         keep_steps=stage.kept,
         keep=keep,
     )
-
-
-def _checkpoint(folder: Path, step: int) -> Path:
-    return folder / "checkpoints" / f"step_{step:05d}"
 
 
 def _write_subject(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject, load_subject
-from lmri.config import ValidateOptions
+from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.store import atomic_directory, read_finding, write_table
 from lmri.validate.rerun import Rerun
@@ -39,6 +39,7 @@ def validate_subject(
     options: ValidateOptions,
     seed: int,
     provenance: dict,
+    load: LoadOptions | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -60,6 +61,8 @@ def validate_subject(
         Seed of the study.
     provenance : dict
         Kept in the tables.
+    load : LoadOptions, optional
+        How the subject is loaded; by default in float32 on the CPU.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def validate_subject(
     read = [_read(path, subject) for path in sorted(findings.glob("*/*.json"))]
     if not read:
         raise StoreError(f"{findings}: no finding. Localise before validating.")
-    loaded = load_subject(model, subject)
+    loaded = load_subject(model, subject, load=load)
     arms, transcripts, verdicts = [], [], []
     for finding in read:
         if finding["status"] == "testable" and "primary_endpoint" not in finding:

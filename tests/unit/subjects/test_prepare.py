@@ -148,7 +148,7 @@ def test_a_model_of_a_hub_is_fetched_without_code_and_pointed_to(
 ):
     calls = []
 
-    def fetch(model, *, revision, allow_patterns):
+    def fetch(model, *, revision, allow_patterns, ignore_patterns):
         calls.append((model, revision))
         names = [path.name for path in tiny_model_folder.iterdir()] + ["theirs.py", "model.bin"]
         assert not any(Path(name).match(p) for name in names[-2:] for p in allow_patterns)
@@ -162,6 +162,21 @@ def test_a_model_of_a_hub_is_fetched_without_code_and_pointed_to(
     assert (pointer["id"], pointer["revision"]) == ("a/b", "0123abc")
     assert pointer["path"] == str(tiny_model_folder)
     verify(tmp_path / "mine")
+
+
+def test_checkpoints_of_a_base_are_subjects(tmp_path, monkeypatch):
+    monkeypatch.setitem(TRAINING, "base_checkpoints", [0, 1])
+    run(tmp_path / "0", source="base", base_seed=3, step=0)
+    base = tmp_path / "0" / ".mine.base"
+    for step, kept in ((1, "checkpoints/step_00001"), (2, "."), (None, ".")):
+        manifest = run(tmp_path / str(step), base=base, source="base", base_seed=3, step=step)
+        assert verify(tmp_path / str(step) / "mine") == manifest
+        weights = sha256_file(base / kept / "model.safetensors")
+        assert manifest["files"]["model.safetensors"][1] == weights
+        assert not any("checkpoints" in name for name in manifest["files"])
+        assert load_subject(tmp_path / str(step) / "mine", "mine").anatomy.experts == 4
+    message = r"The 'step' of subject 'mine' .* base 3 kept, one of 0, 1, 2\. Got 7: add it"
+    refused(tmp_path / "7", message, base=base, source="base", base_seed=3, step=7)
 
 
 def test_a_subject_is_trained_from_its_base(tmp_path):
