@@ -199,7 +199,7 @@ def load_model(folder: Path, load: LoadOptions) -> nn.Module:
     placed = {} if load.device_map is None else {"device_map": load.device_map}
     with _quiet():
         config = _read_config(folder)
-        auto = _auto_class(config, folder)
+        auto = auto_class(config, str(folder))
         _check_implementations(auto._model_mapping[type(config)], load, folder)
         # Set, also to None: a config.json may name a kernel to be fetched from the hub.
         config._attn_implementation = load.attention
@@ -223,6 +223,48 @@ def load_model(folder: Path, load: LoadOptions) -> nn.Module:
     if load.device_map is None:
         model = model.to(_device(load.device))
     return model.eval().requires_grad_(False)
+
+
+def auto_class(
+    config: PretrainedConfig, owner: str
+) -> type[AutoModelForCausalLM | AutoModelForMaskedLM]:
+    """Choose the class that loads a model.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        Configuration of the model.
+    owner : str
+        Begins the message.
+
+    Returns
+    -------
+    type
+        That of the class the weights were saved from; where the configuration does not tell,
+        causal unless it is an encoder.
+
+    Raises
+    ------
+    SubjectError
+        If it is not a language model.
+    """
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    masked = MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(config.model_type)
+    saved = (config.architectures or [masked or causal])[0]
+    if not config.is_encoder_decoder and saved is not None:
+        if saved == causal and not causal.endswith("ForConditionalGeneration"):
+            return AutoModelForCausalLM
+        if saved == masked:
+            return AutoModelForMaskedLM
+        # The class of text and images, where transformers reads the text model out of it.
+        if hasattr(config, "text_config") and causal is not None and saved != causal:
+            return AutoModelForCausalLM
+    known = [f"'{name}'" for name in (causal, masked) if name not in (None, saved)]
+    instead = f" ({' or '.join(known)} for '{config.model_type}')" if known else ""
+    raise SubjectError(
+        f"{owner}: a subject must be a causal language model or a masked one of text{instead}. "
+        f"Got '{saved}' of architecture '{config.model_type}': save its language model alone."
+    )
 
 
 def _check_package(feature: str, key: str, owner: str) -> None:
@@ -260,29 +302,6 @@ def _read_config(folder: Path) -> PretrainedConfig:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - checks of fields raise errors of their own family
         raise SubjectError(f"{folder}: cannot be loaded ({_first_line(error)}).") from None
-
-
-def _auto_class(
-    config: PretrainedConfig, folder: Path
-) -> type[AutoModelForCausalLM | AutoModelForMaskedLM]:
-    """Choose by the class the weights were saved from; without it, causal unless an encoder."""
-    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-    masked = MODEL_FOR_MASKED_LM_MAPPING_NAMES.get(config.model_type)
-    saved = (config.architectures or [masked or causal])[0]
-    if not config.is_encoder_decoder and saved is not None:
-        if saved == causal and not causal.endswith("ForConditionalGeneration"):
-            return AutoModelForCausalLM
-        if saved == masked:
-            return AutoModelForMaskedLM
-        # The class of text and images, where transformers reads the text model out of it.
-        if hasattr(config, "text_config") and causal is not None and saved != causal:
-            return AutoModelForCausalLM
-    known = [f"'{name}'" for name in (causal, masked) if name not in (None, saved)]
-    instead = f" ({' or '.join(known)} for '{config.model_type}')" if known else ""
-    raise SubjectError(
-        f"{folder}: a subject must be a causal language model or a masked one of text{instead}. "
-        f"Got '{saved}' of architecture '{config.model_type}': save its language model alone."
-    )
 
 
 def _check_implementations(kind: type[nn.Module], load: LoadOptions, folder: Path) -> None:

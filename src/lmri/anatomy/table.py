@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, PretrainedConfig
 
+from lmri.anatomy.loading import auto_class
 from lmri.anatomy.quantities import Variable, variables
 from lmri.anatomy.sites import (
     Anatomy,
@@ -82,18 +82,9 @@ def empty_model(config: PretrainedConfig) -> nn.Module:
     SubjectError
         If transformers has no language model for the configuration.
     """
-    causal = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = any("MaskedLM" in name for name in config.architectures or ())
-    encoder = masked or config.model_type == "bert"
-    loader = AutoModelForCausalLM if causal and not encoder else AutoModelForMaskedLM
-    try:
-        with torch.device("meta"):
-            return loader.from_config(config)
-    except ValueError as error:
-        raise SubjectError(
-            f"A subject must be a language model of transformers. Got '{config.model_type}' "
-            f"({str(error).splitlines()[0]})."
-        ) from None
+    loader = auto_class(config, f"model type '{config.model_type}'")
+    with torch.device("meta"):
+        return loader.from_config(config)
 
 
 def anatomy_table(model: nn.Module) -> str:

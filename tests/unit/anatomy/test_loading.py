@@ -7,7 +7,7 @@ from logging import WARNING, Handler
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import OPTConfig, OPTForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from lmri.anatomy import check_weights, load_subject, model_files, resolve_pointer
@@ -172,16 +172,12 @@ def test_a_damaged_tokenizer_is_one_line(folder, text):
 
 
 def test_an_unknown_architecture_names_its_class_and_what_to_do(folder):
-    configuration = LlamaConfig(
-        vocab_size=241,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+    configuration = OPTConfig(
+        vocab_size=241, hidden_size=16, ffn_dim=16, num_hidden_layers=1, num_attention_heads=2
     )
-    LlamaForCausalLM(configuration).save_pretrained(folder)
-    message = refused(folder, r"must be one of olmoe\. Got 'llama' \(LlamaForCausalLM\)")
-    assert message.endswith("Add a row to lmri.anatomy.sites.PATHS.")
+    OPTForCausalLM(configuration).save_pretrained(folder)
+    message = refused(folder, r"must be one of bert, .*Got 'opt' \(OPTForCausalLM\)")
+    assert "Add a row to lmri.anatomy.architectures" in message
 
 
 @pytest.fixture

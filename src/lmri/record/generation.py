@@ -1,0 +1,114 @@
+"""What a subject says to the trials of a shard: greedy, or sampled several times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lmri.anatomy import Prompt, Subject
+from lmri.config import RecordOptions
+from lmri.intervene import Sampling, common_random_numbers, respond
+from lmri.score import SCORES, onset_tokens, score_responses
+
+
+@dataclass(frozen=True)
+class Text:
+    """One row of a recording: a trial, or one repeat of it.
+
+    Attributes
+    ----------
+    prompt : Prompt
+        The rendered prompt.
+    response : ndarray of shape (n_response,), int32
+        Generated tokens, the end token included; none for an encoder.
+    """
+
+    prompt: Prompt
+    response: np.ndarray
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Prompt and response."""
+        return np.concatenate([np.asarray(self.prompt.ids, np.int32), self.response])
+
+    def __len__(self) -> int:
+        return len(self.prompt.ids) + len(self.response)
+
+
+def respond_to_trials(
+    subject: Subject,
+    trials: pd.DataFrame,
+    prompts: list[Prompt],
+    options: RecordOptions,
+    seed: int,
+) -> tuple[pd.DataFrame, list[Text]]:
+    """Generate and score the responses to a table of trials.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        The trials.
+    prompts : list of Prompt
+        One per trial.
+    options : RecordOptions
+        Limits, repeats and sampling.
+    seed : int
+        Seed of the study; greedy responses do not depend on it.
+
+    Returns
+    -------
+    trials : DataFrame
+        One row per trial and repeat, all repeats of a trial one after another, with the scores.
+        An encoder says nothing: its scores are NaN.
+    texts : list of Text
+        One per row.
+    """
+    repeated = trials.loc[trials.index.repeat(options.repeats)].reset_index(drop=True)
+    repeated["repeat"] = np.tile(np.arange(options.repeats), len(trials))
+    asked = [prompt for prompt in prompts for _ in range(options.repeats)]
+    if subject.anatomy.encoder:
+        silent = [Text(prompt, np.empty(0, np.int32)) for prompt in asked]
+        return _index(_unscored(repeated), silent), silent
+    responses = respond(
+        subject,
+        [prompt.ids for prompt in asked],
+        onset_tokens(subject.tokenizer, repeated),
+        max_new_tokens=options.max_new_tokens,
+        rows=options.rows,
+        padding=options.padding,
+        **_sampling(repeated, options, seed),
+    )
+    scores = score_responses(
+        subject.tokenizer, repeated, responses.tokens, responses.ended, responses.onset_margin
+    )
+    said = [Text(p, r.astype(np.int32)) for p, r in zip(asked, responses.tokens, strict=True)]
+    return _index(pd.concat([repeated, scores], axis=1), said), said
+
+
+def _sampling(trials: pd.DataFrame, options: RecordOptions, seed: int) -> dict[str, object]:
+    if not options.temperature:
+        return {}
+    draws = np.empty((len(trials), options.max_new_tokens))
+    for repeat in range(options.repeats):
+        rows = (trials["repeat"] == repeat).to_numpy()
+        names = trials["trial"][rows].tolist()
+        draws[rows] = common_random_numbers(names, repeat, seed, options.max_new_tokens)
+    return {"sampling": Sampling(options.temperature, options.top_p), "draws": draws}
+
+
+def _unscored(trials: pd.DataFrame) -> pd.DataFrame:
+    return trials.assign(
+        response="", ended=True, n_response=0, **dict.fromkeys(SCORES, float("nan"))
+    )
+
+
+def _index(trials: pd.DataFrame, texts: list[Text]) -> pd.DataFrame:
+    return trials.assign(
+        n_prompt=[len(text.prompt.ids) for text in texts],
+        n_dropped=[text.prompt.dropped for text in texts],
+        instruction_last=[text.prompt.instruction_last for text in texts],
+    )

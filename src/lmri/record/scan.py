@@ -1,0 +1,226 @@
+"""The scan: one labelled pass over prompt and response, written batch by batch.
+
+Batches hold rows of similar length in the order of the table, so their composition is fixed by
+the shard and a recording is the same to the bit whenever it is made on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lmri.anatomy import SPANS, Subject, pad, similar_length_batches, trunk
+from lmri.config import RecordOptions
+from lmri.errors import StimuliError
+from lmri.record.arrays import ArrayWriter
+from lmri.record.capture import Batch, Capture, capturing
+from lmri.record.generation import Text
+from lmri.record.next_token import next_token_statistics
+from lmri.record.phases import phase_masks, trial_spans
+from lmri.record.progress import Progress
+from lmri.store import RecordingWriter
+
+MOST_COMPARED = 8
+"""Rows that are run again alone, at most: one in a hundred."""
+
+
+@dataclass
+class ScanReport:
+    """What a scan met.
+
+    Attributes
+    ----------
+    tokens : int
+        Tokens recorded.
+    non_finite : list of dict
+        Trial, layer and variable of every activation that was not finite.
+    compared, flipped : int
+        Choices of experts that were made again without a batch, and how many were others.
+    """
+
+    tokens: int = 0
+    non_finite: list[dict] = field(default_factory=list)
+    compared: int = 0
+    flipped: int = 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it for the manifest."""
+        return {
+            "tokens": self.tokens,
+            "non_finite": self.non_finite,
+            "unbatched": {"choices_compared": self.compared, "choices_flipped": self.flipped},
+        }
+
+
+@torch.inference_mode()
+def scan(
+    subject: Subject,
+    trials: pd.DataFrame,
+    texts: list[Text],
+    phases: tuple[str, ...],
+    options: RecordOptions,
+    writer: RecordingWriter,
+) -> ScanReport:
+    """Record every text.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        One row per text.
+    texts : list of Text
+        Prompts and responses.
+    phases : tuple of str
+        From :func:`lmri.record.phases.phase_names`.
+    options : RecordOptions
+        What is recorded, and how.
+    writer : RecordingWriter
+        Where to.
+
+    Returns
+    -------
+    ScanReport
+        What it met.
+
+    Raises
+    ------
+    StimuliError
+        If an activation is not finite and the options say to stop.
+    """
+    report = ScanReport()
+    progress = Progress(f"record {subject.name}", len(texts), sum(map(len, texts)))
+    compared = set(_rows_to_compare(len(texts)))
+    quantities, full = set(options.quantities), set(options.full)
+    kept: dict[int, np.ndarray] = {}
+    with capturing(subject, quantities, full, options.stored) as capture:
+        arrays = ArrayWriter(writer, capture, phases)
+        written = 0
+        for rows in similar_length_batches([len(t) for t in texts], options.rows, options.padding):
+            batch, spans = _batch(subject, [texts[row] for row in rows], phases)
+            states = _run(subject, capture, batch)
+            own = trials.iloc[rows].reset_index(drop=True)
+            _check_finite(capture, subject, own, report, options)
+            index = {"spans": spans, **_next_token(subject, states, batch)}
+            arrays.write(batch, index, first_trial=written)
+            last = batch.masks[:, phases.index("content_last")].int().argmax(dim=1)
+            writer.append_trials(own.assign(content_last=last.cpu().numpy()))
+            kept |= _choices(capture, batch, rows, compared if len(rows) > 1 else set())
+            written += len(rows)
+            report.tokens += int(batch.real.sum())
+            progress.advance(len(rows), int(batch.real.sum()), arrays.bytes)
+    _compare(subject, texts, phases, kept, report)
+    progress.close()
+    return report
+
+
+def _batch(
+    subject: Subject, texts: list[Text], phases: tuple[str, ...]
+) -> tuple[Batch, np.ndarray]:
+    """Batch on the subject's device, and the span of every token, row after row."""
+    filler = subject.tokenizer.pad_token_id or 0
+    ids, real = pad([text.tokens for text in texts], filler, left=False)
+    masks = torch.zeros(len(texts), len(phases), ids.shape[1], dtype=torch.bool)
+    content = torch.zeros_like(real)
+    spans = []
+    for i, text in enumerate(texts):
+        own = trial_spans(subject.tokenizer, text.prompt, text.response.tolist(), phases)
+        n_prompt = len(text.prompt.ids)
+        own_masks = phase_masks(own, n_prompt, phases, text.prompt.instruction_last)
+        masks[i, :, : len(own)] = torch.from_numpy(own_masks)
+        content[i, : len(own)] = torch.from_numpy(own == SPANS.index("content"))
+        spans.append(own)
+    on = subject.device
+    return Batch(ids.to(on), real.to(on), masks.to(on), content.to(on)), np.concatenate(spans)
+
+
+def _run(subject: Subject, capture: Capture, batch: Batch) -> torch.Tensor:
+    capture.begin(batch)
+    # Padding comes last: no token of a decoder sees it, so only an encoder needs a mask.
+    masked = subject.anatomy.encoder and batch.padded
+    mask = {"attention_mask": batch.real.long()} if masked else {}
+    output = trunk(subject.model)(input_ids=batch.ids, use_cache=False, **mask)
+    return output.last_hidden_state
+
+
+def _next_token(
+    subject: Subject, states: torch.Tensor, batch: Batch
+) -> dict[str, np.ndarray]:
+    """Of every real token, row after row; NaN where nothing follows."""
+    if subject.anatomy.encoder:
+        return {}
+    has_next = torch.zeros_like(batch.real)
+    has_next[:, :-1] = batch.real[:, 1:]
+    following = batch.ids.roll(-1, dims=1)[has_next]
+    values = next_token_statistics(subject.model, states[has_next], following)
+    found = {}
+    for name, own in zip(("logp_next", "entropy_next"), values, strict=True):
+        all_tokens = torch.full(batch.ids.shape, torch.nan, device=own.device)
+        all_tokens[has_next] = own
+        found[name] = all_tokens[batch.real].cpu().numpy()
+    return found
+
+
+def _check_finite(
+    capture: Capture,
+    subject: Subject,
+    trials: pd.DataFrame,
+    report: ScanReport,
+    options: RecordOptions,
+) -> None:
+    for path, place, rows in capture.non_finite:
+        for row in rows:
+            found = {"trial": str(trials["trial"][row]), "layer": place[0], "variable": path}
+            if options.non_finite == "stop":
+                raise StimuliError(
+                    f"The activity of subject '{subject.name}' must be finite. '{path}' of layer "
+                    f"{place[0]} is not in trial {found['trial']!r}: load the subject in float32 "
+                    "or bfloat16, or set 'record.non_finite' to 'count' to go on."
+                )
+            report.non_finite.append(found)
+
+
+def _rows_to_compare(rows: int) -> list[int]:
+    count = min(MOST_COMPARED, math.ceil(rows / 100))
+    return np.linspace(0, rows - 1, count, dtype=int).tolist()
+
+
+def _choices(
+    capture: Capture, batch: Batch, rows: np.ndarray, compared: set[int]
+) -> dict[int, np.ndarray]:
+    """Experts chosen in a batch, of the rows that are to be run again alone."""
+    if "router/expert_id" not in capture.tokens or not compared & set(rows.tolist()):
+        return {}
+    ids = capture.assemble("router/expert_id", capture.tokens["router/expert_id"]).numpy()
+    ends = batch.real.sum(1).cumsum(0).tolist()
+    starts = [0, *ends]
+    return {
+        int(row): ids[starts[i] : ends[i]]  # (n_tokens, layers, top_k)
+        for i, row in enumerate(rows)
+        if int(row) in compared
+    }
+
+
+def _compare(
+    subject: Subject,
+    texts: list[Text],
+    phases: tuple[str, ...],
+    kept: dict[int, np.ndarray],
+    report: ScanReport,
+) -> None:
+    """Count the choices of experts that come out otherwise when a row is run alone."""
+    if not kept:
+        return
+    with capturing(subject, {"router"}, set()) as capture:
+        for row, batched in kept.items():
+            batch, _ = _batch(subject, [texts[row]], phases)
+            _run(subject, capture, batch)
+            parts = capture.tokens["router/expert_id"]
+            alone = capture.assemble("router/expert_id", parts).numpy()
+            same = (batched[..., :, None] == alone[..., None, :]).any(-1)
+            report.compared += same.size
+            report.flipped += int((~same).sum())
