@@ -13,6 +13,7 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
+    TemplateOptions,
     ValidateOptions,
     WorldOptions,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "StudyConfig",
     "SubjectOptions",
     "TaskOptions",
+    "TemplateOptions",
     "ValidateOptions",
     "WorldOptions",
     "load_study",

@@ -120,6 +120,25 @@ class SplitOptions(Options):
 
 
 @dataclass(frozen=True)
+class TemplateOptions(Options):
+    """How the trials of a task become what a subject reads.
+
+    ``kind`` is ``none`` (the prompt as it is), ``text`` (``text`` with the prompt in the place of
+    ``{prompt}``), or ``chat`` (the chat template of the subject, with ``arguments``, and ``date``
+    where it writes the day). ``special_tokens`` adds what the tokenizer adds to a text by itself,
+    such as a first token; chat templates write their own. ``too_long`` is ``error`` or
+    ``truncate``. It travels with the table of stimuli, so that every stage reads the same prompts.
+    """
+
+    kind: str = "none"
+    text: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    date: str = "2026-01-01"
+    special_tokens: bool = True
+    too_long: str = "error"
+
+
+@dataclass(frozen=True)
 class TaskOptions(Options):
     """A set of stimuli: a task of the world, or a table with its own carriers.
 
@@ -130,6 +149,9 @@ class TaskOptions(Options):
     source: str
     path: str | None = None
     carriers: tuple[str, ...] = ()
+    template: TemplateOptions = field(
+        default_factory=TemplateOptions, metadata={"section": TemplateOptions}
+    )
     splits: SplitOptions | None = field(default=None, metadata={"section": SplitOptions})
     trials: int | None = None
 
