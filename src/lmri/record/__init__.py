@@ -2,19 +2,28 @@
 
 from lmri.record.hooks import HEAD_SUMMARIES, PLACES, Capture, attention_summaries, capturing
 from lmri.record.job import record_task
-from lmri.record.phases import PHASES, SPANS, STATISTICS, phase_masks, pool, prompt_spans
+from lmri.record.phases import (
+    PHASES,
+    STATISTICS,
+    phase_masks,
+    phase_names,
+    pool,
+    span_names,
+    trial_spans,
+)
 
 __all__ = [
     "HEAD_SUMMARIES",
     "PHASES",
     "PLACES",
-    "SPANS",
     "STATISTICS",
     "Capture",
     "attention_summaries",
     "capturing",
     "phase_masks",
+    "phase_names",
     "pool",
-    "prompt_spans",
     "record_task",
+    "span_names",
+    "trial_spans",
 ]

@@ -12,14 +12,31 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lmri.anatomy import Subject, equal_length_batches, load_subject
+from lmri.anatomy import (
+    Prompt,
+    Subject,
+    check_prompts,
+    equal_length_batches,
+    load_subject,
+    prompt_room,
+    read_template,
+    render_trials,
+    template_attributes,
+)
 from lmri.config import RecordOptions
 from lmri.errors import StimuliError
 from lmri.intervene import respond
 from lmri.record.hooks import HEAD_SUMMARIES, PLACES, Capture, capturing
-from lmri.record.phases import PHASES, SPANS, STATISTICS, phase_masks, pool, prompt_spans
+from lmri.record.phases import (
+    STATISTICS,
+    phase_masks,
+    phase_names,
+    pool,
+    span_names,
+    trial_spans,
+)
 from lmri.record.progress import Progress
-from lmri.score import encode, onset_tokens, score_responses
+from lmri.score import onset_tokens, score_responses
 from lmri.store import RecordingWriter, atomic_directory, read_table, write_manifest
 
 
@@ -71,33 +88,43 @@ def record_task(
     StimuliError
         If the shard holds no trial, or a trial cannot be read by the subject's tokenizer.
     """
-    trials = _shard_trials(
-        read_table(stimuli, ("trial", "split", "prompt")), shard, options, stimuli
-    )
+    table = read_table(stimuli, ("trial", "split", "prompt", "template"))
+    trials = _shard_trials(table, shard, options, stimuli)
+    check_prompts(model, subject, {task: trials}, options.max_new_tokens)  # before the weights
     loaded = load_subject(model, subject)
-    scored, tokens = _respond(loaded, trials, options)
+    template = read_template(table["template"].iloc[0])
+    phases = phase_names(loaded.tokenizer, template, table["prompt"].iloc[0])
+    room = prompt_room(loaded.model.config, options.max_new_tokens)
+    prompts = render_trials(loaded.tokenizer, trials, room)
+    scored, tokens = _respond(loaded, trials, prompts, options)
     attributes = {
         "subject": subject,
         "task": task,
         "shard": shard,
-        "phases": list(PHASES),
-        "spans": list(SPANS),
+        "phases": list(phases),
+        "spans": list(span_names(phases)),
+        "template": template_attributes(loaded.tokenizer, template),
         "max_new_tokens": options.max_new_tokens,
         "provenance": provenance,
     }
     with atomic_directory(out) as partial:
         writer = RecordingWriter(partial, attributes)
-        _record(loaded, scored, tokens, options, writer)
+        _record(loaded, scored, prompts, tokens, phases, options, writer)
         shapes = writer.close()
-    truncated = scored.loc[~scored["ended"]].groupby("condition").size()
     return write_manifest(
         out,
         manifest,
         provenance=provenance,
         arrays=shapes,
         trials=len(scored),
-        truncated_responses={str(name): int(count) for name, count in truncated.items()},
+        truncated_responses=_per_condition(scored, ~scored["ended"]),
+        truncated_prompts=_per_condition(scored, scored["n_dropped"] > 0),
     )
+
+
+def _per_condition(trials: pd.DataFrame, chosen: pd.Series) -> dict[str, int]:
+    counts = trials[chosen].groupby("condition").size()
+    return {str(name): int(count) for name, count in counts.items()}
 
 
 def _shard_trials(
@@ -113,15 +140,12 @@ def _shard_trials(
 
 
 def _respond(
-    subject: Subject, trials: pd.DataFrame, options: RecordOptions
+    subject: Subject, trials: pd.DataFrame, prompts: list[Prompt], options: RecordOptions
 ) -> tuple[pd.DataFrame, list[list[int]]]:
     """Greedy responses; returns the scored trials and the tokens of prompt plus response."""
-    prompts = [
-        encode(subject.tokenizer, row.prompt, f"trial {row.trial!r}") for row in trials.itertuples()
-    ]
     responses = respond(
         subject,
-        prompts,
+        [prompt.ids for prompt in prompts],
         onset_tokens(subject.tokenizer, trials),
         max_new_tokens=options.max_new_tokens,
         rows=options.rows,
@@ -130,15 +154,20 @@ def _respond(
         subject.tokenizer, trials, responses.tokens, responses.ended, responses.onset_margin
     )
     scored = pd.concat([trials, scores], axis=1)
-    scored["n_prompt"] = [len(prompt) for prompt in prompts]
-    return scored, [[*p, *r.tolist()] for p, r in zip(prompts, responses.tokens, strict=True)]
+    scored["n_prompt"] = [len(prompt.ids) for prompt in prompts]
+    scored["n_dropped"] = [prompt.dropped for prompt in prompts]
+    scored["instruction_last"] = [prompt.instruction_last for prompt in prompts]
+    pairs = zip(prompts, responses.tokens, strict=True)
+    return scored, [[*prompt.ids, *response.tolist()] for prompt, response in pairs]
 
 
 @torch.inference_mode()
 def _record(
     subject: Subject,
     trials: pd.DataFrame,
+    prompts: list[Prompt],
     tokens: list[list[int]],
+    phases: tuple[str, ...],
     options: RecordOptions,
     writer: RecordingWriter,
 ) -> None:
@@ -151,26 +180,27 @@ def _record(
             ids = torch.tensor([tokens[row] for row in batch])
             logits = subject.model(input_ids=ids, use_cache=False).logits
             rows = trials.iloc[batch].reset_index(drop=True)
-            spans, masks = _phases(subject, rows, ids.shape[1])
-            _write_index(writer, ids, logits, spans, first_trial=written)
+            own = [(prompts[row], tokens[row]) for row in batch]
+            spans, masks = _phases(subject, own, phases)
+            _write_index(writer, ids, logits, spans, span_names(phases), first_trial=written)
             _write_routing(writer, subject, capture, neuron="neuron" in quantities)
-            _write_pooled(writer, subject, capture, masks, quantities)
-            last = masks[:, PHASES.index("content_last")].int().argmax(dim=1).numpy()
+            _write_pooled(writer, subject, capture, masks, phases, quantities)
+            last = masks[:, phases.index("content_last")].int().argmax(dim=1).numpy()
             writer.append_trials(rows.assign(content_last=last))
             written += len(batch)
             progress.advance(len(batch), ids.numel())
     progress.close()
 
 
-def _phases(subject: Subject, rows: pd.DataFrame, length: int) -> tuple[np.ndarray, torch.Tensor]:
-    spans = np.full((len(rows), length), SPANS.index("response"), dtype=np.uint8)
-    masks = []
-    for i, row in enumerate(rows.itertuples()):
-        spans[i, : row.n_prompt] = prompt_spans(
-            subject.tokenizer, row.prompt, row.content, row.trial
-        )
-        masks.append(phase_masks(spans[i], row.n_prompt))
-    return spans, torch.from_numpy(np.stack(masks))
+def _phases(
+    subject: Subject, rows: list[tuple[Prompt, list[int]]], phases: tuple[str, ...]
+) -> tuple[np.ndarray, torch.Tensor]:
+    spans, masks = [], []
+    for prompt, tokens in rows:
+        n_prompt = len(prompt.ids)
+        spans.append(trial_spans(subject.tokenizer, prompt, tokens[n_prompt:], phases))
+        masks.append(phase_masks(spans[-1], n_prompt, phases, prompt.instruction_last))
+    return np.stack(spans), torch.from_numpy(np.stack(masks))
 
 
 def _write_index(
@@ -178,6 +208,7 @@ def _write_index(
     ids: torch.Tensor,
     logits: torch.Tensor,
     spans: np.ndarray,
+    names: tuple[str, ...],
     first_trial: int,
 ) -> None:
     batch, length = ids.shape
@@ -197,7 +228,7 @@ def _write_index(
         "phase",
         spans.reshape(-1),
         ("token",),
-        attributes={"phases": list(SPANS)},
+        attributes={"phases": list(names)},
     )
 
 
@@ -232,10 +263,11 @@ def _write_pooled(
     subject: Subject,
     capture: Capture,
     masks: torch.Tensor,
+    phases: tuple[str, ...],
     quantities: set[str],
 ) -> None:
     layers = list(range(subject.anatomy.layers))
-    labels = {"phase": list(PHASES), "statistic": list(STATISTICS), "layer": layers}
+    labels = {"phase": list(phases), "statistic": list(STATISTICS), "layer": layers}
     dims = ("trial", "phase", "statistic", "layer")
     if quantities & {"layer", "residual"}:
         states = torch.stack(
