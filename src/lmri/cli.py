@@ -114,10 +114,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (run, summary, flags) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
-        for flag in flags.split():
-            optional = flag.endswith("?")
-            needed = {} if optional or not flag.startswith("--") else {"required": True}
-            flag = flag.removesuffix("?")
+        for name in flags.split():
+            flag = name.removesuffix("?")
+            needed = {"required": flag == name} if flag.startswith("--") else {}
             command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
         command.set_defaults(run=run)
     return parser
@@ -156,6 +155,11 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _stimuli(options: argparse.Namespace) -> None:
+    if options.preview:
+        _preview(options)
+        return
+    if options.task is None or options.out is None:
+        raise LmriError("lmri stimuli needs --task and --out, or --preview.")
     values = _read(options, "stimuli", task=options.task)
     from lmri.config import SplitOptions, TaskOptions, WorldOptions
     from lmri.stimuli import write_stimuli
@@ -169,6 +173,26 @@ def _stimuli(options: argparse.Namespace) -> None:
         seed=values["seed"],
         provenance=_provenance("stimuli", values, values["seed"]),
     )
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from lmri.checks import check_choice
+    from lmri.config import load_study
+    from lmri.preflight import preview_tokenizer
+    from lmri.stimuli import legend, make_stimuli, preview_task
+
+    study = load_study(Path(options.config))
+    if options.task is not None:
+        check_choice(options.task, study.tasks, "task", options.config)
+    tokenizer = preview_tokenizer(study, options.model)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(legend(colour=colour))
+    for name, task in study.tasks.items():
+        if options.task in {None, name}:
+            table = make_stimuli(
+                task=name, options=task, splits=study.splits, world=study.world, seed=study.seed
+            )
+            print("", *preview_task(name, table, tokenizer, colour=colour), sep="\n")
 
 
 def _record(options: argparse.Namespace) -> None:
@@ -298,6 +322,7 @@ def _provenance(
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "--preview": {"action": "store_true", "help": "print trials with the phase of each token"},
     "--config": {"metavar": "FILE|JSON", "help": "study file, or the slice of the job as JSON"},
     "--subject": {"metavar": "NAME", "help": "name of the subject in the study"},
     "--task": {"metavar": "NAME", "help": "name of the task in the study"},
@@ -317,7 +342,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
-"--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
+    "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
     "paths": {
         "type": Path,
@@ -342,8 +367,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
     ),
     "stimuli": (
         _stimuli,
-        "write the stimuli of a task",
-        "--config --task --out",
+        "write the stimuli of a task, or show one trial of every condition",
+        "--config --task? --out? --preview? --model?",
     ),
     "record": (
         _record,
@@ -369,7 +394,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
     "verify": (_verify, "check that stores hold the bytes of their manifests", "paths"),
     "check": (_check, "check a study file and say what it would run", "study_file"),
 }
-"""Commands by name: the function, one line of help, the flags."""
+"""Commands by name: the function, one line of help, the flags (with ? those to be left out)."""
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
-from lmri.anatomy import check_weights
+from lmri.anatomy import check_prompts, check_weights, load_tokenizer
 from lmri.config import StudyConfig
 from lmri.errors import ConfigError, LmriError
 from lmri.localise import check_resolution, contrast_design, size_check
 from lmri.stimuli import make_stimuli
+from lmri.world import build_tokenizer, make_world
 
 
 def check_inputs(study: StudyConfig, source: str) -> None:
@@ -30,8 +32,9 @@ def check_inputs(study: StudyConfig, source: str) -> None:
     ------
     LmriError
         Naming the file or field: a subject without safetensors, a table that cannot be used, a
-        contrast with an unknown condition or too few carriers for its test, a hypothesis with too
-        few evaluation trials for its margin.
+        trial that a subject given by its folder cannot read, a contrast with an unknown condition
+        or too few carriers for its test, a hypothesis with too few evaluation trials for its
+        margin.
     """
     study.check_files(source)
     for subject in study.subjects.values():
@@ -43,11 +46,46 @@ def check_inputs(study: StudyConfig, source: str) -> None:
         )
         for name, task in study.tasks.items()
     }
+    for name, subject in study.subjects.items():
+        if subject.path is not None:
+            check_prompts(Path(subject.path), name, tables, study.record.max_new_tokens)
     for name in study.contrasts:
         try:
             _check_contrast(study, name, tables)
         except LmriError as error:
             raise ConfigError(f"{source}: {error}") from None
+
+
+def preview_tokenizer(study: StudyConfig, model: Path | None) -> PreTrainedTokenizerBase:
+    """Tokenizer to show the stimuli of a study with, before anything was trained or fetched.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        The study.
+    model : Path or None
+        Folder with a tokenizer; by default that of the first subject.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerBase
+        The tokenizer.
+
+    Raises
+    ------
+    ConfigError
+        If the first subject is on the hub and no folder was given.
+    """
+    name, subject = next(iter(study.subjects.items()))
+    folder = model or subject.path
+    if folder is not None:
+        return load_tokenizer(Path(folder))
+    if subject.source == "hub":
+        raise ConfigError(
+            f"The tokenizer of subject '{name}' is on the hub: give a folder that holds it as "
+            "--model."
+        )
+    return build_tokenizer(make_world(study.world.seed, study.world.size))
 
 
 def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:

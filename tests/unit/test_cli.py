@@ -56,7 +56,10 @@ def arguments(repository, tmp_path):
 
     def make(command: str) -> list[str]:
         made = [command]
-        for flag in cli.COMMANDS[command][2].split():
+        for name in cli.COMMANDS[command][2].split():
+            flag = name.removesuffix("?")
+            if flag == "--preview":
+                continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
         made[made.index("--config") + 1] = str(repository / "config/config.yaml")

@@ -11,6 +11,7 @@ from lmri.config import (
     SplitOptions,
     StudyConfig,
     TaskOptions,
+    TemplateOptions,
     load_study,
     read_stage,
     stage_slice,
@@ -74,6 +75,15 @@ def test_study_survives_json(study):
     assert StudyConfig.from_dict(again) == study
 
 
+def test_a_template_survives_the_slice_of_its_stage(default):
+    template = {"kind": "chat", "arguments": {"enable_thinking": False}, "date": "2026-04-07"}
+    values = changed(default, "tasks.mine", {**TABLE, "template": template})
+    entry = stage_slice(StudyConfig.from_dict(values), "stimuli", task="mine")["task"]
+    own = TaskOptions.from_dict(json.loads(json.dumps(entry))).template
+    assert own == TemplateOptions(**template)
+    assert (own.special_tokens, own.too_long) == (True, "error")
+
+
 def test_sections_left_out_take_the_defaults(default):
     needed = ("study", "subjects", "tasks", "contrasts")
     bare = StudyConfig.from_dict({key: default[key] for key in needed})
@@ -82,6 +92,7 @@ def test_sections_left_out_take_the_defaults(default):
 
 
 HUB = {"source": "hub", "id": "somebody/model"}
+TABLE = {"source": "table", "path": "x.csv", "carriers": ["entity"]}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
     ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'contrasts'"]),
@@ -97,6 +108,42 @@ BAD = [
     ("tasks.weather", {"source": "world"}, ["'tasks.weather'", "'relations'"]),
     ("tasks.mine", {"source": "table", "path": "x.csv"}, ["missing key 'carriers'"]),
     ("tasks.events.path", "x.csv", ["unknown key 'path' in 'tasks.events'", "source: table"]),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"kind": "jinja"}},
+        ["'tasks.mine.template.kind'", "'chat'"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"kind": "text"}},
+        ["must hold {prompt} once", "Got None"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"kind": "text", "text": "{prompt} {prompt}"}},
+        ["'tasks.mine.template.text' must hold {prompt} once"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"arguments": {"enable_thinking": False}}},
+        ["unknown key 'arguments' in 'tasks.mine.template'", "kind: chat"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"kind": "chat", "arguments": {"tokenize": True}}},
+        ["unknown key 'tokenize' in 'tasks.mine.template.arguments'"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"kind": "chat", "date": "7 April"}},
+        ["'tasks.mine.template.date' must be a date like '2026-01-01'. Got '7 April'"],
+    ),
+    (
+        "tasks.mine",
+        {**TABLE, "template": {"too_long": "cut"}},
+        ["'tasks.mine.template.too_long'", "'truncate'", "Got 'cut'"],
+    ),
+    ("tasks.events.template", {"kind": "chat"}, ["'tasks.events.template.kind'", "source: world"]),
     ("splits.selection", 0.9, ["the shares in 'splits' must sum to 1", "Got 1.56"]),
     ("tasks.copying.splits.evaluation", 0.9, ["'tasks.copying.splits' must sum to 1"]),
     ("record.splits", ["evaluation"], ["'record.splits", "'selection'", "evaluation"]),

@@ -117,3 +117,20 @@ def test_a_subject_with_pickled_weights(small, tmp_path):
     study = copy.deepcopy(small)
     study["subjects"] = {"mine": {"source": "directory", "path": str(tmp_path)}}
     refused(study, r"weights must be in safetensors\. Got pickled weights \(pytorch_model\.bin\)")
+
+
+@pytest.fixture
+def own(table, tiny_model_folder) -> dict:
+    """A study of a model in a folder, which knows the words of the small world."""
+    study = study_of(table(animal=60, plant=60))
+    study["subjects"] = {"mine": {"source": "directory", "path": str(tiny_model_folder)}}
+    return study
+
+
+def test_a_trial_that_a_subject_cannot_read(own):
+    refused(own, r"^subject 'mine', task 'words': trial 'animal\S+': .* cannot read 'say animal")
+
+
+def test_a_chat_without_a_chat_template(own):
+    own["tasks"]["words"]["template"] = {"kind": "chat"}
+    refused(own, r"^subject 'mine', task 'words': .*tokenizer with a chat template")

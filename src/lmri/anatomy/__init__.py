@@ -1,8 +1,18 @@
-"""What each architecture is made of: loading, sites, counts."""
+"""What each architecture is made of: loading, sites, counts, and the tokens of its prompts."""
 
 from lmri.anatomy.architectures import ARCHITECTURES, Architecture
 from lmri.anatomy.batches import equal_length_batches, pad, similar_length_batches
-from lmri.anatomy.loading import Subject, check_load, load_model, load_subject
+from lmri.anatomy.loading import Subject, check_load, load_model, load_subject, load_tokenizer
+from lmri.anatomy.prompts import (
+    POST_INSTRUCTION,
+    SPANS,
+    Prompt,
+    check_prompts,
+    encode,
+    prompt_room,
+    render_trials,
+    template_tail,
+)
 from lmri.anatomy.quantities import ATTENTION_SUMMARIES, QUANTITIES, Variable, variables
 from lmri.anatomy.routing import output_of_router, route, selection_scores
 from lmri.anatomy.sites import (
@@ -23,6 +33,8 @@ from lmri.anatomy.sites import (
     trunk,
 )
 from lmri.anatomy.table import anatomy_table, empty_model, read_configuration
+from lmri.anatomy.templates import check_template, read_template, template_attributes
+from lmri.anatomy.thinking import THINKING, Thinking, thinking_blocks, thinking_delimiters
 from lmri.anatomy.weights import (
     MODEL_FILES,
     POINTER,
@@ -39,8 +51,13 @@ __all__ = [
     "Architecture",
     "MODEL_FILES",
     "POINTER",
+    "POST_INSTRUCTION",
+    "Prompt",
     "QUANTITIES",
+    "SPANS",
     "Subject",
+    "THINKING",
+    "Thinking",
     "Variable",
     "added_by_attention",
     "added_by_mlp",
@@ -51,19 +68,26 @@ __all__ = [
     "attentions",
     "blocks",
     "check_load",
+    "check_prompts",
+    "check_template",
     "check_weights",
     "dense_outputs",
     "describe",
     "empty_model",
+    "encode",
     "equal_length_batches",
     "expert_groups",
     "load_model",
     "load_subject",
+    "load_tokenizer",
     "model_files",
     "output_of_router",
     "pad",
     "pickled_files",
+    "prompt_room",
     "read_configuration",
+    "read_template",
+    "render_trials",
     "resolve_pointer",
     "route",
     "routers",
@@ -71,6 +95,10 @@ __all__ = [
     "shared_gates",
     "shared_outputs",
     "similar_length_batches",
+    "template_attributes",
+    "template_tail",
+    "thinking_blocks",
+    "thinking_delimiters",
     "trunk",
     "variables",
 ]

@@ -142,6 +142,33 @@ def load_subject(
     return Subject(name, model, tokenizer, describe(model))
 
 
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a subject, and nothing else of it.
+
+    Parameters
+    ----------
+    path : Path
+        Hugging Face layout, or a folder with a ``pointer.json`` that names one.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerBase
+        The tokenizer.
+
+    Raises
+    ------
+    SubjectError
+        If the folder is missing, or its tokenizer is missing or damaged.
+    """
+    folder = resolve_pointer(path)
+    if not folder.is_dir():
+        raise SubjectError(
+            f"{folder}: a subject must be a folder in Hugging Face layout. Not found."
+        )
+    with _quiet():
+        return _load_tokenizer(folder)
+
+
 def check_load(load: LoadOptions, name: str) -> None:
     """Check that this machine can load a subject as asked, before a file is read.
 

@@ -14,6 +14,7 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
+    TemplateOptions,
     ValidateOptions,
     WorldOptions,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "StudyConfig",
     "SubjectOptions",
     "TaskOptions",
+    "TemplateOptions",
     "ValidateOptions",
     "WorldOptions",
     "load_study",

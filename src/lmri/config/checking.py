@@ -5,6 +5,7 @@ Every message is one line: the source, the key (dotted), what is allowed, what w
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 import math
@@ -24,6 +25,7 @@ from lmri.config.options import (
     ContrastOptions,
     SubjectOptions,
     TaskOptions,
+    TemplateOptions,
 )
 from lmri.errors import ConfigError
 
@@ -55,6 +57,25 @@ ANY_SOURCE = {"series", "step", *LOAD_KEYS}
 
 REVISION = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/-]*")
 """Revisions of a hub model: each is a file name in the cache of the hub."""
+RESERVED_ARGUMENTS = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sanitize_control_tokens",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
+)
+"""Arguments of a chat template that follow from the messages and are never given."""
 
 KINDS = {
     "object": "a mapping of keys to values",
@@ -240,8 +261,34 @@ def _task(where: str, task: TaskOptions) -> Iterator[str]:
     else:
         for key in sorted({"path", "carriers"} - set(_given(task))):
             yield f"missing key '{key}' in '{where}'. It is needed for a task with source: table."
+    yield from _template(f"{where}.template", task.template, task.source)
     if task.splits is not None:
         yield from _shares(f"{where}.splits", task.splits)
+
+
+def _template(where: str, template: TemplateOptions, source: str) -> Iterator[str]:
+    if source == "world" and template.kind != "none":
+        yield (
+            f"'{where}.kind' must be 'none' for a task with source: world, whose prompts hold "
+            f"their template. Got '{template.kind}'."
+        )
+    if template.kind == "text" and (template.text or "").count("{prompt}") != 1:
+        yield (
+            f"'{where}.text' must hold {{prompt}} once where 'kind' is 'text'. "
+            f"Got {_short(template.text)}."
+        )
+    for key, kind in (("text", "text"), ("arguments", "chat")):
+        if getattr(template, key) and template.kind != kind:
+            yield f"unknown key '{key}' in '{where}'. It is for a template with kind: {kind}."
+    for name in sorted(set(template.arguments) & set(RESERVED_ARGUMENTS)):
+        yield (
+            f"unknown key '{name}' in '{where}.arguments'. It follows from the messages: give "
+            "arguments of the chat template itself."
+        )
+    try:
+        datetime.date.fromisoformat(template.date)
+    except ValueError:
+        yield f"'{where}.date' must be a date like '2026-01-01'. Got '{template.date}'."
 
 
 def _given(task: TaskOptions) -> list[str]:

@@ -155,6 +155,25 @@ class SplitOptions(Options):
 
 
 @dataclass(frozen=True)
+class TemplateOptions(Options):
+    """How the trials of a task become what a subject reads.
+
+    ``kind`` is ``none`` (the prompt as it is), ``text`` (``text`` with the prompt in the place of
+    ``{prompt}``), or ``chat`` (the chat template of the subject, with ``arguments``, and ``date``
+    where it writes the day). ``special_tokens`` adds what the tokenizer adds to a text by itself,
+    such as a first token; chat templates write their own. ``too_long`` is ``error`` or
+    ``truncate``. It travels with the table of stimuli, so that every stage reads the same prompts.
+    """
+
+    kind: str = "none"
+    text: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    date: str = "2026-01-01"
+    special_tokens: bool = True
+    too_long: str = "error"
+
+
+@dataclass(frozen=True)
 class TaskOptions(Options):
     """A set of stimuli: a task of the world, or a table with its own carriers.
 
@@ -165,19 +184,36 @@ class TaskOptions(Options):
     source: str
     path: str | None = None
     carriers: tuple[str, ...] = ()
+    template: TemplateOptions = field(
+        default_factory=TemplateOptions, metadata={"section": TemplateOptions}
+    )
     splits: SplitOptions | None = field(default=None, metadata={"section": SplitOptions})
     trials: int | None = None
 
 
 @dataclass(frozen=True)
 class RecordOptions(Options):
-    """What is recorded, of which trials, in how many stores."""
+    """What is recorded, of which trials, in how many stores.
+
+    ``full`` names the quantities that are kept for every token, besides ids and weights of
+    experts. ``stored`` is the type of states and neurons in full. ``temperature`` 0 takes the most
+    likely token; above 0 every trial is sampled ``repeats`` times. ``non_finite`` is ``stop`` or
+    ``count``.
+    """
 
     splits: tuple[str, ...] = ("selection", "calibration")
     max_new_tokens: int = 10
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repeats: int = 1
     shards: int = 1
     rows: int = 128
-    quantities: tuple[str, ...] = ("router", "layer", "head")
+    padding: float = 0.1
+    quantities: tuple[str, ...] = ("router", "layer", "head", "attention")
+    full: tuple[str, ...] = ()
+    stored: str = "float16"
+    compression: str = "zstd"
+    non_finite: str = "stop"
 
 
 @dataclass(frozen=True)

@@ -208,10 +208,10 @@ class StudyConfig:
                     f"(or use source: hub with an id). Got '{subject.path}', which is no folder."
                 )
         for name, task in self.tasks.items():
-            if task.path is not None and not Path(task.path).is_file():
+            if task.path is not None and not Path(task.path).exists():
                 raise ConfigError(
                     f"{source}: 'tasks.{name}.path' must be a table of stimuli, relative to the "
-                    f"folder the study is run from. Got '{task.path}', which is no file."
+                    f"folder the study is run from. Got '{task.path}', which is not there."
                 )
 
 

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject
+from lmri.anatomy import Subject, prompt_room, render_trials
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.errors import EvidenceError
 from lmri.intervene import INTACT, Plan, feasible, respond
 from lmri.localise.draws import Unit
-from lmri.score import (
-    encode,
-    longest_run,
-    onset_tokens,
-    response_log_probability,
-    score_responses,
-)
+from lmri.score import longest_run, onset_tokens, response_log_probability, score_responses
 
 SLACK = 2.0
 """Nats per token that a coherent response may fall below the least likely intact ones."""
@@ -211,7 +205,7 @@ def score_arms(
     """
     responses = respond(
         subject,
-        _prompts(subject, trials),
+        _prompts(subject, trials, max_new_tokens),
         onset_tokens(subject.tokenizer, trials),
         plans=plans,
         plan_of_row=np.repeat(np.arange(len(plans)), per_plan),
@@ -246,7 +240,7 @@ def coherence_limits(
         (nats per token); ``repeats``: the longest run of one token in them, at least
         :data:`LEAST_REPEATS`; ``share``.
     """
-    prompts = _prompts(subject, trials)
+    prompts = _prompts(subject, trials, max_new_tokens)
     responses = respond(
         subject,
         prompts,
@@ -263,9 +257,6 @@ def coherence_limits(
     }
 
 
-def _prompts(subject: Subject, trials: pd.DataFrame) -> list[list[int]]:
-    known: dict[str, list[int]] = {}
-    for row in trials.itertuples():
-        if row.prompt not in known:
-            known[row.prompt] = encode(subject.tokenizer, row.prompt, f"trial {row.trial!r}")
-    return [known[prompt] for prompt in trials["prompt"]]
+def _prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:
+    room = prompt_room(subject.model.config, max_new_tokens)
+    return [prompt.ids for prompt in render_trials(subject.tokenizer, trials, room)]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lmri.anatomy import POST_INSTRUCTION
 from lmri.errors import EvidenceError
 from lmri.localise.design import Design
 from lmri.store import Recording
@@ -55,7 +56,7 @@ def phase_tokens(trials: pd.DataFrame, index: dict[str, np.ndarray], phase: str)
     Parameters
     ----------
     trials : DataFrame
-        Trials of the recording, with ``n_prompt`` and ``content_last``.
+        Trials of the recording, with ``n_prompt``, ``content_last`` and ``instruction_last``.
     index : dict of str to ndarray of shape (n_tokens,)
         ``trial``, ``position`` and ``phase`` of each token, and ``spans``, the names of phases.
     phase : str
@@ -69,8 +70,16 @@ def phase_tokens(trials: pd.DataFrame, index: dict[str, np.ndarray], phase: str)
     spans = list(index["spans"])
     if phase in spans:
         return index["phase"] == spans.index(phase)
-    last = {"prompt_last": trials["n_prompt"] - 1, "content_last": trials["content_last"]}[phase]
-    return index["position"] == last.to_numpy()[index["trial"]]
+    if phase == "prompt_last":
+        at = trials["n_prompt"] - 1
+    elif phase == "content_last":
+        at = trials["content_last"]
+    elif phase.startswith(POST_INSTRUCTION):
+        at = trials["instruction_last"] + 1 + int(phase.removeprefix(POST_INSTRUCTION))
+        at = at.where(at < trials["n_prompt"], -1)
+    else:  # a span that this recording does not have: think, where the subject does not
+        return np.zeros(len(index["position"]), dtype=bool)
+    return index["position"] == at.to_numpy()[index["trial"]]
 
 
 def count_cells(

@@ -30,6 +30,8 @@ class ArrayWriter:
     ----------
     bytes : int
         Bytes of values so far, before compression.
+    expert_storage : str
+        How neurons of experts are kept and why; an attribute of their arrays.
     """
 
     def __init__(self, writer: RecordingWriter, capture: Capture, phases: tuple[str, ...]) -> None:
@@ -37,6 +39,7 @@ class ArrayWriter:
         self._capture = capture
         self._phases = phases
         self.bytes = 0
+        self.expert_storage = ""
 
     def write(self, batch: Batch, index: dict[str, np.ndarray], first_trial: int) -> None:
         """Write one batch.
@@ -62,7 +65,9 @@ class ArrayWriter:
 
     def _write_index(self, batch: Batch, index: dict[str, np.ndarray], first_trial: int) -> None:
         rows, positions = batch.real.cpu().nonzero(as_tuple=True)
-        self._append("tokens/index", "trial", rows.int().numpy() + np.int32(first_trial), ("token",))
+        self._append(
+            "tokens/index", "trial", rows.int().numpy() + np.int32(first_trial), ("token",)
+        )
         self._append("tokens/index", "position", positions.int().numpy(), ("token",))
         ids = batch.ids[batch.real].int().cpu().numpy()
         self._append("tokens/index", "token_id", ids, ("token",))
@@ -78,6 +83,7 @@ class ArrayWriter:
         array = values.numpy().astype(variable.dtype) if not values.is_floating_point() else None
         if array is None and stored == "bfloat16" and values.dtype == torch.bfloat16:
             array = values.view(torch.uint16).numpy()
+        own = {"storage": self.expert_storage} if variable.node == "expert_neuron" else {}
         self._append(
             f"tokens/{variable.node}",
             variable.name,
@@ -86,6 +92,7 @@ class ArrayWriter:
             labels,
             stored,
             units=variable.units,
+            **own,
         )
 
     def _write_pooled(self, variable: Variable, values: torch.Tensor) -> None:
@@ -110,7 +117,8 @@ class ArrayWriter:
             extra = {"phases": list(self._phases)} if name == "phase" else {}
             self._append(node, name, values.numpy().astype(kind), dims, **extra)
         for name, values in (("sum", pools.total), ("sum_squares", pools.squares)):
-            self._append(node, name, values.numpy(), (*dims, "neuron"), units="activation")
+            own = {"units": "activation", "storage": self.expert_storage}
+            self._append(node, name, values.numpy(), (*dims, "neuron"), **own)
 
     def _labels(self, variable: Variable) -> dict[str, list]:
         labels: dict[str, list] = {"layer": list(variable.layers)}

@@ -37,12 +37,16 @@ from lmri.record.attention import (
     summarise,
     value_norms,
 )
-from lmri.record.pooling import ExpertPools, pool, pool_experts
+from lmri.record.pooling import STATISTICS, ExpertPools, pool, pool_experts
+
+SUM = STATISTICS.index("sum")
 
 ALWAYS_FULL = ("router/expert_id", "router/weight")
 """Recorded for every token whenever the router is recorded, and never pooled."""
 
-NEVER_POOLED = (*ALWAYS_FULL, "router/selection", "expert_neuron/activation")
+EXPERT_NEURONS = "expert_neuron/activation"
+
+NEVER_POOLED = (*ALWAYS_FULL, "router/selection", EXPERT_NEURONS)
 """Ids and minus infinity have no mean; neurons of experts are pooled by expert."""
 
 
@@ -96,6 +100,11 @@ class Capture:
         rows one after another, without padding.
     expert_pools : dict of int to ExpertPools
         By layer: neurons of experts, pooled by trial, phase and expert.
+    non_finite : list of (str, tuple of int, list of int)
+        Path, place and rows of the batch of activity that is not finite.
+    experts_full : bool or None
+        Whether neurons of experts are kept for every token or pooled; None does both, so that
+        it can be seen which is smaller.
     """
 
     anatomy: Anatomy
@@ -105,6 +114,8 @@ class Capture:
     pooled: dict[str, dict[Place, torch.Tensor]] = field(default_factory=dict)
     tokens: dict[str, dict[Place, torch.Tensor]] = field(default_factory=dict)
     expert_pools: dict[int, ExpertPools] = field(default_factory=dict)
+    non_finite: list[tuple[str, Place, list[int]]] = field(default_factory=list)
+    experts_full: bool | None = None
     _repeats: Repeats | None = None
 
     def begin(self, batch: Batch) -> None:
@@ -116,7 +127,7 @@ class Capture:
             The rows.
         """
         self.batch = batch
-        for part in (self.pooled, self.tokens, self.expert_pools):
+        for part in (self.pooled, self.tokens, self.expert_pools, self.non_finite):
             part.clear()
         if any(path.startswith("attention/") for path in self.variables):
             self._repeats = repeats(batch.ids.masked_fill(~batch.real, -1), batch.content)
@@ -133,12 +144,16 @@ class Capture:
         values : Tensor of shape (batch, tokens, ...)
             The activity.
         """
-        if path in self.full:
+        if path in self.full or path == EXPERT_NEURONS:
             kept = values[self.batch.real] if self.batch.padded else values.flatten(0, 1)
             # A copy: what comes later in the pass may change a tensor in place.
             self.tokens.setdefault(path, {})[place] = kept.to("cpu", copy=True)
         if path not in NEVER_POOLED:
-            self.pooled.setdefault(path, {})[place] = pool(values, self.batch.masks).cpu()
+            pooled = pool(values, self.batch.masks).cpu()
+            self.pooled.setdefault(path, {})[place] = pooled
+            finite = torch.isfinite(pooled[:, :, SUM]).flatten(1).all(1)
+            if not finite.all():
+                self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
 
     def keep_experts(self, layer: int, neurons: torch.Tensor, ids: torch.Tensor) -> None:
         """Pool or keep the neurons of chosen experts.
@@ -152,12 +167,31 @@ class Capture:
         ids : Tensor of shape (batch * tokens, top_k)
             The chosen experts.
         """
-        if "expert_neuron/activation" in self.full:
+        if self.experts_full is not False:
             rows = neurons.unflatten(0, self.batch.ids.shape)
-            self.keep("expert_neuron/activation", (layer,), rows)
-        else:
+            self.keep(EXPERT_NEURONS, (layer,), rows)
+        if self.experts_full is not True:
             pools = pool_experts(neurons, ids, self.batch.masks, self.anatomy.experts)
             self.expert_pools[layer] = pools
+
+    def choose_expert_storage(self) -> str:
+        """Settle how neurons of experts are kept: whichever was smaller in the last pass.
+
+        Returns
+        -------
+        str
+            The choice and its reason; empty if there was none to make.
+        """
+        if self.experts_full is not None or not self.expert_pools:
+            return ""
+        variable = self.variables[EXPERT_NEURONS]
+        full = variable.bytes_per_token * int(self.batch.real.sum())
+        pools = self.expert_pools.values()
+        pooled = sum(p.total.nbytes + p.squares.nbytes + 13 * len(p.row) for p in pools)
+        self.experts_full = full <= pooled
+        (self.expert_pools if self.experts_full else self.tokens.pop(EXPERT_NEURONS)).clear()
+        chosen = "full" if self.experts_full else "pooled"
+        return f"{chosen}: {full} bytes in full, {pooled} pooled in the first batch"
 
     def summarise_attention(self, layer: int, attention: Attention) -> None:
         """Keep the summaries of one layer's attention.
@@ -226,8 +260,9 @@ def capturing(
     asked = {v.path: v for v in variables(subject.anatomy, stored) if v.quantity in quantities}
     kept = {path for path, v in asked.items() if v.quantity in full or path in ALWAYS_FULL}
     capture = Capture(subject.anatomy, asked, frozenset(kept))
+    capture.experts_full = True if EXPERT_NEURONS in kept else None
     with ExitStack() as stack:
-        if "expert_neuron/activation" in asked:
+        if EXPERT_NEURONS in asked:
             stack.enter_context(tapped_experts(subject.model, capture.keep_experts))
         if quantities & {"head", "attention"}:
             observe = capture.summarise_attention

@@ -1,60 +1,109 @@
-"""Phases: which span of a trial each token belongs to, and how activity is pooled over them."""
+"""Phases: which span of a trial each token belongs to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from lmri.errors import StimuliError
-
-SPANS = ("system", "content", "response")
-"""One span per token; template words are ``system``."""
+from lmri.anatomy import (
+    POST_INSTRUCTION,
+    SPANS,
+    Prompt,
+    template_tail,
+    thinking_blocks,
+    thinking_delimiters,
+)
+from lmri.config import TemplateOptions
 
 PHASES = ("system", "content", "content_last", "prompt_last", "response")
-"""Phases that are pooled; ``content_last`` and ``prompt_last`` are single tokens."""
-
-STATISTICS = ("mean", "last", "sum", "sum_squares", "count")
+"""Phases of a plain prompt; ``content_last`` and ``prompt_last`` are single tokens."""
 
 
-def prompt_spans(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, content: str, trial: str
-) -> np.ndarray:
-    """Span of every token of a prompt.
+def phase_names(
+    tokenizer: PreTrainedTokenizerBase, template: TemplateOptions, message: str
+) -> tuple[str, ...]:
+    """Phases that a subject has on a task, the same for every shard.
 
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        With character offsets (a fast tokenizer).
-    prompt : str
-        The whole prompt.
-    content : str
-        The part of it that is the content; its first occurrence counts.
-    trial : str
-        Name of the trial, for the error.
+        Of the subject.
+    template : TemplateOptions
+        The template of the task.
+    message : str
+        The first prompt of the task, see :func:`lmri.anatomy.template_tail`.
 
     Returns
     -------
-    ndarray of shape (n_prompt,), uint8
-        Positions in :data:`SPANS`.
-
-    Raises
-    ------
-    StimuliError
-        If the content is not in the prompt or covers no token.
+    tuple of str
+        :data:`PHASES`; with a chat template also ``think`` where the subject's family thinks, and
+        ``post_instruction_<i>`` for each token the template writes after the last user message.
     """
-    start = prompt.find(content)
-    if start < 0 or not content:
-        raise StimuliError(f"The content of trial {trial!r} must be a part of its prompt.")
-    encoded = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = np.array(encoded["offset_mapping"])  # (n_prompt, 2)
-    inside = (offsets[:, 0] < start + len(content)) & (offsets[:, 1] > start)
-    if not inside.any():
-        raise StimuliError(f"The content of trial {trial!r} must cover a token.")
-    return inside.astype(np.uint8) * np.uint8(SPANS.index("content"))
+    if template.kind != "chat":
+        return PHASES
+    think = ("think",) if thinking_delimiters(tokenizer) else ()
+    tail = range(template_tail(tokenizer, template, message))
+    return (*PHASES, *think, *(f"{POST_INSTRUCTION}{i}" for i in tail))
 
 
-def phase_masks(spans: np.ndarray, n_prompt: int) -> np.ndarray:
+def span_names(phases: Sequence[str]) -> tuple[str, ...]:
+    """Spans among the phases, in the order of their codes.
+
+    Parameters
+    ----------
+    phases : sequence of str
+        From :func:`phase_names`.
+
+    Returns
+    -------
+    tuple of str
+        The first of :data:`lmri.anatomy.SPANS`.
+    """
+    return tuple(name for name in SPANS if name in phases)
+
+
+def trial_spans(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    response: Sequence[int],
+    phases: Sequence[str],
+) -> np.ndarray:
+    """Span of every token of a trial, response included.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    prompt : Prompt
+        The rendered prompt.
+    response : sequence of int
+        Generated tokens, the end token included.
+    phases : sequence of str
+        From :func:`phase_names`.
+
+    Returns
+    -------
+    ndarray of shape (n_tokens,), uint8
+        Positions in :data:`lmri.anatomy.SPANS`. What is generated is ``response``, the
+        delimiters of thinking too; what stands between them is ``think``.
+    """
+    generated = np.full(len(response), SPANS.index("response"), dtype=np.uint8)
+    thinking = thinking_delimiters(tokenizer) if "think" in phases else None
+    if thinking is not None:
+        blocks, _ = thinking_blocks(tokenizer, response, thinking, inside=prompt.thinking)
+        for block in blocks:
+            generated[block] = SPANS.index("think")
+    return np.concatenate([prompt.spans, generated])
+
+
+def phase_masks(
+    spans: np.ndarray,
+    n_prompt: int,
+    phases: Sequence[str] = PHASES,
+    instruction_last: int | None = None,
+) -> np.ndarray:
     """Tokens of every phase.
 
     Parameters
@@ -63,45 +112,22 @@ def phase_masks(spans: np.ndarray, n_prompt: int) -> np.ndarray:
         Span of every token of a trial, response included.
     n_prompt : int
         Tokens of the prompt.
+    phases : sequence of str
+        From :func:`phase_names`.
+    instruction_last : int, optional
+        Position of the last token of the last user message; needed for post-instruction phases.
 
     Returns
     -------
     ndarray of shape (n_phases, n_tokens), bool
-        In the order of :data:`PHASES`.
+        In the order of ``phases``. A post-instruction position past the prompt has no token.
     """
-    by_span = {name: spans == index for index, name in enumerate(SPANS)}
-    content_last = np.zeros(len(spans), dtype=bool)
-    content_last[np.flatnonzero(by_span["content"])[-1]] = True
-    prompt_last = np.zeros(len(spans), dtype=bool)
-    prompt_last[n_prompt - 1] = True
-    masks = {**by_span, "content_last": content_last, "prompt_last": prompt_last}
-    return np.stack([masks[phase] for phase in PHASES])
-
-
-def pool(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Pool activity over the tokens of each phase.
-
-    Parameters
-    ----------
-    values : Tensor of shape (batch, tokens, ...)
-        Activity.
-    masks : Tensor of shape (batch, n_phases, tokens), bool
-        Tokens of each phase.
-
-    Returns
-    -------
-    Tensor of shape (batch, n_phases, n_statistics, ...), float32
-        In the order of :data:`PHASES` and :data:`STATISTICS`. A phase without a token (a prompt
-        that is all content has no ``system``) has the mean and last NaN and the sums and count 0.
-    """
-    weights = masks.double()  # sums in float64: their order then does not show in float32
-    flat = values.double().reshape(*values.shape[:2], -1)  # (batch, tokens, features)
-    total = weights @ flat  # (batch, n_phases, features)
-    squares = weights @ flat.square()
-    count = weights.sum(-1, keepdim=True).expand_as(total)
-    positions = torch.arange(masks.shape[-1])
-    last = (masks * positions).amax(-1)  # (batch, n_phases)
-    final = flat.gather(1, last.unsqueeze(-1).expand(-1, -1, flat.shape[-1]))
-    final = final.where(count > 0, torch.nan)
-    pooled = torch.stack([total / count, final, total, squares, count], dim=2)
-    return pooled.float().view(*pooled.shape[:3], *values.shape[2:])
+    positions = np.arange(len(spans))
+    masks = {name: spans == index for index, name in enumerate(SPANS)}
+    masks["content_last"] = positions == np.flatnonzero(masks["content"])[-1]
+    masks["prompt_last"] = positions == n_prompt - 1
+    for name in phases:
+        if name.startswith(POST_INSTRUCTION):
+            at = instruction_last + 1 + int(name.removeprefix(POST_INSTRUCTION))
+            masks[name] = (positions == at) & (at < n_prompt)
+    return np.stack([masks[phase] for phase in phases])

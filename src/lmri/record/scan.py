@@ -105,11 +105,13 @@ def scan(
             states = _run(subject, capture, batch)
             own = trials.iloc[rows].reset_index(drop=True)
             _check_finite(capture, subject, own, report, options)
+            arrays.expert_storage = arrays.expert_storage or capture.choose_expert_storage()
             index = {"spans": spans, **_next_token(subject, states, batch)}
             arrays.write(batch, index, first_trial=written)
             last = batch.masks[:, phases.index("content_last")].int().argmax(dim=1)
             writer.append_trials(own.assign(content_last=last.cpu().numpy()))
-            kept |= _choices(capture, batch, rows, compared if len(rows) > 1 else set())
+            if len(rows) > 1:
+                kept |= _choices(capture, batch, rows, compared)
             written += len(rows)
             report.tokens += int(batch.real.sum())
             progress.advance(len(rows), int(batch.real.sum()), arrays.bytes)
@@ -147,9 +149,7 @@ def _run(subject: Subject, capture: Capture, batch: Batch) -> torch.Tensor:
     return output.last_hidden_state
 
 
-def _next_token(
-    subject: Subject, states: torch.Tensor, batch: Batch
-) -> dict[str, np.ndarray]:
+def _next_token(subject: Subject, states: torch.Tensor, batch: Batch) -> dict[str, np.ndarray]:
     """Of every real token, row after row; NaN where nothing follows."""
     if subject.anatomy.encoder:
         return {}

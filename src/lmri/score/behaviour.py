@@ -20,42 +20,9 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lmri.errors import StimuliError
+from lmri.anatomy import encode
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact")
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, owner: str) -> list[int]:
-    """Turn text into token ids, adding nothing to it.
-
-    Parameters
-    ----------
-    tokenizer : transformers.PreTrainedTokenizerBase
-        Of the subject.
-    text : str
-        The text.
-    owner : str
-        Whose text it is, for the error.
-
-    Returns
-    -------
-    list of int
-        Token ids.
-
-    Raises
-    ------
-    StimuliError
-        If the text is empty or has a word that the tokenizer does not know.
-    """
-    try:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    except Exception as error:  # noqa: BLE001 - the tokenizers library raises nothing narrower
-        raise StimuliError(
-            f"{owner}: the subject's tokenizer cannot read {text!r} ({error})."
-        ) from None
-    if not ids:
-        raise StimuliError(f"{owner}: a text must have at least one token. Got {text!r}.")
-    return ids
 
 
 def onset_tokens(tokenizer: PreTrainedTokenizerBase, trials: pd.DataFrame) -> list[int]:

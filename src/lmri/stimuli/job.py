@@ -26,9 +26,14 @@ COLUMNS = (
     "held_out",
     "prompt",
     "content",
+    "messages",
+    "template",
     "reference",
     "fact",
     "refusal",
+    "entity",
+    "pair",
+    "license",
 )
 """Columns of every stimuli table, before those of its carriers."""
 
@@ -67,6 +72,11 @@ def make_stimuli(
         carriers = CARRIERS[task]
     else:
         trials, carriers = table_trials(task, options), options.carriers
+    template = json.dumps(options.template.to_dict(), sort_keys=True, ensure_ascii=False)
+    # The world's trials have one turn, and no pairs, entities or licences but their carriers.
+    trials = pd.DataFrame(dict.fromkeys(COLUMNS, ""), index=trials.index).assign(
+        **trials, template=template
+    )
     trials = assign_splits(trials, carriers, options.splits or splits, seed)
     if options.trials is not None and task != "copying":
         trials = _subsample(trials, options.trials, seed)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject
+from lmri.anatomy import Subject, encode, prompt_room, render_trials
 from lmri.intervene import INTACT, Plan, Responses, respond, says_exactly
-from lmri.score import coherent, encode, onset_tokens, response_log_probability, score_responses
+from lmri.score import coherent, onset_tokens, response_log_probability, score_responses
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Bench:
 
     def _exact(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[np.ndarray]:
         tokenizer = self._subject.tokenizer
-        prompts, references = _encode_all(self._subject, trials), []
+        prompts, references = self._prompts(trials), []
         for row in trials.itertuples():
             tokens = encode(tokenizer, row.reference, f"reference of {row.trial!r}")
             references.append([*tokens, tokenizer.eos_token_id])
@@ -199,7 +199,7 @@ class Bench:
         repeated: pd.DataFrame,
         max_new_tokens: int,
     ) -> tuple[list[list[int]], Responses]:
-        prompts = _encode_all(self._subject, trials) * len(arms)
+        prompts = self._prompts(trials) * len(arms)
         return prompts, respond(
             self._subject,
             prompts,
@@ -210,10 +210,10 @@ class Bench:
             rows=self._rows,
         )
 
-
-def _encode_all(subject: Subject, trials: pd.DataFrame) -> list[list[int]]:
-    rows = trials.itertuples()
-    return [encode(subject.tokenizer, row.prompt, f"trial {row.trial!r}") for row in rows]
+    def _prompts(self, trials: pd.DataFrame) -> list[list[int]]:
+        # Room for a whole response, so that an onset is asked of the prompts that responses get.
+        room = prompt_room(self._subject.model.config, self._max_new_tokens)
+        return [prompt.ids for prompt in render_trials(self._subject.tokenizer, trials, room)]
 
 
 def _per_arm(scores: pd.DataFrame, arms: int) -> list[pd.DataFrame]:

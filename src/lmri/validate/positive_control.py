@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lmri.anatomy import Subject, blocks, equal_length_batches
-from lmri.score import encode
+from lmri.anatomy import Subject, blocks, equal_length_batches, prompt_room, render_trials
 from lmri.validate.parts import condition_trials
 
 
@@ -48,7 +47,10 @@ def mean_difference(
     target, controls = secondary["target"], secondary["controls"]
     means = {
         condition: mean_state(
-            subject, condition_trials(finding["task"], condition, stimuli, "selection"), rows
+            subject,
+            condition_trials(finding["task"], condition, stimuli, "selection"),
+            rows,
+            prompt_room(subject.model.config, secondary["max_new_tokens"]),
         )
         for condition in dict.fromkeys([*target, *controls, *(secondary["interaction"] or {})])
     }
@@ -61,7 +63,9 @@ def mean_difference(
 
 
 @torch.inference_mode()
-def mean_state(subject: Subject, trials: pd.DataFrame, rows: int) -> torch.Tensor:
+def mean_state(
+    subject: Subject, trials: pd.DataFrame, rows: int, room: int | None = None
+) -> torch.Tensor:
     """Mean residual after the last block at the last prompt token.
 
     Parameters
@@ -72,6 +76,8 @@ def mean_state(subject: Subject, trials: pd.DataFrame, rows: int) -> torch.Tenso
         The trials.
     rows : int
         Rows per forward pass, at most.
+    room : int, optional
+        Tokens that a prompt may have; by default any number.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def mean_state(subject: Subject, trials: pd.DataFrame, rows: int) -> torch.Tenso
     def add(module: torch.nn.Module, arguments: tuple, output: torch.Tensor) -> None:
         total.add_(output[:, -1].double().sum(dim=0))
 
-    prompts = [encode(subject.tokenizer, text, "selection trial") for text in trials["prompt"]]
+    prompts = [prompt.ids for prompt in render_trials(subject.tokenizer, trials, room)]
     hook = blocks(subject.model)[-1].register_forward_hook(add)
     try:
         for batch in equal_length_batches([len(prompt) for prompt in prompts], rows):

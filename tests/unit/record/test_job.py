@@ -1,5 +1,6 @@
 """A recording holds what the subject did, labelled, once per trial, the same every time."""
 
+import json
 import shutil
 
 import numpy as np
@@ -11,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from lmri.errors import StimuliError
 from lmri.intervene import respond
-from lmri.record import PHASES, SPANS, STATISTICS, job
+from lmri.record import PHASES, STATISTICS, job
 from lmri.score import SCORES, encode, onset_tokens
 from lmri.store import Recording, read_manifest, write_table
+from lmri.world import build_tokenizer
 
 
 def rows_of(recorded, trial):
@@ -64,7 +66,7 @@ def test_responses_are_the_greedy_ones(recorded, tiny_subject):
 
 def test_every_token_has_its_position_and_span(recorded):
     index = {name: recorded.array(f"tokens/index/{name}") for name in ("position", "phase")}
-    assert index["phase"].attrs["phases"] == list(SPANS)
+    assert index["phase"].attrs["phases"] == ["system", "content", "response"]
     trials = recorded.trials
     for row, trial in trials.iterrows():
         where = rows_of(recorded, row)
@@ -227,6 +229,77 @@ def test_a_prompt_that_the_subject_cannot_read_is_named(record, stimuli, tmp_pat
     with pytest.raises(StimuliError, match=f"trial '{table['trial'][chosen]}'.*cannot read"):
         record(tmp_path / "out", table=tmp_path / "bad.parquet")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def chat_folder(small_world, tiny_model_folder, tmp_path):
+    """The tiny model with a chat template in the words of its world."""
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "chat")
+    tokenizer = build_tokenizer(small_world)
+    tokenizer.chat_template = (
+        "{{ '<bos>' }}{% for m in messages %}{{ ' <user> ' + m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ ' <assistant>' }}{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def chat_table(stimuli, too_long="error"):
+    """The trials of the world, each as the message that its content is."""
+    table = pd.read_parquet(stimuli)
+    template = json.dumps({"kind": "chat", "too_long": too_long})
+    return table.assign(prompt=table["content"], template=template)
+
+
+def test_a_chat_template_gives_the_activity_of_the_same_plain_prompt(
+    record, recorded, stimuli, chat_folder, tmp_path
+):
+    write_table(tmp_path / "chat.parquet", chat_table(stimuli))
+    record(tmp_path, table=tmp_path / "chat.parquet", model=chat_folder)
+    chat = Recording(tmp_path / "0.zarr")
+    assert chat.attributes["phases"] == [*PHASES, "post_instruction_0"]
+    assert chat.attributes["template"]["kind"] == "chat"
+    assert recorded.attributes["template"]["template_sha256"] is None
+    for name in ("tokens/index/phase", "tokens/index/token_id", "tokens/router/logits"):
+        assert np.array_equal(chat.array(name)[:], recorded.array(name)[:]), name
+    own, plain = (r.array("pooled/residual/residual")[:] for r in (chat, recorded))
+    assert np.array_equal(own[:, : len(PHASES)], plain, equal_nan=True)
+    last = PHASES.index("prompt_last")
+    assert np.array_equal(own[:, len(PHASES)], plain[:, last])  # one token after the content
+
+
+def test_a_chat_without_a_template_is_refused_before_the_subject_is_loaded(
+    record, stimuli, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(job, "load_subject", lambda *args: pytest.fail("loaded"))
+    write_table(tmp_path / "chat.parquet", chat_table(stimuli))
+    with pytest.raises(StimuliError, match=r"^subject 'tiny', task 'mixed': .*chat_template"):
+        record(tmp_path / "out", table=tmp_path / "chat.parquet")
+
+
+def test_prompts_that_are_too_long_are_cut_by_choice_and_counted(
+    record, stimuli, chat_folder, tmp_path
+):
+    # 128 positions less 119 for the response: room for 9 of the 10 tokens of a question.
+    write_table(tmp_path / "error.parquet", chat_table(stimuli))
+    with pytest.raises(StimuliError, match=r"at most 9 tokens.*Got 10"):
+        record(tmp_path, table=tmp_path / "error.parquet", model=chat_folder, max_new_tokens=119)
+    table = chat_table(stimuli, "truncate").groupby("condition").head(4).assign(split="selection")
+    write_table(tmp_path / "cut.parquet", table)
+    manifest = record(
+        tmp_path,
+        table=tmp_path / "cut.parquet",
+        model=chat_folder,
+        max_new_tokens=119,
+        quantities=("router",),
+    )
+    trials = Recording(tmp_path / "0.zarr").trials
+    events = trials["task"] == "events"
+    assert (trials.loc[events, "n_prompt"] == 9).all()
+    assert (trials["n_dropped"] == events).all() and 0 < events.sum() < len(trials)
+    assert manifest["truncated_prompts"] == {
+        name: int(count) for name, count in trials[events].groupby("condition").size().items()
+    }
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -1,47 +1,106 @@
 """Phases of a prompt and pooling over them: known answers."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from lmri.errors import StimuliError
-from lmri.record import PHASES, SPANS, STATISTICS, phase_masks, pool, prompt_spans
+from lmri.anatomy import SPANS, encode, render_trials
+from lmri.config import TemplateOptions
+from lmri.record import (
+    PHASES,
+    STATISTICS,
+    phase_masks,
+    phase_names,
+    pool,
+    span_names,
+    trial_spans,
+)
 
-CONTENT = "what happened in 1900 in {} ?"
+CHAT = TemplateOptions(kind="chat")
 
 
-@pytest.fixture
-def prompt(small_world):
-    """A question of ten tokens: two of the template, seven of content, one of the template."""
-    return f"<bos> <user> {CONTENT.format(small_world.places[0])} <assistant>"
+def rendered(tokenizer, prompt, options=CHAT):
+    template = json.dumps(options.to_dict())
+    rows = pd.DataFrame([{"trial": "t", "prompt": prompt, "template": template}])
+    return render_trials(tokenizer, rows)[0]
 
 
-def names(spans):
+def named(spans):
     return [SPANS[span] for span in spans]
 
 
-def test_spans_of_a_question(tiny_subject, small_world, prompt):
-    content = CONTENT.format(small_world.places[0])
-    spans = prompt_spans(tiny_subject.tokenizer, prompt, content, "t")
+def test_spans_of_a_question(tiny_subject, small_world):
+    item = small_world.event(small_world.places[0], "1900")
+    rows = pd.DataFrame([{"trial": "t", "prompt": item.prompt, "content": item.content}])
+    prompt = render_trials(tiny_subject.tokenizer, rows)[0]
+    assert prompt.ids == tiny_subject.tokenizer(item.prompt, add_special_tokens=False)["input_ids"]
+    spans = trial_spans(tiny_subject.tokenizer, prompt, [7, 2], PHASES)
     assert spans.dtype == np.uint8
-    assert names(spans) == ["system"] * 2 + ["content"] * 7 + ["system"]
+    wanted = ["system"] * 2 + ["content"] * 7 + ["system"] + ["response"] * 2
+    assert named(spans) == wanted
 
 
-@pytest.mark.parametrize(
-    ("content", "inside"),
-    [("1900", [5]), ("happened in", [3, 4]), ("in", [4]), ("d i", [3, 4]), ("<bos>", [0])],
-)
-def test_content_is_where_it_first_occurs(tiny_subject, prompt, content, inside):
-    spans = prompt_spans(tiny_subject.tokenizer, prompt, content, "t")
-    assert np.flatnonzero(spans == SPANS.index("content")).tolist() == inside
+def test_phases_of_a_plain_prompt_are_always_the_same(chat_tokenizer):
+    for family in (None, "deepseek"):
+        tokenizer = chat_tokenizer(family)
+        assert phase_names(tokenizer, TemplateOptions(), "hello") == PHASES
+    assert span_names(PHASES) == ("system", "content", "response")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [("elsewhere", "be a part"), ("", "be a part"), (" ", "cover a token")]
-)
-def test_content_that_is_not_there_is_refused(tiny_subject, prompt, content, message):
-    with pytest.raises(StimuliError, match=rf"content of trial 'events:1' must {message}"):
-        prompt_spans(tiny_subject.tokenizer, prompt, content, "events:1")
+@pytest.mark.parametrize(("family", "think"), [("chatml", ()), ("deepseek", ("think",))])
+def test_phases_of_a_chat_follow_from_the_subject(chat_tokenizer, family, think):
+    tokenizer = chat_tokenizer(family, extra=("</think>",))
+    phases = phase_names(tokenizer, CHAT, "hello")
+    count = {"chatml": 5, "deepseek": 3}[family]
+    assert phases == (*PHASES, *think, *(f"post_instruction_{i}" for i in range(count)))
+    assert span_names(phases) == ("system", "content", "response", *think)
+
+
+def test_a_response_is_thought_and_said(chat_tokenizer):
+    tokenizer = chat_tokenizer("deepseek", extra=("</think>",))
+    phases = phase_names(tokenizer, CHAT, "hello")
+    prompt = rendered(tokenizer, "hello")
+    for text, wanted in (
+        ("I think </think> so </s>", ["think"] * 2 + ["response"] * 3),
+        ("I think so", ["think"] * 3),
+        ("</think> so <think> one", ["response"] * 3 + ["think"]),
+    ):
+        response = encode(tokenizer, text, "")
+        spans = trial_spans(tokenizer, prompt, response, phases)
+        assert named(spans[: len(prompt.ids)]) == named(prompt.spans)
+        assert named(spans[len(prompt.ids) :]) == wanted
+    plain = trial_spans(tokenizer, prompt, encode(tokenizer, "I think", ""), PHASES)
+    assert named(plain[-2:]) == ["response"] * 2
+
+
+def test_masks_of_a_chat(chat_tokenizer):
+    tokenizer = chat_tokenizer("deepseek", extra=("</think>",))
+    phases = phase_names(tokenizer, CHAT, "hello")
+    prompt = rendered(tokenizer, "what is up ?")  # <s> <|User|> what is up ? <|Assistant|> ...
+    spans = trial_spans(tokenizer, prompt, encode(tokenizer, "I </think> so", ""), phases)
+    masks = phase_masks(spans, len(prompt.ids), phases, prompt.instruction_last)
+    tokens = {p: np.flatnonzero(m).tolist() for p, m in zip(phases, masks, strict=True)}
+    assert tokens == {
+        "system": [0, 1, 6, 7, 8],
+        "content": [2, 3, 4, 5],
+        "content_last": [5],
+        "prompt_last": [8],
+        "response": [10, 11],
+        "think": [9],
+        "post_instruction_0": [6],
+        "post_instruction_1": [7],
+        "post_instruction_2": [8],
+    }
+
+
+def test_a_post_instruction_position_ends_with_the_prompt():
+    spans = np.array([0, 1, 0, 2, 2], dtype=np.uint8)
+    phases = ("post_instruction_0", "post_instruction_1")
+    masks = phase_masks(spans, 3, phases, instruction_last=1)
+    assert [np.flatnonzero(mask).tolist() for mask in masks] == [[2], []]
 
 
 def test_masks_of_every_phase():

@@ -3,9 +3,10 @@
 import json
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from lmri.config import SplitOptions, TaskOptions, WorldOptions
+from lmri.config import SplitOptions, TaskOptions, TemplateOptions, WorldOptions
 from lmri.errors import StimuliError
 from lmri.stimuli import COLUMNS, write_stimuli
 
@@ -15,6 +16,25 @@ WRITERS = {
     "jsonl": lambda table, path: table.to_json(path, orient="records", lines=True),
     "parquet": lambda table, path: table.to_parquet(path, index=False),
 }
+
+PLAIN = json.dumps(TemplateOptions().to_dict(), sort_keys=True)
+
+
+def save_dataset(table, path, shards=2):
+    """Write a folder as save_to_disk of the datasets library does."""
+    path.mkdir(parents=True)
+    names = [f"data-{i:05d}-of-{shards:05d}.arrow" for i in range(shards)]
+    size = -(-len(table) // shards) or 1
+    for i, name in enumerate(names):
+        part = pa.Table.from_pandas(table[i * size : (i + 1) * size], preserve_index=False)
+        with pa.OSFile(str(path / name), "wb") as sink, pa.ipc.new_stream(sink, part.schema) as out:
+            out.write_table(part)
+    state = {"_data_files": [{"filename": name} for name in names], "_split": None}
+    (path / "state.json").write_text(json.dumps(state))
+    (path / "dataset_info.json").write_text("{}")
+
+
+WRITERS["dataset"] = save_dataset
 
 
 def rows(entities=12):
@@ -34,11 +54,17 @@ def rows(entities=12):
     )
 
 
-def run(path, out):
+def run(path, out, kind="none"):
     return write_stimuli(
         out=out / "mine.parquet",
         task="mine",
-        options=TaskOptions(name="mine", source="table", path=str(path), carriers=("entity",)),
+        options=TaskOptions(
+            name="mine",
+            source="table",
+            path=str(path),
+            carriers=("entity",),
+            template=TemplateOptions(kind=kind),
+        ),
         splits=SplitOptions(),
         world=WorldOptions(),
         seed=0,
@@ -46,9 +72,9 @@ def run(path, out):
     )
 
 
-def refused(path, message):
+def refused(path, message, kind="none"):
     with pytest.raises(StimuliError, match=message) as info:
-        run(path, path.parent)
+        run(path, path.parent, kind)
     assert str(path) in str(info.value)
     assert "\n" not in str(info.value)
     assert not (path.parent / "mine.parquet").exists()
@@ -76,9 +102,14 @@ def test_every_format_gives_the_same_trials(tmp_path, suffix):
         "held_out": False,
         "prompt": "say , a : 0",
         "content": "say , a : 0",
+        "messages": "",
+        "template": PLAIN,
         "reference": "é 0",
         "fact": "é 0",
         "refusal": "",
+        "entity": "e0",
+        "pair": "",
+        "license": "",
         "carrier_entity": "e0",
         "class_entity": "null",
     }
@@ -93,10 +124,12 @@ def test_optional_columns_are_kept(tmp_path, suffix):
         fact="true",
         refusal="no",
         held_out=[True, False] * 12,
+        pair=[f"p{i // 2}" for i in range(24)],
+        license="CC0",
         class_entity=["sensitive"] * 12 + ["null"] * 12,
     )
     got = run(saved(tmp_path, table, suffix), tmp_path)
-    for name in ("trial", "family", "content", "fact", "refusal", "held_out", "class_entity"):
+    for name in table.columns.difference(["note"]):
         assert got[name].tolist() == table[name].tolist(), name
 
 
@@ -140,7 +173,8 @@ def test_a_row_without_a_key_is_an_empty_cell(tmp_path):
 
 def test_a_trial_named_twice_is_named(tmp_path):
     table = rows().assign(trial=[f"t{i % 20}" for i in range(24)])
-    refused(saved(tmp_path, table), "every 'trial' must be named once. Got 't0' twice")
+    message = r"every 'trial' must be named once\. Got 't0' twice, in rows 1 and 21\.$"
+    refused(saved(tmp_path, table), message)
 
 
 @pytest.mark.parametrize("content", ["elsewhere", "", " ", "SAY"])
@@ -153,7 +187,7 @@ def test_content_must_be_a_part_of_its_prompt(tmp_path, content):
 
 def test_held_out_is_true_or_false(tmp_path):
     table = rows().assign(held_out="maybe")
-    refused(saved(tmp_path, table), "'held_out' must be true or false. Got 'maybe'")
+    refused(saved(tmp_path, table), r"row 1: 'held_out' must be true or false\. Got 'maybe'\.$")
 
 
 def test_a_carrier_has_one_class(tmp_path):
@@ -168,7 +202,7 @@ def test_an_unknown_suffix_is_named_with_those_known(tmp_path, name):
     refused(path, r"must end in '\.csv', '\.jsonl', '\.parquet', '\.tsv'")
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_missing_file_is_named(tmp_path, suffix):
     refused(tmp_path / f"table.{suffix}", "no such stimuli table")
 

@@ -45,7 +45,8 @@ def last_states(subject, prompts) -> torch.Tensor:
 
 def finding(interaction):
     secondary = {"target": ["sensitive"], "controls": ["place", "year", "benign"]}
-    return {"task": "events", "secondary": {**secondary, "interaction": interaction}}
+    secondary |= {"interaction": interaction, "max_new_tokens": 5}
+    return {"task": "events", "secondary": secondary}
 
 
 @pytest.mark.parametrize("interaction", [WEIGHTS, None])

@@ -1,0 +1,129 @@
+"""Thinking: where a model of some family begins and ends to reason before it answers.
+
+Families differ in the words around their reasoning and in nothing else, so each is one row of
+:data:`THINKING`. A new family needs a row and a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Delimiters of one family.
+
+    Attributes
+    ----------
+    start, end : str
+        What stands before and after the reasoning.
+    marks : tuple of str
+        Tokens that a vocabulary of the family holds.
+    """
+
+    start: str
+    end: str
+    marks: tuple[str, ...]
+
+
+THINKING: dict[str, Thinking] = {
+    # OpenAI's harmony format: reasoning is a message on the channel "analysis".
+    "gpt_oss": Thinking(
+        "<|channel|>analysis<|message|>", "<|end|>", ("<|channel|>", "<|message|>", "<|end|>")
+    ),
+    # DeepSeek-R1 and its distillates, Qwen3, QwQ, GLM-4.5, SmolLM3, OLMo 3 and others.
+    "think": Thinking("<think>", "</think>", ("<think>", "</think>")),
+    # Magistral.
+    "mistral": Thinking("[THINK]", "[/THINK]", ("[THINK]", "[/THINK]")),
+    "seed_oss": Thinking("<seed:think>", "</seed:think>", ("<seed:think>", "</seed:think>")),
+    # Command A Reasoning.
+    "cohere": Thinking(
+        "<|START_THINKING|>",
+        "<|END_THINKING|>",
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ),
+}
+"""Delimiters by family, the first that fits is taken."""
+
+
+def thinking_delimiters(tokenizer: PreTrainedTokenizerBase) -> Thinking | None:
+    """Delimiters of the family a tokenizer belongs to.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+
+    Returns
+    -------
+    Thinking or None
+        The first row of :data:`THINKING` whose marks are all tokens of the vocabulary, or whose
+        start is written in the chat template (delimiters of several tokens); None for a family
+        that does not think.
+    """
+    template = tokenizer.chat_template
+    template = template if isinstance(template, str) else ""
+    for thinking in THINKING.values():
+        if thinking.start in template or all(_is_token(tokenizer, m) for m in thinking.marks):
+            return thinking
+    return None
+
+
+def thinking_blocks(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    thinking: Thinking,
+    *,
+    inside: bool = False,
+) -> tuple[list[slice], bool]:
+    """Tokens between delimiters.
+
+    The delimiters are searched in the joined pieces of the vocabulary, so that they are found
+    whether they are one token or several. A token that holds a part of a delimiter belongs to it.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    ids : sequence of int
+        Tokens of a part of a trial.
+    thinking : Thinking
+        The delimiters.
+    inside : bool
+        Whether the part begins inside a block.
+
+    Returns
+    -------
+    blocks : list of slice
+        Tokens strictly between delimiters, block by block; none of them is empty. A block that
+        does not end reaches to the last token.
+    inside : bool
+        Whether the part ends inside a block.
+    """
+    pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    text = "".join(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    starts = ends - [len(piece) for piece in pieces]
+    blocks, begin = [], 0
+    while True:
+        if not inside:
+            found = text.find(thinking.start, begin)
+            if found < 0:
+                return blocks, False
+            begin = found + len(thinking.start)
+        stop = text.find(thinking.end, begin)
+        limit = len(text) if stop < 0 else stop
+        within = np.flatnonzero((starts >= begin) & (ends <= limit))
+        if len(within):
+            blocks.append(slice(int(within[0]), int(within[-1]) + 1))
+        if stop < 0:
+            return blocks, True
+        begin, inside = stop + len(thinking.end), False
+
+
+def _is_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    return tokenizer.convert_tokens_to_ids(text) not in (None, tokenizer.unk_token_id)
