@@ -223,9 +223,18 @@ def test_the_schema_allows_what_can_be_loaded():
 def test_experts_of_a_model_without_experts(saved):
     folder = saved("llama")
     assert refused(load_model, folder, LoadOptions(experts="eager")) == (
-        f"{folder}: 'experts' must be left out for an architecture without experts. "
-        "Got 'eager' for LlamaForCausalLM."
+        f"{folder}: 'experts' must be left out for LlamaForCausalLM, which has none or only one "
+        "way to run them. Got 'eager'."
     )
+
+
+@pytest.mark.parametrize(
+    "values", [{"num_attention_heads": 0}, {"hidden_size": "wide"}, {"hidden_act": "none"}]
+)
+def test_a_configuration_that_makes_no_model_is_one_line(saved, values):
+    folder = saved("llama")
+    edit_config(folder, **values)
+    assert refused(load_model, folder, LoadOptions()).startswith(f"{folder}: cannot be loaded (")
 
 
 def test_a_bert_as_it_was_trained_is_read_without_its_other_head(tmp_path):
