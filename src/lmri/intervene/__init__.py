@@ -1,6 +1,12 @@
 """What can be done to a unit, and running a subject under it."""
 
-from lmri.intervene.decoding import Responses, respond, says_exactly
+from lmri.intervene.decoding import (
+    Responses,
+    Sampling,
+    common_random_numbers,
+    respond,
+    says_exactly,
+)
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
 from lmri.intervene.plans import INTACT, MODES, OFF_MODES, Plan, check_plan, feasible
@@ -12,8 +18,10 @@ __all__ = [
     "OFF_MODES",
     "Plan",
     "Responses",
+    "Sampling",
     "ablated_direction",
     "check_plan",
+    "common_random_numbers",
     "feasible",
     "intervened",
     "respond",

@@ -47,7 +47,7 @@ def baseline_check(
     """
     rows, problems = [], []
     for condition in (*contrast.target, *contrast.controls):
-        own = trials.loc[trials["condition"] == condition, evidence.score]
+        own = trials[trials["condition"] == condition].groupby("trial")[evidence.score].mean()
         rows.append({"condition": condition, "n": len(own), "score": float(own.mean())})
         is_target = condition in contrast.target
         if is_target and own.mean() < evidence.baseline_target:

@@ -122,6 +122,7 @@ def count_cells(
         table = recording.trials
         rows = list(table[columns].itertuples(index=False, name=None))
         layers = tuple(int(i) for i in recording.array("tokens/router/layer")[:])
+        first = ~table["trial"].duplicated().to_numpy()
         cell_of = np.full(len(table), -1)
         for row in np.flatnonzero(table["split"] == split):
             cell = keys.setdefault(rows[row], len(keys))
@@ -129,7 +130,8 @@ def count_cells(
                 counts.append(np.zeros((len(layers), experts), dtype=np.int64))
                 tokens.append(0)
                 trials.append(0)
-            trials[cell] += 1
+            # Repeats of a trial add tokens, not trials.
+            trials[cell] += int(first[row])
             cell_of[row] = cell
         _count_tokens(recording, phase, cell_of, counts, tokens)
     if not any(tokens):

@@ -7,7 +7,7 @@ from logging import WARNING, Handler
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import OPTConfig, OPTForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import OPTConfig, OPTForCausalLM
 from transformers.utils import logging
 
 from lmri.anatomy import check_weights, load_subject, model_files, resolve_pointer

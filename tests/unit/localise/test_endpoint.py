@@ -19,7 +19,16 @@ CONTRAST = ContrastOptions(
 
 def recorded(sensitive: float, benign: float) -> pd.DataFrame:
     rows = [("sensitive", sensitive)] * 10 + [("benign", benign)] * 10
-    return pd.DataFrame(rows, columns=["condition", "refusal_onset"])
+    table = pd.DataFrame(rows, columns=["condition", "refusal_onset"])
+    return table.assign(trial=[str(i) for i in range(len(table))])
+
+
+def test_repeats_of_a_trial_are_not_trials():
+    once = recorded(1, 0)
+    twice = pd.concat([once, once.assign(refusal_onset=0.0)])
+    baseline, reason = baseline_check(twice, CONTRAST, EvidenceOptions())
+    assert baseline[0] == {"condition": "sensitive", "n": 10, "score": 0.5}
+    assert "sensitive 0.50 < 0.8" in reason
 
 
 def test_a_behaviour_that_is_there_passes():

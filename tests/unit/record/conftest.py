@@ -8,7 +8,7 @@ from lmri.record import record_task
 from lmri.stimuli import write_stimuli
 from lmri.store import open_recording, write_table
 
-QUANTITIES = ("router", "layer", "head", "neuron", "residual")
+QUANTITIES = ("router", "layer", "residual", "head", "head_output", "attention", "neuron")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,13 @@ def record(tiny_model_folder, stimuli):
     """Record into a folder; returns the manifest."""
 
     def run(out, shard=0, table=stimuli, model=tiny_model_folder, **options):
-        values = {"max_new_tokens": 4, "rows": 8, "quantities": QUANTITIES, **options}
+        values = {
+            "max_new_tokens": 4,
+            "rows": 8,
+            "quantities": QUANTITIES,
+            "full": ("router", "neuron"),
+            **options,
+        }
         return record_task(
             out=out / f"{shard}.zarr",
             manifest=out / f"{shard}.zarr.manifest.json",

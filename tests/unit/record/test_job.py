@@ -10,9 +10,11 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
-from lmri.errors import StimuliError
+from lmri.anatomy import ATTENTION_SUMMARIES
+from lmri.errors import StimuliError, StoreError
 from lmri.intervene import respond
 from lmri.record import PHASES, STATISTICS, job
+from lmri.record.arrays import ArrayWriter
 from lmri.score import SCORES, encode, onset_tokens
 from lmri.store import Recording, read_manifest, write_table
 from lmri.world import build_tokenizer
@@ -115,7 +117,11 @@ def test_recorded_parts_recombine_to_the_change_of_the_residual(recorded, tiny_s
     """Neurons of the last prompt token give residual after minus mid, as pooled."""
     neurons, weights, experts = (
         recorded.array(name)[:]
-        for name in ("tokens/neuron/activation", "tokens/router/weight", "tokens/router/expert_id")
+        for name in (
+            "tokens/expert_neuron/activation",
+            "tokens/router/weight",
+            "tokens/router/expert_id",
+        )
     )
     pooled = recorded.array("pooled/residual/residual")[:]
     at = pooled[:, PHASES.index("prompt_last"), STATISTICS.index("last")]  # (trial, layer, place)
@@ -161,17 +167,21 @@ def test_the_layout_is_that_of_the_documentation(recorded):
             "tokens/router/expert_id": ("token", "layer", "slot"),
             "tokens/router/weight": ("token", "layer", "slot"),
             "tokens/router/logits": ("token", "layer", "expert"),
-            "tokens/neuron/activation": ("token", "layer", "slot", "neuron"),
+            "tokens/expert_neuron/activation": ("token", "layer", "slot", "neuron"),
             "pooled/layer/norm": ("trial", "phase", "statistic", "layer", "place"),
             "pooled/residual/residual": ("trial", "phase", "statistic", "layer", "place", "dim"),
             **{f"tokens/index/{n}": ("token",) for n in ("trial", "position", "phase", "token_id")},
             **{
+                f"pooled/attention/{name}": ("trial", "phase", "statistic", "layer", "head")
+                for name in ATTENTION_SUMMARIES
+            },
+            **{
                 f"pooled/head/{name}": ("trial", "phase", "statistic", "layer", "head")
-                for name in ("norm", "entropy", "sink", "previous")
+                for name in ("norm", "value_norm")
             },
         }
         assert {name: tree[name].dims for name in dims} == dims
-        assert tree["tokens/neuron/activation"].dtype == np.float16
+        assert tree["tokens/expert_neuron/activation"].dtype == np.float16
         for node in ("pooled/layer", "pooled/head", "pooled/residual"):
             labels = tree[node].coords
             assert labels["phase"].values.tolist() == list(PHASES)
@@ -202,7 +212,7 @@ def test_shards_partition_the_trials(record, recorded, tmp_path):
 def test_quantities_are_recorded_on_request_only(record, tmp_path):
     manifest = record(tmp_path, quantities=("router",), splits=("calibration",))
     nodes = {name.rpartition("/")[0] for name in manifest["arrays"]} - {""}
-    assert nodes == {"tokens/index", "tokens/router"}
+    assert nodes == {"tokens/index", "tokens/router", "pooled/router"}
     assert set(Recording(tmp_path / "0.zarr").trials["split"]) == {"calibration"}
 
 
@@ -228,7 +238,7 @@ def test_a_prompt_that_the_subject_cannot_read_is_named(record, stimuli, tmp_pat
     write_table(tmp_path / "bad.parquet", table)
     with pytest.raises(StimuliError, match=f"trial '{table['trial'][chosen]}'.*cannot read"):
         record(tmp_path / "out", table=tmp_path / "bad.parquet")
-    assert not (tmp_path / "out").exists()
+    assert not any((tmp_path / "out").iterdir())
 
 
 @pytest.fixture
@@ -307,7 +317,7 @@ def test_a_run_that_ends_early_leaves_nothing(record, tmp_path, monkeypatch, err
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(job, "_write_pooled", fail)
+    monkeypatch.setattr(ArrayWriter, "_write_pooled", fail)
     with pytest.raises(type(error)):
         record(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -320,7 +330,7 @@ def test_neurons_too_large_for_half_precision_are_refused(record, tiny_model_fol
         if "up_proj" in name:
             tensors[name] *= 1e6
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StimuliError, match=r"exceed float16 \(65504\).*'record.quantities'"):
+    with pytest.raises(StoreError, match=r"exceed float16 \(65504\).*'record.quantities'"):
         record(tmp_path / "out", model=folder)
     assert list((tmp_path / "out").iterdir()) == []
 
