@@ -8,6 +8,7 @@ hold exactly what zarr would read back (its tests compare), metadata is written 
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,11 +70,11 @@ class BlockArray:
         self._folder.mkdir(parents=True)
         # One chunk after another, each contiguous, so that it is compressed where it lies. Pages of
         # a new array take no memory before they are written to.
-        chunks = np.empty((*layout.grid, *(layout.rows, *layout.chunk)), dtype)
+        chunks = np.empty((*layout.grid, layout.rows, *layout.chunk), dtype)
         axes = len(layout.trailing)
         paired = (axis for i in range(axes) for axis in (i, axes + 1 + i))
         self._by_row = chunks.transpose(axes, *paired)  # (rows, grid 0, chunk 0, grid 1, …)
-        self._by_chunk = chunks.reshape(-1, layout.rows, *layout.chunk)
+        self._by_chunk = chunks.reshape(math.prod(layout.grid), layout.rows, *layout.chunk)
         self._filled = 0
         self._written = 0
 
