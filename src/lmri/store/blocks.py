@@ -21,6 +21,11 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from lmri.store.layout import Layout
+from lmri.store.storage import is_bfloat16
+
+MISSING = {"f": np.nan}
+NAN_BITS = 0x7FC0
+"""Not a number, in the bits of bfloat16."""
 
 Buffer: TypeAlias = bytes | np.ndarray
 
@@ -64,6 +69,8 @@ class BlockArray:
         self.dims = dims
         self.dtype = dtype
         self.attributes = dict(attributes)
+        # Zarr reads a missing file, or an empty shard, as this value without a word.
+        self._fill_value = NAN_BITS if is_bfloat16(attributes) else MISSING.get(dtype.kind, 0)
         self._layout = layout
         self._compression = compression
         self._folder = root / name
@@ -113,7 +120,7 @@ class BlockArray:
         if not self._written:
             self._layout = self._layout.cut_to(self._filled)
         if self._filled:
-            self._by_row[self._filled :] = 0  # the rest of the last block
+            self._by_row[self._filled :] = self._fill_value  # the rest of the last block
             self._write()
         del self._by_row, self._by_chunk
         group.create_array(
@@ -122,6 +129,7 @@ class BlockArray:
             chunks=self._layout.chunks,
             shards=self._layout.shards,
             dtype=self.dtype,
+            fill_value=self._fill_value,
             compressors=CODECS[self._compression],
             # One file in one folder for each block: nested keys would add a folder per dimension.
             chunk_key_encoding={"name": "default", "separator": "."},

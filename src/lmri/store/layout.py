@@ -112,5 +112,5 @@ def plan(dims: Sequence[str], trailing: Sequence[int], itemsize: int) -> Layout:
 
 
 def _largest_divisor(size: int, limit: int) -> int:
-    """Return the largest divisor up to a limit, and 1 if there is none: chunks are never cut off."""
+    """Return the largest divisor up to a limit, and at least 1: chunks are never cut off."""
     return next((n for n in range(min(size, limit), 0, -1) if size % n == 0), 1)

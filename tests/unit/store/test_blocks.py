@@ -46,6 +46,7 @@ def test_chunks_are_the_bytes_that_zarr_writes(tmp_path, values, compression):
         chunks=array.chunks,
         dtype=values.dtype,
         compressors=CODECS[compression],
+        fill_value=np.nan,
         chunk_key_encoding={"name": "default", "separator": "."},
     )
     again[:] = values
@@ -80,3 +81,17 @@ def test_an_array_without_rows_or_extent(tmp_path):
     flat = np.zeros((3, 2, 3, 0), np.float32)
     array = written(tmp_path / "b", flat, Layout(4, (2, 3, 0), (2, 3, 0)), "zstd")
     assert array[:].shape == (3, 2, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "attributes", "missing"),
+    [("float16", {}, np.nan), ("uint16", {"dtype": "bfloat16"}, 0x7FC0), ("uint8", {}, 0)],
+)
+def test_a_missing_block_is_no_number_where_the_type_has_that(tmp_path, dtype, attributes, missing):
+    layout = Layout(2, (3,), (3,))
+    made = BlockArray(tmp_path, "a", ("token", "x"), np.dtype(dtype), layout, attributes, "zstd")
+    made.append(np.ones((4, 3), dtype))
+    made.finish(zarr.create_group(tmp_path, zarr_format=3))
+    (tmp_path / "a/c.1.0").unlink()
+    read = zarr.open_array(tmp_path / "a", mode="r")[:]
+    np.testing.assert_array_equal(read, np.repeat([1, missing], 2)[:, None] * np.ones(3))

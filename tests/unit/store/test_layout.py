@@ -1,5 +1,7 @@
 """Chunks are of a useful size, and a layer can be read alone."""
 
+from itertools import pairwise
+
 import pytest
 
 from lmri.store.layout import BLOCK_BYTES, CHUNK_BYTES, LARGEST_CHUNK_BYTES, MIB, Layout, plan
@@ -61,7 +63,7 @@ def test_a_row_larger_than_any_chunk_is_cut_along_its_leading_dimensions():
 
 def test_chunks_of_arrays_that_are_read_together_nest():
     rows = [plan(("token", "x"), (size,), 4).rows for size in (1, 3, 7, 100, 1000)]
-    assert all(a % b == 0 for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a % b == 0 for a, b in pairwise(rows))
 
 
 def test_a_dimension_without_extent_has_a_chunk():
