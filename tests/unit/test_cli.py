@@ -188,9 +188,7 @@ def test_verify_finds_a_changed_byte(tmp_path, capsys):
     (store / "chunk").write_bytes(b"abc")
     write_manifest(store, tmp_path / "0.zarr.manifest.json")
     assert cli.main(["verify", str(store)]) == 0
-    assert capsys.readouterr().out.splitlines()[1:] == [
-        "1 stores checked: 1 as written, 0 damaged"
-    ]
+    assert capsys.readouterr().out.splitlines()[1:] == ["1 stores checked: 1 as written, 0 damaged"]
     (store / "chunk").write_bytes(b"xyz")
     (store / "added").write_bytes(b"")
     assert cli.main(["verify", str(tmp_path)]) == 1

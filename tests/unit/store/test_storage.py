@@ -1,4 +1,4 @@
-"""What is stored is the nearest value the type has, as torch rounds it."""
+"""What is stored is the nearest value that the type has."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,28 @@ def values():
     return values[np.abs(values) < 3.3e38]
 
 
-def test_bfloat16_rounds_as_torch_does(values):
-    expected = torch.from_numpy(values).to(torch.bfloat16)
+def test_bfloat16_rounds_to_the_nearest_and_ties_to_even(values):
+    bits = values.view(np.uint32).astype(np.uint64)
+    expected = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     stored = encode(values, "bfloat16", "x")
-    np.testing.assert_array_equal(stored, expected.view(torch.uint16).numpy())
-    np.testing.assert_array_equal(decode_bfloat16(stored), expected.float().numpy())
+    np.testing.assert_array_equal(stored, expected)
+    upper = (expected.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(decode_bfloat16(stored), upper)
+
+
+def test_float16_rounds_as_numpy_does(values):
+    values = values[np.abs(values) < 65504]
+    np.testing.assert_array_equal(encode(values, "float16", "x"), values.astype(np.float16))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_any_memory_is_read(dtype):
+    constant = np.broadcast_to(np.float32(1.5), (4, 5))  # read-only, without strides
+    assert (encode(constant, dtype, "x") == encode(np.full((4, 5), 1.5), dtype, "x")).all()
+    strided = np.arange(24, dtype=np.float32).reshape(2, 3, 4)[:, ::2, 1]
+    assert encode(strided, dtype, "x").shape == (2, 2)
+    assert encode(strided[:0], dtype, "x").shape == (0, 2)
 
 
 def test_bits_of_bfloat16_are_stored_as_they_are():
