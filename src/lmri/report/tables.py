@@ -89,7 +89,7 @@ def _verdict_row(row: dict) -> list[Cell]:
     contrast = words.readable(row["contrast"])
     return [
         Cell(str(row["subject"]), note=f"{contrast}{' (negative control)' if control else ''}"),
-        _verdict_cell(row, control and not units),
+        _verdict_cell(row, control and row["status"] == "null"),
         Cell(str(row["reason"])),
         _units_cell(row, units),
         _number(row["effect"], words.interval(row["low"], row["high"])),

@@ -120,6 +120,14 @@ def read_units(text: object) -> list[list[int]]:
         return []
 
 
+def was_mapped(status: str, units: Sequence[object]) -> bool:
+    """Whether a finding belongs to a map, by its status and units.
+
+    What a map does not select is ``null``; a subject without units of the kind has no map.
+    """
+    return status != "not_testable" or len(units) > 0
+
+
 def read_checks(text: object) -> list[dict]:
     """Read the JSON list of checks in a table; anything else is no check.
 
