@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from lmri.errors import LmriError
 from lmri.report import write_report
+from lmri.store import write_finding
 
 VOID = {"meta", "img", "br", "link", "path", "use", "image", "rect", "circle"}
 MEGABYTE = 1_000_000
@@ -187,6 +190,48 @@ def test_a_subject_without_a_verdict_is_an_error_of_the_page(plain, config, tmp_
     text = visible(write(study, tmp_path / "report", config).read_text())
     assert "validation/distributed/verdicts.parquet no such table" in text
     assert "There is no verdict; see the errors" in text
+
+
+def test_a_subject_without_experts_has_no_maps_and_no_errors(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    shutil.rmtree(study / "maps/distributed")
+    for path in (study / "findings/localise/distributed").glob("*/*.json"):
+        finding = json.loads(path.read_text())
+        kept = {key: finding[key] for key in finding if key not in {"written", "hash", "schema"}}
+        changed = {"status": "not_testable", "reason": "the subject has no experts", "units": []}
+        write_finding(path, {**kept, **changed})
+    folder = study / "validation/distributed"
+    verdicts = pd.read_parquet(folder / "verdicts.parquet")
+    verdicts["finding_hash"] = [
+        json.loads(
+            (
+                study / f"findings/localise/distributed/{c}.prompt_last/expert.resonance.json"
+            ).read_text()
+        )["hash"]
+        for c in verdicts["contrast"]
+    ]
+    verdicts = verdicts.assign(status="not_testable", verdict="not testable", units="[]")
+    verdicts.to_parquet(folder / "verdicts.parquet")
+    for table in ("arms", "transcripts"):
+        pd.read_parquet(folder / f"{table}.parquet")[:0].to_parquet(folder / f"{table}.parquet")
+    html = write(study, tmp_path / "report", config).read_text()
+    text = visible(html)
+    assert text.count("This could not be asked: the subject has no experts.") == 3
+    assert "nothing was found, as it should be, in 1 of 1 subject." in text
+    assert "None. Every expected artefact" in visible(html[html.index('<section id="errors"') :])
+
+
+def test_a_study_that_claims_nothing_is_reported(plain, config, tmp_path):
+    study = tmp_path / "fixture"
+    shutil.copytree(plain, study)
+    for path in (study / "validation").glob("*/verdicts.parquet"):
+        pd.read_parquet(path)[:0].to_parquet(path)
+    kept = {n: c for n, c in config.contrasts.items() if c.role == "exploratory"}
+    html = write(study, tmp_path / "report", replace(config, contrasts=kept)).read_text()
+    assert "Nothing was claimed, so nothing was put to the test." in html
+    assert "Confirmed: the score changes" not in html
+    assert "The map at the last token of the prompt" in html
 
 
 def test_a_finding_changed_after_the_verdict_is_a_warning(plain, config, tmp_path):

@@ -30,7 +30,7 @@ REASONS = {
 }
 """Why a finding is not tested, by role and by whether its map selects anything."""
 
-NO_EXPERTS = "the subject has no experts: nothing to map"
+NO_EXPERTS = "the subject has no experts, so there is nothing to map"
 
 ALWAYS_RUN = "the experts of the subject cannot be switched off: all of them run on every token"
 

@@ -148,6 +148,8 @@ def answer_contrast(scan: Scan, verdict: dict | None) -> str:
         return _answer_exploratory(scan)
     if verdict is None:
         return "There is no verdict; see the errors at the end of the page."
+    if _unmapped(scan):
+        return _answer_unmapped(scan)
     if not words.read_units(verdict["units"]):
         return _answer_untested(verdict)
     return _answer_tested(scan, verdict)
@@ -174,7 +176,7 @@ def _ask_control(contrast: ContrastOptions, task: str) -> str:
         return f"Does the method find anything in {task} where nothing is to be found?"
     return (
         "Does the method find anything where nothing is to be found: one random half of the "
-        f"{words.readable(split.carrier)}s of {words.readable(split.condition)} trials in {task} "
+        f"{words.plural_of(words.readable(split.carrier))} of {words.readable(split.condition)} trials in {task} "
         "against the other half?"
     )
 

@@ -34,23 +34,22 @@ def _recording(config: StudyConfig) -> str:
     splits, record = config.splits, config.record
     return (
         f"{words.plural(len(config.subjects), 'subject').capitalize()} "
-        f"({words.listing(config.subjects)}) answered "
-        f"{words.plural(len(config.tasks), 'task')} "
-        f"({words.listing(words.readable(task) for task in config.tasks)}) by "
-        f"{_decoding(record)} of at most {record.max_new_tokens} tokens. The carriers of each "
-        f"task were divided once, by seed {config.seed}, into selection ({splits.selection:.0%}), calibration "
-        f"({splits.calibration:.0%}) and evaluation ({splits.evaluation:.0%}), unless a task sets "
-        f"its own shares; activity was recorded on {words.listing(record.splits)} only, before "
+        f"({words.listing(config.subjects)}) read {words.plural(len(config.tasks), 'task')} "
+        f"({words.listing(words.readable(task) for task in config.tasks)}). Responses are "
+        f"{_decoding(record)}, of at most {record.max_new_tokens} tokens; encoders give none. The "
+        f"carriers of each task were divided once, by seed {config.seed}, into selection "
+        f"({splits.selection:.0%}), calibration ({splits.calibration:.0%}) and evaluation "
+        f"({splits.evaluation:.0%}), unless a task sets its own shares; activity was recorded on {words.listing(record.splits)} only, before "
         "any evaluation trial was run."
     )
 
 
 def _decoding(record: RecordOptions) -> str:
     if not record.temperature:
-        return "greedy decoding"
+        return "greedy"
     return (
-        f"sampling (temperature {record.temperature:g}, top-p {record.top_p:g}, "
-        f"{words.plural(record.repeats, 'response')} to each trial)"
+        f"sampled (temperature {record.temperature:g}, top-p {record.top_p:g}, "
+        f"{record.repeats} to each trial)"
     )
 
 
@@ -60,7 +59,7 @@ def _contrast(contrast: ContrastOptions) -> str:
     if contrast.random_split is not None:
         split = contrast.random_split
         return (
-            f"{name}: the {words.readable(split.carrier)}s of {words.readable(split.condition)} "
+            f"{name}: the {words.plural_of(words.readable(split.carrier))} of {words.readable(split.condition)} "
             f"trials in two random halves (seed {split.seed})."
         )
     target = words.listing(words.readable(entry) for entry in contrast.target)

@@ -79,7 +79,14 @@ def whole(value: float) -> str:
 
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun if count == 1 else plural_of(noun)}"
+
+
+def plural_of(noun: str) -> str:
+    """Put a noun into the plural: places, entities, days."""
+    if noun.endswith("y") and noun[-2:-1] not in {*"aeiou"}:
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
 
 
 def listing(items: Iterable[str], last: str = "and") -> str:

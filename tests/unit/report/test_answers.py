@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from lmri.config import ContrastOptions, RandomSplitOptions
-from lmri.report.answers import answer_contrast, answer_study, ask_contrast, exceeding
+from lmri.config import ContrastOptions, RandomSplitOptions, load_study
+from lmri.report.answers import (
+    answer_contrast,
+    answer_study,
+    ask_contrast,
+    ask_study,
+    exceeding,
+    explain_study,
+)
 from lmri.report.inputs import Scan
 
 VERDICT = {
@@ -47,7 +56,10 @@ def scan(role: str = "hypothesis", units: int = 2, **attributes) -> Scan:
         {"layer": range(3), "expert": range(32)},
         attributes,
     )
-    finding = {"units": [{"layer": 2, "expert": 16 + index} for index in range(units)]}
+    finding = {
+        "status": "testable" if units else "null",
+        "units": [{"layer": 2, "expert": 16 + index} for index in range(units)],
+    }
     return Scan(contrast, "prompt_last", statistics, finding, "map", "finding")
 
 
@@ -117,6 +129,15 @@ def test_exploratory_names_the_largest_score():
     assert "decides nothing" in answer
 
 
+@pytest.mark.parametrize("role", ["hypothesis", "exploratory", "negative_control"])
+def test_a_subject_without_experts_is_not_called_empty(role):
+    finding = {"status": "not_testable", "reason": "the subject has no experts", "units": []}
+    unmapped = replace(scan(role, units=0), statistics=None, finding=finding)
+    verdict = {"verdict": "not testable", "units": "[]", "reason": finding["reason"]}
+    told = answer_contrast(unmapped, verdict if role == "hypothesis" else None)
+    assert told == "This could not be asked: the subject has no experts."
+
+
 def test_questions_come_from_the_contrast():
     question = ask_contrast(scan().contrast, "refusal_onset")
     assert "sensitive in events engage more than near miss and benign" in question
@@ -145,3 +166,25 @@ def test_study():
         "Refusal: of 3 subjects, confirmed in 2 (a and c) and refuted in 1 (b). Negative control, "
         "null places: nothing was found, as it should be, in 1 of 2 subjects."
     )
+
+
+def test_study_of_subjects_without_experts():
+    row = ("a", "null_places", "negative_control", "not_testable", "not testable", "[]")
+    columns = ["subject", "contrast", "role", "status", "verdict", "units"]
+    told = answer_study(pd.DataFrame([row], columns=columns))
+    assert told == "Negative control, null places: no subject has experts to map."
+
+
+def test_study_that_claims_nothing(repository):
+    config = load_study(repository / "config/config.yaml")
+    only = {
+        name: contrast
+        for name, contrast in config.contrasts.items()
+        if contrast.role == "exploratory"
+    }
+    quiet = replace(config, contrasts=only)
+    assert ask_study(quiet).startswith("Which experts respond to ")
+    assert "nothing is switched off" in explain_study(quiet)
+    assert answer_study(pd.DataFrame()) == "Nothing was claimed, so nothing was put to the test."
+    control = replace(config, contrasts={"null_places": config.contrasts["null_places"]})
+    assert ask_study(control) == "Does the method find anything where nothing is to be found?"

@@ -32,6 +32,20 @@ def test_probability_is_never_zero(value, expected):
     assert words.probability(value) == expected
 
 
+def test_plurals():
+    assert words.plural(1, "place") == "1 place"
+    assert words.plural(2, "place") == "2 places"
+    assert [words.plural_of(noun) for noun in ("entity", "day")] == ["entities", "days"]
+
+
+@pytest.mark.parametrize(
+    ("status", "units", "mapped"),
+    [("null", [], True), ("not_testable", [[0, 1]], True), ("not_testable", [], False)],
+)
+def test_was_mapped(status, units, mapped):
+    assert words.was_mapped(status, units) is mapped
+
+
 def test_interval():
     assert words.interval(-0.02, 0.04) == "−0.02 to 0.04"
     assert words.interval(NAN, 0.04) == ""
