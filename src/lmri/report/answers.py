@@ -176,8 +176,8 @@ def _ask_control(contrast: ContrastOptions, task: str) -> str:
         return f"Does the method find anything in {task} where nothing is to be found?"
     return (
         "Does the method find anything where nothing is to be found: one random half of the "
-        f"{words.plural_of(words.readable(split.carrier))} of {words.readable(split.condition)} trials in {task} "
-        "against the other half?"
+        f"{words.plural_of(words.readable(split.carrier))} of {words.readable(split.condition)} "
+        f"trials in {task} against the other half?"
     )
 
 

@@ -39,8 +39,8 @@ def _recording(config: StudyConfig) -> str:
         f"{_decoding(record)}, of at most {record.max_new_tokens} tokens; encoders give none. The "
         f"carriers of each task were divided once, by seed {config.seed}, into selection "
         f"({splits.selection:.0%}), calibration ({splits.calibration:.0%}) and evaluation "
-        f"({splits.evaluation:.0%}), unless a task sets its own shares; activity was recorded on {words.listing(record.splits)} only, before "
-        "any evaluation trial was run."
+        f"({splits.evaluation:.0%}), unless a task sets its own shares; activity was recorded on "
+        f"{words.listing(record.splits)} only, before any evaluation trial was run."
     )
 
 
@@ -59,8 +59,8 @@ def _contrast(contrast: ContrastOptions) -> str:
     if contrast.random_split is not None:
         split = contrast.random_split
         return (
-            f"{name}: the {words.plural_of(words.readable(split.carrier))} of {words.readable(split.condition)} "
-            f"trials in two random halves (seed {split.seed})."
+            f"{name}: the {words.plural_of(words.readable(split.carrier))} of "
+            f"{words.readable(split.condition)} trials in two random halves (seed {split.seed})."
         )
     target = words.listing(words.readable(entry) for entry in contrast.target)
     controls = words.listing(words.readable(entry) for entry in contrast.controls)
