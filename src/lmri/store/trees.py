@@ -18,12 +18,15 @@ from lmri.errors import StoreError
 from lmri.store.manifest import manifest_path, verify_store
 from lmri.store.storage import decode_bfloat16, is_bfloat16
 
+GROWING = ("token", "trial", "pool")
+"""Dimensions along which shards follow each other."""
+
 
 def open_recordings(recordings: Path | Iterable[Path], *, verify: bool = False) -> xr.DataTree:
     """Open all shards of a task as one tree; only what is used is read.
 
-    Trials and tokens are those of the shards, one after another. ``trial`` of ``tokens/index``
-    counts on through the shards, so that it indexes the trials of the tree, and the coordinate
+    Trials, tokens and pools are those of the shards, one after another. The ``trial`` of a token or
+    pool counts on through the shards, so that it indexes the trials of the tree, and the coordinate
     ``shard`` says where a row comes from. The table of trials is loaded; of every other array a
     selection of rows and layers is read without the rest. bfloat16 is float32 here.
 
@@ -180,7 +183,7 @@ def _signature(shard: xr.DataTree) -> dict[str, object]:
     described: dict[str, object] = {name: shard.attrs.get(name) for name in ("subject", "task")}
     for node in shard.subtree:
         for name, variable in node.dataset.variables.items():
-            growing = variable.dims[0] in {"token", "trial"}
+            growing = variable.dims[0] in GROWING
             is_text = variable.dtype.kind == "U"  # as wide as the longest
             described[f"{node.path.strip('/')}/{name}"] = (
                 variable.dims,
@@ -194,11 +197,11 @@ def _join(parts: list[xr.Dataset], numbers: list[int], offsets: np.ndarray) -> x
     first = parts[0]
     joined, growing = {}, None
     for name, variable in first.variables.items():
-        if variable.dims[0] not in {"token", "trial"}:
+        if variable.dims[0] not in GROWING:
             joined[name] = variable
             continue
         growing = variable.dims[0]
-        counted_on = offsets if (name, growing) == ("trial", "token") else None
+        counted_on = offsets if name == "trial" and growing != "trial" else None
         rows = _Rows([part.variables[name] for part in parts], counted_on)
         attributes = {k: v for k, v in variable.attrs.items() if not is_bfloat16({k: v})}
         joined[name] = (variable.dims, indexing.LazilyIndexedArray(rows), attributes)

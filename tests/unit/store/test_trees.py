@@ -1,11 +1,12 @@
 """All shards of a task are one tree, and only what is used is read."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from lmri.errors import StoreError
-from lmri.store import manifest_path, open_recordings
+from lmri.store import RecordingWriter, manifest_path, open_recordings, write_manifest
 
 ROWS = 19
 pytestmark = pytest.mark.filterwarnings("error")
@@ -40,6 +41,27 @@ def test_trials_of_tokens_count_on_through_the_shards(folder):
     assert trial.isel(token=[40, 3]).values.tolist() == [40, 3]
     score = tree["trials"].dataset["score"].values[trial.values]
     np.testing.assert_array_equal(score, tree["trials"].dataset["score"].values)
+
+
+def test_pools_of_experts_are_joined_and_know_their_trials(tmp_path):
+    for shard, counts in enumerate(([2, 1], [3])):
+        store = tmp_path / f"{shard}.zarr"
+        store.mkdir()
+        with RecordingWriter(
+            store, {"subject": "tiny", "task": "events", "shard": shard}
+        ) as writer:
+            trials = [f"{shard}.{row}" for row in range(len(counts))]
+            writer.append_trials(pd.DataFrame({"trial": trials}))
+            rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+            writer.append("pooled/expert_neuron", "trial", rows, ("pool",))
+            sums = np.full((len(rows), 4), shard, dtype=np.float32)
+            writer.append("pooled/expert_neuron", "sum", sums, ("pool", "neuron"))
+            arrays = writer.close()
+        write_manifest(store, manifest_path(store), arrays=arrays, provenance={})
+    pools = open_recordings(tmp_path, verify=True)["pooled/expert_neuron"].dataset
+    assert pools["trial"].values.tolist() == [0, 0, 1, 2, 2, 2]
+    assert pools["sum"].values[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+    assert pools["shard"].values.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
