@@ -47,11 +47,10 @@ def test_pools_of_experts_are_joined_and_know_their_trials(tmp_path):
     for shard, counts in enumerate(([2, 1], [3])):
         store = tmp_path / f"{shard}.zarr"
         store.mkdir()
-        with RecordingWriter(
-            store, {"subject": "tiny", "task": "events", "shard": shard}
-        ) as writer:
+        told = {"subject": "tiny", "task": "events", "shard": shard}
+        with RecordingWriter(store, told) as writer:
             trials = [f"{shard}.{row}" for row in range(len(counts))]
-            writer.append_trials(pd.DataFrame({"trial": trials}))
+            writer.append_trials(pd.DataFrame({"trial": trials, "ended": True}))
             rows = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
             writer.append("pooled/expert_neuron", "trial", rows, ("pool",))
             sums = np.full((len(rows), 4), shard, dtype=np.float32)
