@@ -156,6 +156,7 @@ def _respond(
     scored = pd.concat([trials, scores], axis=1)
     scored["n_prompt"] = [len(prompt.ids) for prompt in prompts]
     scored["n_dropped"] = [prompt.dropped for prompt in prompts]
+    scored["n_prefill"] = [prompt.n_prefill for prompt in prompts]
     scored["instruction_last"] = [prompt.instruction_last for prompt in prompts]
     pairs = zip(prompts, responses.tokens, strict=True)
     return scored, [[*prompt.ids, *response.tolist()] for prompt, response in pairs]
@@ -199,7 +200,8 @@ def _phases(
     for prompt, tokens in rows:
         n_prompt = len(prompt.ids)
         spans.append(trial_spans(subject.tokenizer, prompt, tokens[n_prompt:], phases))
-        masks.append(phase_masks(spans[-1], n_prompt, phases, prompt.instruction_last))
+        at = prompt.instruction_last
+        masks.append(phase_masks(spans[-1], n_prompt, phases, at, prompt.n_prefill))
     return np.stack(spans), torch.from_numpy(np.stack(masks))
 
 
