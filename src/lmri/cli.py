@@ -114,9 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (run, summary, flags) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
-        for name in flags.split():
-            flag = name.removesuffix("?")
-            needed = {"required": flag == name} if flag.startswith("--") else {}
+        for flag in flags.split():
+            optional = flag.endswith("?")
+            needed = {} if optional or not flag.startswith("--") else {"required": True}
+            flag = flag.removesuffix("?")
             command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
         command.set_defaults(run=run)
     return parser

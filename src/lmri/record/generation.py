@@ -110,5 +110,6 @@ def _index(trials: pd.DataFrame, texts: list[Text]) -> pd.DataFrame:
     return trials.assign(
         n_prompt=[len(text.prompt.ids) for text in texts],
         n_dropped=[text.prompt.dropped for text in texts],
+        n_prefill=[text.prompt.n_prefill for text in texts],
         instruction_last=[text.prompt.instruction_last for text in texts],
     )

@@ -131,8 +131,9 @@ def _batch(
     spans = []
     for i, text in enumerate(texts):
         own = trial_spans(subject.tokenizer, text.prompt, text.response.tolist(), phases)
-        n_prompt = len(text.prompt.ids)
-        own_masks = phase_masks(own, n_prompt, phases, text.prompt.instruction_last)
+        prompt = text.prompt
+        at = prompt.instruction_last
+        own_masks = phase_masks(own, len(prompt.ids), phases, at, prompt.n_prefill)
         masks[i, :, : len(own)] = torch.from_numpy(own_masks)
         content[i, : len(own)] = torch.from_numpy(own == SPANS.index("content"))
         spans.append(own)
