@@ -96,7 +96,7 @@ def read_manifest(manifest: Path) -> dict:
         ) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise StoreError(
-            f"{manifest}: not a readable manifest ({error}). Write the store again."
+            f"{manifest}: not a readable manifest ({error}). Delete it and run again."
         ) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise StoreError(f"{manifest}: the 'schema' of a manifest must be '{SCHEMA}'.")
@@ -130,20 +130,16 @@ def verify_store(store: Path, manifest: Path) -> dict:
     for name, (size, digest) in content["files"].items():
         path = present.pop(name, None)
         if path is None:
-            raise StoreError(f"{store}: the file '{name}' is missing. Write the store again.")
+            raise StoreError(f"{store}: the file '{name}' is missing. {_again(store)}")
         got = path.stat().st_size
         if got != size:
             raise StoreError(
-                f"{store}: '{name}' must have {size} bytes. Got {got}: write the store again."
+                f"{store}: '{name}' must have {size} bytes. Got {got}. {_again(store)}"
             )
         if sha256_file(path) != digest:
-            raise StoreError(
-                f"{store}: '{name}' was altered (SHA-256 differs). Write the store again."
-            )
+            raise StoreError(f"{store}: '{name}' was altered (SHA-256 differs). {_again(store)}")
     if present:
-        raise StoreError(
-            f"{store}: '{min(present)}' is not in the manifest. Write the store again."
-        )
+        raise StoreError(f"{store}: '{min(present)}' is not in the manifest. {_again(store)}")
     return content
 
 
@@ -169,6 +165,10 @@ def verify(path: Path) -> dict:
     if path.name.endswith(suffix):
         return verify_store(path.with_name(path.name.removesuffix(suffix)), path)
     return verify_store(path, path.with_name(path.name + suffix))
+
+
+def _again(store: Path) -> str:
+    return f"Delete {store} and run again: the job that wrote it is repeated."
 
 
 def _files(store: Path) -> list[Path]:

@@ -57,6 +57,12 @@ def test_one_flipped_bit_is_found(store, position):
         verify_store(store, manifest_of(store))
 
 
+def test_a_damaged_store_says_how_it_is_written_again(store):
+    (store / "c" / "0").write_bytes(b"")
+    with pytest.raises(StoreError, match=rf"Delete {store} and run again"):
+        verify_store(store, manifest_of(store))
+
+
 def test_an_additional_file_is_named(store):
     (store / "c" / "1").write_text("")
     with pytest.raises(StoreError, match="'c/1' is not in the manifest"):
