@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from lmri import cli
 from lmri.errors import LmriError
 from lmri.report import write_report
 
@@ -197,6 +199,26 @@ def test_a_finding_changed_after_the_verdict_is_a_warning(plain, config, tmp_pat
     table.to_parquet(path)
     text = visible(write(study, tmp_path / "report", config).read_text())
     assert "reached on another version of this finding" in text
+
+
+def test_an_edited_finding_is_listed_and_told_by_the_command(
+    plain, values, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    study = Path(shutil.copytree(plain, "fixture"))
+    path = study / "findings/localise/localised/refusal.prompt_last/expert.resonance.json"
+    path.write_text(path.read_text().replace('"role": "hypothesis"', '"role": "exploratory"'))
+    Path("study.yaml").write_text(yaml.safe_dump(values))
+    flags = {"--config": "study.yaml", "--study": "fixture", "--out": "report"}
+    assert cli.main(["report", *(part for flag in flags.items() for part in flag)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lmri: error: {path}: the finding was changed after it was written")
+    assert told.endswith("\n")
+    assert told.count("\n") == 1
+    html = Path("report/index.html").read_text()
+    errors = visible(html[html.index('<section id="errors"') :])
+    assert "the finding was changed after it was written" in errors
+    assert "delete findings/localise/localised and run again" in errors
 
 
 def test_no_verdict_at_all_is_refused(plain, config, tmp_path):

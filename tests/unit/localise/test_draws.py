@@ -53,3 +53,9 @@ def test_too_few_null_carriers_are_refused(grid, crossed, planted):
     design = contrast_design(crossed, grid, ("place", "year"))
     with pytest.raises(EvidenceError, match="null condition 'benign' allow only 4 different"):
         sham_maps(planted, design, few, "benign", draws=99, most=8, seed=0)
+
+
+def test_an_unknown_null_condition_is_named_with_the_known_ones(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    with pytest.raises(EvidenceError, match=r"'null_condition'.*'benign'.*Got 'calm'"):
+        sham_maps(planted, design, grid, "calm", draws=2, most=8, seed=0)
