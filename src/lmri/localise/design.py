@@ -159,8 +159,10 @@ def null_design(
 ) -> Design:
     """Split null carriers at random into the classes of a design.
 
-    Half of each carrier's values (rounded down) play every class but the most frequent one, which
-    gets the rest; the trials are those of the null condition, so nothing is there to be found.
+    Half of each carrier's values (rounded down) play, in turn, the classes that no null trial has.
+    The rest play the class of the null trials; where those have several, the first of them in
+    alphabetical order plays for all. A carrier of which null trials have every class is not split.
+    The trials are those of the null condition, so nothing is there to be found.
 
     Parameters
     ----------

@@ -54,8 +54,12 @@ def sham_maps(
     draws: int,
     most: int,
     seed: int,
+    usable: Callable[[list[Unit]], bool] = lambda units: True,
 ) -> list[list[Unit]]:
     """Re-run the selection on random splits of null carriers.
+
+    A map that the subject cannot be run without (too few experts left in a layer) is no control:
+    it is dropped and the next split is drawn in its place.
 
     Parameters
     ----------
@@ -73,11 +77,13 @@ def sham_maps(
         Units kept of each ranking.
     seed : int
         Seed of the splits.
+    usable : callable
+        Whether the subject can be run without the first units of a map.
 
     Returns
     -------
     list of list of (int, int)
-        Ranked units of every sham map.
+        Ranked units of every sham map; fewer than ``draws`` where too few are usable.
 
     Raises
     ------
@@ -97,10 +103,12 @@ def sham_maps(
             continue
         seen.add(split)
         labels = np.where(null_cells, sham.encode(cells.labels).own(), -1)
-        maps.append(ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most])
-    if len(maps) < draws:
+        units = ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most]
+        if usable(units):
+            maps.append(units)
+    if len(seen) < draws:
         raise EvidenceError(
-            f"The carriers of the null condition '{condition}' allow only {len(maps)} different "
+            f"The carriers of the null condition '{condition}' allow only {len(seen)} different "
             f"sham maps. {draws} are needed: add null carriers to the selection split."
         )
     return maps
