@@ -229,7 +229,9 @@ def _check_sites(model: nn.Module, row: Architecture) -> None:
 def _same(model: nn.Module, what: str, by_layer: dict[int, float]) -> float:
     values = sorted(set(by_layer.values()))
     if len(values) > 1:
-        _refuse(model, f"as many {what} in every layer that has any", f"{values[0]} to {values[-1]}")
+        _refuse(
+            model, f"as many {what} in every layer that has any", f"{values[0]} to {values[-1]}"
+        )
     return values[0] if values else 0
 
 

@@ -86,7 +86,10 @@ def test_plans_hold_in_every_family(kind, mode):
     usual = int(executed[-1].mode().values.mode().values)  # the expert most tokens pass
     executed.clear()
     plans = (Plan(), Plan(mode, ((1, usual),)))
-    with intervened(subject, plans) as session, tapped_experts(model, lambda *a: executed.append(a)):
+    with (
+        intervened(subject, plans) as session,
+        tapped_experts(model, lambda *a: executed.append(a)),
+    ):
         session.rows = torch.tensor([0, 1, 0])
         changed = model(input_ids=ids).logits
     torch.testing.assert_close(changed[[0, 2]], intact[[0, 2]], rtol=1e-4, atol=1e-5)
