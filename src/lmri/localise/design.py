@@ -160,9 +160,10 @@ def null_design(
 ) -> Design:
     """Split null carriers at random into the classes of a design.
 
-    Half of each carrier's values (rounded down) play, in turn, the classes that none of them has;
-    the rest play the alphabetically first of their own classes. The trials are those of the null
-    condition, so nothing is there to be found.
+    Half of each carrier's values (rounded down) play, in turn, the classes that no null trial has.
+    The rest play the class of the null trials; where those have several, the first of them in
+    alphabetical order plays for all. A carrier of which null trials have every class is not split.
+    The trials are those of the null condition, so nothing is there to be found.
 
     Parameters
     ----------

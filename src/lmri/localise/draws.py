@@ -55,8 +55,12 @@ def sham_maps(
     draws: int,
     most: int,
     seed: int,
+    usable: Callable[[list[Unit]], bool] = lambda units: True,
 ) -> list[list[Unit]]:
     """Re-run the selection on random splits of null carriers.
+
+    A map that the subject cannot be run without (too few experts left in a layer) is no control:
+    it is dropped and the next split is drawn in its place.
 
     Parameters
     ----------
@@ -74,11 +78,13 @@ def sham_maps(
         Units kept of each ranking.
     seed : int
         Seed of the splits.
+    usable : callable
+        Whether the subject can be run without the first units of a map.
 
     Returns
     -------
     list of list of (int, int)
-        Ranked units of every sham map.
+        Ranked units of every sham map; fewer than ``draws`` where too few are usable.
 
     Raises
     ------
@@ -90,14 +96,18 @@ def sham_maps(
     null_cells = cells.labels["condition"] == condition
     seen: set[tuple] = set()
     maps: list[list[Unit]] = []
-    while len(maps) < draws:
+    for _ in range(TRIES * draws):
+        if len(maps) == draws:
+            break
         sham = null_design(design, trials, condition, rng)
         split = tuple(tuple(sorted(kind.items())) for kind in sham.classes)
         if split in seen:
             continue
         seen.add(split)
         labels = np.where(null_cells, sham.encode(cells.labels).own(), -1)
-        maps.append(ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most])
+        units = ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most]
+        if usable(units):
+            maps.append(units)
     return maps
 
 

@@ -75,6 +75,20 @@ def test_the_rest_play_the_first_of_their_own_classes():
     assert sorted(sham.classes[0].values()) == ["calm", "calm", "rare", "rare"]
 
 
+def test_the_classes_of_a_sham_are_the_first_of_its_trials_and_those_they_lack(grid, crossed):
+    # Null places of two classes: one of them plays for both, whichever is the more frequent.
+    grid = grid.assign(class_place=grid["class_place"].replace("null", "unlisted"))
+    grid.loc[grid["carrier_place"] == "p19", "class_place"] = "exempt"
+    design = contrast_design(crossed, grid, ("place", "year"))
+    sham = null_design(design, grid, "benign", np.random.default_rng(0))
+    assert sorted(sham.classes[0].values()) == ["exempt"] * 6 + ["sensitive"] * 6
+    # A carrier of which null trials have every class is not split.
+    mixed = grid.assign(condition=grid["condition"].replace("near_miss_place", "benign"))
+    sham = null_design(design, mixed, "benign", np.random.default_rng(0))
+    assert set(sham.classes[0].values()) == {"exempt"}
+    assert sorted(sham.classes[1].values()) == ["null"] * 6 + ["sensitive"] * 6
+
+
 def test_an_entity_with_one_condition_each_is_its_own_class():
     trials = pd.DataFrame(
         {
