@@ -121,6 +121,7 @@ def respond(
     max_new_tokens: int,
     rows: int,
     padding: float = 0.0,
+    batch_tokens: int | None = None,
     sampling: Sampling | None = None,
     draws: np.ndarray | None = None,
 ) -> Responses:
@@ -144,6 +145,8 @@ def respond(
         Rows per forward pass, at most. Results depend on it only by rounding.
     padding : float
         Share of a batch that may be padding (before the prompts, masked); by default none.
+    batch_tokens : int, optional
+        Tokens of prompts and responses per batch, at most; by default any number.
     sampling : Sampling, optional
         By default the most likely token is taken.
     draws : ndarray of shape (n_rows, max_new_tokens), float64, optional
@@ -161,7 +164,8 @@ def respond(
     ends = end_tokens(subject)
     device = subject.device
     with intervened(subject, plans) as session:
-        for batch in similar_length_batches([len(prompt) for prompt in prompts], rows, padding):
+        lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+        for batch in similar_length_batches(lengths, rows, padding, batch_tokens):
             session.rows = chosen[batch].to(device)
             ids, real = pad([prompts[row] for row in batch], ends[0], left=True)
             watch = torch.tensor([watched[row] for row in batch])

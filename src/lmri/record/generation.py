@@ -80,6 +80,7 @@ def respond_to_trials(
         max_new_tokens=options.max_new_tokens,
         rows=options.rows,
         padding=options.padding,
+        batch_tokens=options.batch_tokens,
         **_sampling(repeated, options, seed),
     )
     scores = score_responses(

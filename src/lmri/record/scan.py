@@ -100,7 +100,9 @@ def scan(
     with capturing(subject, quantities, full, options.stored) as capture:
         arrays = ArrayWriter(writer, capture, phases)
         written = 0
-        for rows in similar_length_batches([len(t) for t in texts], options.rows, options.padding):
+        lengths = [len(text) for text in texts]
+        limits = options.rows, options.padding, options.batch_tokens
+        for rows in similar_length_batches(lengths, *limits):
             batch, spans = _batch(subject, [texts[row] for row in rows], phases)
             states = _run(subject, capture, batch)
             own = trials.iloc[rows].reset_index(drop=True)
