@@ -62,7 +62,8 @@ def test_confirmed():
     assert answer_contrast(scan(), VERDICT) == (
         "Yes. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) lowered the refusal onset: "
         "from 1.00 to 0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 "
-        "sham maps did as much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin."
+        "sham maps did as much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within "
+        "the margin."
     )
 
 
@@ -78,10 +79,10 @@ def test_refuted():
     }
     assert answer_contrast(scan(), verdict) == (
         "No. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) did not change the refusal "
-        "onset: from 1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.010 to 0.010). 61 of 99 "
-        "sham maps did as much (p 0.620, corrected 1.000). The positive control, on the same trials, changed "
-        "it by 1.00, interval 0.980 to 1.000: the behaviour can be moved, but these experts do not "
-        "carry it."
+        "onset: from 1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.010 to 0.010). 61 "
+        "of 99 sham maps did as much (p 0.620, corrected 1.000). The positive control, on the same "
+        "trials, changed it by 1.00, interval 0.980 to 1.000: the behaviour can be moved, but "
+        "these experts do not carry it."
     )
 
 
