@@ -90,7 +90,9 @@ def sham_maps(
     null_cells = cells.labels["condition"] == condition
     seen: set[tuple] = set()
     maps: list[list[Unit]] = []
-    while len(maps) < draws:
+    for _ in range(draws * TRIES):
+        if len(maps) == draws:
+            break
         sham = null_design(design, trials, condition, rng)
         split = tuple(tuple(sorted(kind.items())) for kind in sham.classes)
         if split in seen:
