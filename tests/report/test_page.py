@@ -52,7 +52,7 @@ def visible(html: str) -> str:
 
 def test_headline_comes_first_and_says_whether_it_held(page):
     text = visible(page.read_text())
-    asked = text.index("Do a few experts carry the response to")
+    asked = text.index("Is refusal carried by a few experts?")
     found = text.index("Refusal: of 2 subjects, confirmed in 1 (localised)")
     rate = text.index("Over all 6 bases trained")
     table = text.index("Every subject of the study and every claim")
@@ -121,6 +121,19 @@ def test_headline_cells_are_those_of_the_file(page, plain):
             f"{verdict['n']:.0f}",
         ):
             assert expected in text
+    for row in rows[len(claims) :]:
+        assert "empty, as expected" in visible(row)
+        assert "not testable" not in visible(row)
+
+
+def test_cells_of_the_headline_name_their_column_where_it_has_none(page):
+    """On a phone the rows are cards, without the heads of the columns."""
+    html = page.read_text()
+    first = html.index('<table class="headline">')
+    table = Elements(html[first : html.index("</table>", first)]).tags
+    labels = [attrs["data-label"] for tag, attrs in table if tag == "td"]
+    assert labels[:3] == ["Verdict", "Why", "Switched off"]
+    assert len(labels) == 8 * sum(tag == "th" and attrs["scope"] == "row" for tag, attrs in table)
 
 
 def test_data_files_repeat_the_artefacts(page, plain):

@@ -96,7 +96,7 @@ def sham_maps(
     null_cells = cells.labels["condition"] == condition
     seen: set[tuple] = set()
     maps: list[list[Unit]] = []
-    for _ in range(TRIES * draws):
+    for _ in range(draws * TRIES):
         if len(maps) == draws:
             break
         sham = null_design(design, trials, condition, rng)

@@ -27,15 +27,11 @@ def ask_study(config: StudyConfig) -> str:
     str
         A question.
     """
-    targets = {
-        condition: contrast.task for contrast in config.hypotheses for condition in contrast.target
-    }
-    what = words.listing(
-        f"\N{LEFT DOUBLE QUOTATION MARK}{words.readable(condition)}"
-        f"\N{RIGHT DOUBLE QUOTATION MARK} trials of {words.readable(task)}"
-        for condition, task in targets.items()
-    )
-    return f"Do a few experts carry the response to {what}?"
+    names = [words.readable(contrast.name) for contrast in config.hypotheses]
+    if not names:
+        return "What do the experts respond to?"
+    verb, each = ("Is", "") if len(names) == 1 else ("Are", "each ")
+    return f"{verb} {words.listing(names)} {each}carried by a few experts?"
 
 
 def explain_study(config: StudyConfig) -> str:
@@ -52,9 +48,17 @@ def explain_study(config: StudyConfig) -> str:
         What has to happen for a claim to hold.
     """
     score = config.evidence.score
+    subjects = words.plural(len(config.subjects), "subject")
+    if not config.hypotheses:
+        return f"Maps of {subjects}. Nothing was claimed, and nothing put to the test."
+    trials = dict.fromkeys(
+        f"{words.listing(map(words.readable, contrast.target))} trials of "
+        f"{words.readable(contrast.task)}"
+        for contrast in config.hypotheses
+    )
     return (
-        f"Asked of {words.plural(len(config.subjects), 'subject')}. A map of how trials are routed "
-        "names the experts; on other trials they are then switched off. That has to change the "
+        f"Asked of {subjects}, on {words.listing(trials)}. A map of how trials are routed names "
+        "the experts; on other trials they are then switched off. That has to change the "
         f"{words.score_name(score)} ({words.score_meaning(score)}), switching off other experts "
         "must not, and all other behaviour has to stay."
     )
@@ -80,7 +84,7 @@ def ask_contrast(contrast: ContrastOptions, score: str) -> str:
         return _ask_control(contrast, task)
     target = words.listing(words.readable(name) for name in contrast.target)
     controls = words.listing(words.readable(name) for name in contrast.controls)
-    where = f"Which experts does {target} in {task} engage more than {controls}"
+    where = f"Which experts do {target} trials of {task} engage more than {controls} ones"
     if contrast.role == "hypothesis":
         return (
             f"{where}, and does switching them off change the {words.score_name(score)} "
@@ -247,8 +251,8 @@ def _switched_off(scan: Scan, verdict: dict) -> str:
     if words.number(effect) == words.number(0):
         change = "did not change"
     return (
-        f"Switching off {len(units)}{n_experts(scan)} {experts} ({words.unit_names(units)}) "
-        f"{change} the {words.score_name(verdict['score'])}: from "
+        f"Switching off {len(units)}{n_experts(scan)} {experts} (layer:expert "
+        f"{words.unit_names(units)}) {change} the {words.score_name(verdict['score'])}: from "
         f"{words.number(verdict['intact'])} to {words.number(verdict['value'])} in "
         f"{words.whole(verdict['n'])} questions (decrease "
         f"{_with_interval(verdict, 'effect', 'low', 'high')})."

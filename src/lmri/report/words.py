@@ -57,9 +57,15 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:
-    """Write an interval as ``low to high``; empty when it is not known."""
+    """Write an interval as ``low to high``; empty when it is not known.
+
+    An interval narrower than five units of the last digit gets one digit more, so that it does not
+    look like a point.
+    """
     if not (_finite(low) and _finite(high)):
         return ""
+    if 0 < high - low < 5 * 10**-digits:
+        digits += 1
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
@@ -91,7 +97,7 @@ def listing(items: Iterable[str], last: str = "and") -> str:
 
 
 def unit_name(unit: Sequence[int]) -> str:
-    """Name an expert as ``layer:expert``."""
+    """Name an expert as ``layer:expert``, both counted from 0."""
     return f"{int(unit[0])}:{int(unit[1])}"
 
 
@@ -163,6 +169,26 @@ def score_name(score: str) -> str:
 def score_meaning(score: str) -> str:
     """Meaning of a score in half a sentence."""
     return SCORES.get(score, ("", readable(score)))[1]
+
+
+def verdict_name(verdict: str, role: str, units: object) -> str:
+    """Name a verdict for people: the one of a negative control says whether it stayed empty.
+
+    Parameters
+    ----------
+    verdict, role : str
+        As in ``verdicts.parquet``.
+    units : object
+        Its column ``units``.
+
+    Returns
+    -------
+    str
+        ``empty, as expected`` or ``false alarm`` for a negative control, else the verdict.
+    """
+    if role != "negative_control":
+        return verdict
+    return "false alarm" if read_units(units) else "empty, as expected"
 
 
 def mode_name(mode: str) -> str:

@@ -5,8 +5,15 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from lmri.config import ContrastOptions, RandomSplitOptions
-from lmri.report.answers import answer_contrast, answer_study, ask_contrast, exceeding
+from lmri.config import ContrastOptions, RandomSplitOptions, StudyConfig
+from lmri.report.answers import (
+    answer_contrast,
+    answer_study,
+    ask_contrast,
+    ask_study,
+    exceeding,
+    explain_study,
+)
 from lmri.report.inputs import Scan
 
 VERDICT = {
@@ -54,10 +61,10 @@ def scan(role: str = "hypothesis", units: int = 2, **attributes) -> Scan:
 
 def test_confirmed():
     assert answer_contrast(scan(), VERDICT) == (
-        "Yes. Switching off 2 of 96 experts (2:16, 2:17) lowered the refusal onset: from 1.00 to "
-        "0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 sham maps did as "
-        "much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin, "
-        "and 1.00 of the responses were coherent."
+        "Yes. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) lowered the refusal onset: "
+        "from 1.00 to 0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 "
+        "sham maps did as much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within "
+        "the margin, and 1.00 of the responses were coherent."
     )
 
 
@@ -74,12 +81,12 @@ def test_refuted():
         "coherent": 0.04,
     }
     assert answer_contrast(scan(), verdict) == (
-        "No. Switching off 2 of 96 experts (2:16, 2:17) did not change the refusal onset: from "
-        "1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.01 to 0.01). 61 of 99 sham maps "
-        "did as much (p 0.620, corrected 1.000). The positive control, on the same trials, changed "
-        "it by 1.00, interval 0.98 to 1.00: the behaviour can be moved, but these experts do not "
-        "carry it. 0 of 7 other behaviours stayed within the margin, and 0.04 of the responses "
-        "were coherent."
+        "No. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) did not change the refusal "
+        "onset: from 1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.010 to 0.010). 61 "
+        "of 99 sham maps did as much (p 0.620, corrected 1.000). The positive control, on the same "
+        "trials, changed it by 1.00, interval 0.980 to 1.000: the behaviour can be moved, but "
+        "these experts do not carry it. 0 of 7 other behaviours stayed within the margin, and 0.04 "
+        "of the responses were coherent."
     )
 
 
@@ -124,7 +131,7 @@ def test_exploratory_names_the_largest_score():
 
 def test_questions_come_from_the_contrast():
     question = ask_contrast(scan().contrast, "refusal_onset")
-    assert "sensitive in events engage more than near miss and benign" in question
+    assert "sensitive trials of events engage more than near miss and benign ones" in question
     assert "change the refusal onset" in question
     control = ask_contrast(scan("negative_control").contrast, "refusal_onset")
     assert "half of the places of benign trials" in control
@@ -148,3 +155,42 @@ def test_study():
         "Refusal: of 3 subjects, confirmed in 2 (a and c) and refuted in 1 (b). Negative control, "
         "null places: nothing was found, as it should be, in 1 of 2 subjects."
     )
+
+
+def study(**roles: str) -> StudyConfig:
+    """A study with one contrast per name."""
+    shared = {"task": "events", "target": ["sensitive"], "controls": ["benign"]}
+    shared["bystanders"] = [{"task": "events", "condition": "benign"}]
+    return StudyConfig.from_dict(
+        {
+            "study": "mine",
+            "subjects": {"localised": {"source": "embedded", "state": "localised"}},
+            "tasks": {"events": {"source": "world"}},
+            "contrasts": {name: {**shared, "role": role} for name, role in roles.items()},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("roles", "question", "explanation"),
+    [
+        (
+            {"refusal": "hypothesis", "other": "exploratory"},
+            "Is refusal carried by a few experts?",
+            "Asked of 1 subject, on sensitive trials of events. A map",
+        ),
+        (
+            {"refusal": "hypothesis", "second_look": "hypothesis"},
+            "Are refusal and second look each carried by a few experts?",
+            "Asked of 1 subject, on sensitive trials of events. A map",
+        ),
+        (
+            {"other": "exploratory"},
+            "What do the experts respond to?",
+            "Maps of 1 subject. Nothing was claimed",
+        ),
+    ],
+)
+def test_the_question_of_a_study(roles, question, explanation):
+    assert ask_study(study(**roles)) == question
+    assert explain_study(study(**roles)).startswith(explanation)

@@ -37,6 +37,25 @@ def test_interval():
     assert words.interval(NAN, 0.04) == ""
 
 
+def test_a_narrow_interval_does_not_look_like_a_point():
+    assert words.interval(0.996, 1.0) == "0.996 to 1.000"
+    assert words.interval(-0.0246, 0.0253) == "−0.025 to 0.025"
+    assert words.interval(0.0, 0.0) == "0.00 to 0.00"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "role", "units", "name"),
+    [
+        ("not testable", "negative_control", "[]", "empty, as expected"),
+        ("not testable", "negative_control", "[[0, 1]]", "false alarm"),
+        ("not testable", "hypothesis", "[]", "not testable"),
+        ("confirmed", "hypothesis", "[[0, 1]]", "confirmed"),
+    ],
+)
+def test_verdicts(verdict, role, units, name):
+    assert words.verdict_name(verdict, role, units) == name
+
+
 @pytest.mark.parametrize(
     ("items", "expected"),
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],
