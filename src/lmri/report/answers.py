@@ -231,11 +231,11 @@ def _answer_tested(scan: Scan, verdict: dict) -> str:
             f"{_with_interval(verdict, 'positive_control', 'positive_low', 'positive_high')}: the "
             "behaviour can be moved, but these experts do not carry it."
         )
-    else:
-        sentences.append(
-            f"{words.whole(verdict['bystanders_held'])} of {words.whole(verdict['bystanders'])} "
-            "other behaviours stayed within the margin."
-        )
+    sentences.append(
+        f"{words.whole(verdict['bystanders_held'])} of {words.whole(verdict['bystanders'])} other "
+        "behaviours stayed within the margin, and "
+        f"{words.number(verdict['coherent'])} of the responses were coherent."
+    )
     return " ".join(sentences)
 
 

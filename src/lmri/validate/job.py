@@ -21,7 +21,7 @@ JUDGED = ("hypothesis", "negative_control")
 ARM_COLUMNS = (
     *("subject", "contrast", "phase", "arm", "mode", "dose", "draw", "primary", "units", "task"),
     *("condition", "trial_role", "held_out", "score", "n", "n_carriers", "value", "intact"),
-    *("effect", "low", "high"),
+    *("effect", "low", "high", "carrier_bound"),
 )
 TRANSCRIPT_COLUMNS = (
     *("trial", "condition", "prompt", "fact", "reference", "intact", "finding", "sham"),

@@ -25,6 +25,7 @@ VERDICT = {
     "p_corrected": 0.02,
     "bystanders_held": 7,
     "bystanders": 7,
+    "coherent": 1.0,
     "positive_control": 1.0,
     "positive_low": 0.98,
     "positive_high": 1.0,
@@ -55,7 +56,8 @@ def test_confirmed():
     assert answer_contrast(scan(), VERDICT) == (
         "Yes. Switching off 2 of 96 experts (2:16, 2:17) lowered the refusal onset: from 1.00 to "
         "0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 sham maps did as "
-        "much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin."
+        "much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin, "
+        "and 1.00 of the responses were coherent."
     )
 
 
@@ -68,13 +70,16 @@ def test_refuted():
         "high": 0.01,
         "p": 0.62,
         "p_corrected": 1.0,
+        "bystanders_held": 0,
+        "coherent": 0.04,
     }
     assert answer_contrast(scan(), verdict) == (
         "No. Switching off 2 of 96 experts (2:16, 2:17) did not change the refusal onset: from "
         "1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.01 to 0.01). 61 of 99 sham maps "
         "did as much (p 0.620, corrected 1.000). The positive control, on the same trials, changed "
         "it by 1.00, interval 0.98 to 1.00: the behaviour can be moved, but these experts do not "
-        "carry it."
+        "carry it. 0 of 7 other behaviours stayed within the margin, and 0.04 of the responses "
+        "were coherent."
     )
 
 
@@ -82,7 +87,7 @@ def test_inconclusive_says_what_held():
     verdict = VERDICT | {"verdict": "inconclusive", "bystanders_held": 5}
     answer = answer_contrast(scan(), verdict)
     assert answer.startswith("Undecided. Switching off 2 of 96 experts")
-    assert answer.endswith("5 of 7 other behaviours stayed within the margin.")
+    assert "5 of 7 other behaviours stayed within the margin" in answer
 
 
 @pytest.mark.parametrize(
