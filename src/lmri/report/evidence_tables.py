@@ -346,7 +346,8 @@ def _bystander_row(evidence: Evidence, bystander: Bystander) -> list[Cell]:
 
 def _by_carrier(row: dict) -> str:
     bound = words.number(row.get("carrier_bound", np.nan))
-    return "" if bound == words.NOTHING else f"up to {bound} by carrier"
+    unchanged = row["effect"] == 0 and bound != words.NOTHING
+    return f"up to {bound} by carrier" if unchanged else ""
 
 
 def _role(row: dict) -> str:
