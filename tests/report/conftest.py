@@ -387,6 +387,7 @@ def _verdict_head(subject, contrast, role) -> dict:
         "kind": "expert",
         "method": "resonance",
         "role": role,
+        "status": "null" if role == "negative_control" else "testable",
     }
 
 

@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,12 @@ def copy_workflow(repository: Path, root: Path) -> Workflow:
         shutil.copytree(repository / folder, root / folder, ignore=ignored)
     shutil.copy(repository / "Snakefile", root)
     return Workflow(root)
+
+
+@pytest.fixture(scope="session")
+def copied(repository) -> Callable[[Path], Workflow]:
+    """Make a copy in a folder."""
+    return partial(copy_workflow, repository)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from lmri.anatomy.architectures import ARCHITECTURES
 from lmri.anatomy.loading import load_tokenizer, resolve_pointer
 from lmri.anatomy.templates import RenderedText, check_template, read_template, render_text
 from lmri.anatomy.thinking import thinking_blocks, thinking_delimiters
@@ -119,10 +120,13 @@ def prompt_room(config: PreTrainedConfig, max_new_tokens: int) -> int | None:
     Returns
     -------
     int or None
-        Positions of the model less the response; None for a model without a limit.
+        Positions of the model less the response, which an encoder does not give; None for a model
+        without a limit.
     """
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return None if positions is None else positions - max_new_tokens
+    row = ARCHITECTURES.get(config.model_type)
+    answers = row is None or not row.encoder
+    return None if positions is None else positions - max_new_tokens * answers
 
 
 def check_prompts(

@@ -9,7 +9,15 @@ from lmri.intervene.decoding import (
 )
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
-from lmri.intervene.plans import INTACT, MODES, OFF_MODES, Plan, check_plan, feasible
+from lmri.intervene.plans import (
+    INTACT,
+    MODES,
+    OFF_MODES,
+    Plan,
+    can_reroute,
+    check_plan,
+    feasible,
+)
 from lmri.intervene.routing import intervened
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "Responses",
     "Sampling",
     "ablated_direction",
+    "can_reroute",
     "check_plan",
     "common_random_numbers",
     "feasible",

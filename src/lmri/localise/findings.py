@@ -33,6 +33,47 @@ REASONS = {
 }
 """Why a finding is not tested, by role and by whether its map selects anything."""
 
+NO_EXPERTS = "the subject has no experts: nothing to map"
+
+ALWAYS_RUN = "the experts of the subject cannot be switched off: all of them run on every token"
+
+
+def unmapped_finding(
+    subject: str, contrast: ContrastOptions, phase: str, role: str, provenance: dict
+) -> dict:
+    """Describe that a subject without experts has no map of them.
+
+    Parameters
+    ----------
+    subject : str
+        Name of the subject.
+    contrast : ContrastOptions
+        The contrast.
+    phase, role : str
+        Phase of the map; hypothesis, exploratory or negative control.
+    provenance : dict
+        Where it comes from.
+
+    Returns
+    -------
+    dict
+        A finding with status ``not_testable`` and no units, to which no map belongs.
+    """
+    return {
+        "stage": "localise",
+        "subject": subject,
+        "task": contrast.task,
+        "contrast": contrast.name,
+        "phase": phase,
+        "kind": "expert",
+        "method": "resonance",
+        "role": role,
+        "status": "not_testable",
+        "reason": NO_EXPERTS,
+        "units": [],
+        "provenance": provenance,
+    }
+
 
 def base_finding(
     subject: str,

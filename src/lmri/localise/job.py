@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import xarray as xr
 
 from lmri.anatomy import Subject, load_subject
 from lmri.checks import check_choice
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
 from lmri.errors import EvidenceError
+from lmri.intervene import can_reroute
 from lmri.localise.design import contrast_design
-from lmri.localise.findings import base_finding, primary_finding
+from lmri.localise.findings import (
+    ALWAYS_RUN,
+    base_finding,
+    primary_finding,
+    unmapped_finding,
+)
 from lmri.localise.maps import ResonanceMap, null_split_rate, resonance_map, restrict, to_dataset
 from lmri.localise.resonance import count_cells
 from lmri.store import (
@@ -85,6 +92,8 @@ def localise_subject(
 ) -> None:
     """Map every contrast of a subject and fix its findings.
 
+    A subject without experts has no maps; its findings say that they cannot be tested.
+
     Parameters
     ----------
     subject : str
@@ -135,11 +144,17 @@ def localise_subject(
             for phase in options.phases:
                 folder = f"{contrast.name}.{phase}"
                 statistics, finding = _localise(study, contrast, phase)
-                write_map(map_root / folder / f"{NAME}.zarr", statistics)
+                if statistics is not None:
+                    write_map(map_root / folder / f"{NAME}.zarr", statistics)
                 write_finding(finding_root / folder / f"{NAME}.json", finding)
 
 
-def _localise(study: Study, contrast: ContrastOptions, phase: str):
+def _localise(
+    study: Study, contrast: ContrastOptions, phase: str
+) -> tuple[xr.Dataset | None, dict]:
+    if not study.subject.anatomy.experts:
+        role, name = _role(study, contrast, phase), study.subject.name
+        return None, unmapped_finding(name, contrast, phase, role, study.provenance)
     trials = _selection_trials(study, contrast)
     result = _map(study, contrast, phase, trials)
     attributes = {
@@ -202,6 +217,8 @@ def _finding(
     )
     if contrast.role != "hypothesis" or finding["status"] == "null":
         return finding
+    if not can_reroute(study.subject.anatomy):
+        return {**finding, "reason": ALWAYS_RUN}
     recorded = pd.concat(
         [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
     )

@@ -47,10 +47,13 @@ def explain_study(config: StudyConfig) -> str:
     str
         What has to happen for a claim to hold.
     """
+    if not config.hypotheses:
+        return (
+            f"Asked of {words.plural(len(config.subjects), 'subject')}. A map of how trials are "
+            "routed shows where conditions differ. Nothing is claimed, so nothing is switched off."
+        )
     score = config.evidence.score
     subjects = words.plural(len(config.subjects), "subject")
-    if not config.hypotheses:
-        return f"Maps of {subjects}. Nothing was claimed, and nothing put to the test."
     trials = dict.fromkeys(
         f"{words.listing(map(words.readable, contrast.target))} trials of "
         f"{words.readable(contrast.task)}"
@@ -104,18 +107,16 @@ def answer_study(verdicts: pd.DataFrame) -> str:
     Returns
     -------
     str
-        One sentence per hypothesis and per negative control.
+        One sentence per hypothesis and per negative control; one where there is neither.
     """
+    if verdicts.empty:
+        return "Nothing was claimed, so nothing was put to the test."
     sentences = []
     for contrast, rows in verdicts.groupby("contrast", sort=False):
         name = words.readable(str(contrast))
         total = words.plural(len(rows), "subject")
         if rows["role"].iloc[0] == "negative_control":
-            empty = sum(not words.read_units(units) for units in rows["units"])
-            sentences.append(
-                f"Negative control, {name}: nothing was found, as it should be, in {empty} of "
-                f"{total}."
-            )
+            sentences.append(_answer_controls(name, rows))
             continue
         counts = words.listing(
             f"{word} in {len(group)} ({words.listing(map(str, group['subject']))})"
@@ -177,8 +178,22 @@ def _ask_control(contrast: ContrastOptions, task: str) -> str:
     )
 
 
+def _answer_controls(name: str, rows: pd.DataFrame) -> str:
+    mapped = [
+        words.was_mapped(status, words.read_units(units))
+        for status, units in zip(rows["status"], rows["units"], strict=True)
+    ]
+    if not any(mapped):
+        return f"Negative control, {name}: no subject has experts to map."
+    empty = int((rows["status"] == "null").sum())
+    total = words.plural(sum(mapped), "subject")
+    return f"Negative control, {name}: nothing was found, as it should be, in {empty} of {total}."
+
+
 def _answer_control(scan: Scan) -> str:
     units = significant_units(scan.finding)
+    if _unmapped(scan):
+        return _answer_unmapped(scan)
     if scan.finding is None:
         first = "There is no finding; see the errors at the end of the page."
     elif units:
@@ -203,6 +218,8 @@ def _null_splits(scan: Scan) -> str:
 
 
 def _answer_exploratory(scan: Scan) -> str:
+    if _unmapped(scan):
+        return _answer_unmapped(scan)
     if scan.statistics is None:
         return "There is no map; see the errors at the end of the page."
     score = scan.statistics["score"]
@@ -212,6 +229,15 @@ def _answer_exploratory(scan: Scan) -> str:
         f"The largest difference is {words.signed(float(score.max()))}, at expert {best}. A map "
         "alone decides nothing: it shows where routing differs, not what the difference does."
     )
+
+
+def _unmapped(scan: Scan) -> bool:
+    finding = scan.finding
+    return finding is not None and not words.was_mapped(finding["status"], finding["units"])
+
+
+def _answer_unmapped(scan: Scan) -> str:
+    return f"This could not be asked: {scan.finding['reason']}."
 
 
 def _answer_untested(verdict: dict) -> str:

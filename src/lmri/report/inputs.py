@@ -26,7 +26,8 @@ TRANSCRIPTS = (
     *("intact", "finding", "sham", "sham_draw"),
 )
 VERDICTS = (
-    *("subject", "contrast", "phase", "kind", "method", "role", "verdict", "reason", "units"),
+    *("subject", "contrast", "phase", "kind", "method", "role", "status", "verdict", "reason"),
+    "units",
     *("dose", "mode", "score", "n", "n_carriers", "intact", "value", "effect", "low", "high"),
     *("shams", "p", "p_corrected", "claims", "sham_mean", "sham_most", "positive_control"),
     *("positive_low", "positive_high", "bystanders_held", "bystanders", "worst_bystander"),
@@ -149,13 +150,14 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     Raises
     ------
     LmriError
-        If no subject has a verdict: there is nothing to report.
+        If no subject has a verdict on what the study claims: there is nothing to report.
     """
     reader = _Reader(study)
     subjects = [_read_subject(reader, name, config) for name in config.subjects]
     benchmarks = _read_benchmarks(reader)
     inputs = StudyInputs(config, subjects, benchmarks, reader.problems, reader.altered)
-    if inputs.verdicts.empty:
+    claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
+    if claims and inputs.verdicts.empty:
         raise LmriError(
             f"{study}: no verdict of any subject ({', '.join(config.subjects)}); looked for "
             "validation/<subject>/verdicts.parquet. Run the stage 'validate' first."
@@ -231,11 +233,13 @@ def _read_table(
 def _read_scan(reader: _Reader, subject: str, contrast: ContrastOptions, phase: str) -> Scan:
     place = f"{subject}/{contrast.name}.{phase}/{KIND_METHOD}"
     map_path, finding_path = f"maps/{place}.zarr", f"findings/localise/{place}.json"
+    finding = reader.read(subject, finding_path, read_finding, None)
+    mapped = finding is None or words.was_mapped(finding["status"], finding["units"])
     return Scan(
         contrast=contrast,
         phase=phase,
-        statistics=reader.read(subject, map_path, read_map, None),
-        finding=reader.read(subject, finding_path, read_finding, None),
+        statistics=reader.read(subject, map_path, read_map, None) if mapped else None,
+        finding=finding,
         map_path=map_path,
         finding_path=finding_path,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmri.config import ContrastOptions, StudyConfig
+from lmri.config import ContrastOptions, RecordOptions, StudyConfig
 from lmri.report import words
 from lmri.report.inputs import StudyInputs
 
@@ -21,13 +21,12 @@ def describe_methods(inputs: StudyInputs) -> list[str]:
         Paragraphs.
     """
     config = inputs.config
+    claimed = [_endpoint(inputs), _controls(inputs), _verdicts(config)]
     return [
         _recording(config),
         *(_contrast(contrast) for contrast in config.contrasts.values()),
         _maps(config),
-        _endpoint(inputs),
-        _controls(inputs),
-        _verdicts(config),
+        *(claimed if config.hypotheses else ()),
     ]
 
 
@@ -37,12 +36,21 @@ def _recording(config: StudyConfig) -> str:
         f"{words.plural(len(config.subjects), 'subject').capitalize()} "
         f"({words.listing(config.subjects)}) answered "
         f"{words.plural(len(config.tasks), 'task')} "
-        f"({words.listing(words.readable(task) for task in config.tasks)}) by greedy decoding of "
-        f"at most {record.max_new_tokens} tokens. The carriers of each task were divided once, by "
-        f"seed {config.seed}, into selection ({splits.selection:.0%}), calibration "
-        f"({splits.calibration:.0%}) and evaluation ({splits.evaluation:.0%}), unless a task sets "
+        f"({words.listing(words.readable(task) for task in config.tasks)}) by "
+        f"{_decoding(record)} of at most {record.max_new_tokens} tokens. The carriers of each "
+        f"task were divided once, by seed {config.seed}, into selection ({splits.selection:.0%}), "
+        f"calibration ({splits.calibration:.0%}) and evaluation ({splits.evaluation:.0%}), unless a task sets "
         f"its own shares; activity was recorded on {words.listing(record.splits)} only, before "
         "any evaluation trial was run."
+    )
+
+
+def _decoding(record: RecordOptions) -> str:
+    if not record.temperature:
+        return "greedy decoding"
+    return (
+        f"sampling (temperature {record.temperature:g}, top-p {record.top_p:g}, "
+        f"{words.plural(record.repeats, 'response')} to each trial)"
     )
 
 

@@ -120,7 +120,7 @@ def _section(
 def _badge(verdict: dict | None) -> str:
     if verdict is None:
         return ""
-    return words.verdict_name(str(verdict["verdict"]), verdict["role"], verdict["units"])
+    return words.verdict_name(verdict)
 
 
 def _describe(subject: SubjectInputs, config: StudyConfig) -> list[str]:

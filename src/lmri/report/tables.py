@@ -89,7 +89,7 @@ def _verdict_row(row: dict) -> list[Cell]:
     contrast = words.readable(row["contrast"])
     return [
         Cell(str(row["subject"]), note=f"{contrast}{' (negative control)' if control else ''}"),
-        Cell(words.verdict_name(str(row["verdict"]), row["role"], row["units"]), "verdict"),
+        Cell(words.verdict_name(row), "verdict"),
         Cell(str(row["reason"])),
         _units_cell(row, units),
         _number(row["effect"], words.interval(row["low"], row["high"])),

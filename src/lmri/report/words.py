@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
@@ -126,6 +126,14 @@ def read_units(text: object) -> list[list[int]]:
         return []
 
 
+def was_mapped(status: str, units: Sequence[object]) -> bool:
+    """Whether a finding belongs to a map, by its status and units.
+
+    What a map does not select is ``null``; a subject without units of the kind has no map.
+    """
+    return status != "not_testable" or len(units) > 0
+
+
 def read_checks(text: object) -> list[dict]:
     """Read the JSON list of checks in a table; anything else is no check.
 
@@ -171,24 +179,25 @@ def score_meaning(score: str) -> str:
     return SCORES.get(score, ("", readable(score)))[1]
 
 
-def verdict_name(verdict: str, role: str, units: object) -> str:
+def verdict_name(row: Mapping[str, object]) -> str:
     """Name a verdict for people: the one of a negative control says whether it stayed empty.
 
     Parameters
     ----------
-    verdict, role : str
-        As in ``verdicts.parquet``.
-    units : object
-        Its column ``units``.
+    row : mapping
+        Row of ``verdicts.parquet``.
 
     Returns
     -------
     str
-        ``empty, as expected`` or ``false alarm`` for a negative control, else the verdict.
+        ``empty, as expected`` or ``false alarm`` for a negative control with a map, else the
+        verdict.
     """
-    if role != "negative_control":
-        return verdict
-    return "false alarm" if read_units(units) else "empty, as expected"
+    if row["role"] != "negative_control":
+        return str(row["verdict"])
+    if read_units(row["units"]):
+        return "false alarm"
+    return "empty, as expected" if row["status"] == "null" else str(row["verdict"])
 
 
 def mode_name(mode: str) -> str:

@@ -23,6 +23,13 @@ ARM_COLUMNS = (
     *("condition", "trial_role", "held_out", "score", "n", "n_carriers", "value", "intact"),
     *("effect", "low", "high", "carrier_bound"),
 )
+VERDICT_COLUMNS = (
+    *("subject", "contrast", "phase", "kind", "method", "role", "status", "verdict", "reason"),
+    *("units", "dose", "mode", "score", "n", "n_carriers", "intact", "value", "p"),
+    *("p_corrected", "claims", "effect", "low", "high", "shams", "sham_mean", "sham_most"),
+    *("positive_control", "positive_low", "positive_high", "bystanders", "bystanders_held"),
+    *("worst_bystander", "worst_effect", "coherent", "checks", "finding_hash"),
+)
 TRANSCRIPT_COLUMNS = (
     *("trial", "condition", "prompt", "fact", "reference", "intact", "finding", "sham"),
     *("subject", "contrast", "phase", "sham_draw"),
@@ -92,7 +99,7 @@ def validate_subject(
         for name, frames, columns in (
             ("arms", arms, ARM_COLUMNS),
             ("transcripts", transcripts, TRANSCRIPT_COLUMNS),
-            ("verdicts", [pd.DataFrame(verdicts)], ()),
+            ("verdicts", [pd.DataFrame(verdicts)] if verdicts else [], VERDICT_COLUMNS),
         ):
             table = (
                 pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
@@ -140,6 +147,7 @@ def _row(finding: dict, verdict: Verdict, evidence: Evidence | None, values: dic
     named = [[unit["layer"], unit["expert"]] for unit in finding["units"]]
     return {
         **{k: finding[k] for k in ("subject", "contrast", "phase", "kind", "method", "role")},
+        "status": finding["status"],
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "units": json.dumps(endpoint.get("units", named)),

@@ -55,7 +55,10 @@ def scan(role: str = "hypothesis", units: int = 2, **attributes) -> Scan:
         {"layer": range(3), "expert": range(32)},
         attributes,
     )
-    finding = {"units": [{"layer": 2, "expert": 16 + index} for index in range(units)]}
+    finding = {
+        "status": "testable" if units else "null",
+        "units": [{"layer": 2, "expert": 16 + index} for index in range(units)],
+    }
     return Scan(contrast, "prompt_last", statistics, finding, "map", "finding")
 
 
@@ -144,13 +147,15 @@ def test_exceeding_inverts_the_rank(p, shams, count):
 
 def test_study():
     rows = [
-        ("a", "refusal", "hypothesis", "confirmed", "[[0, 1]]"),
-        ("b", "refusal", "hypothesis", "refuted", "[[0, 1]]"),
-        ("c", "refusal", "hypothesis", "confirmed", "[[0, 1]]"),
-        ("a", "null_places", "negative_control", "nothing to validate", "[]"),
-        ("b", "null_places", "negative_control", "refuted", "[[0, 1]]"),
+        ("a", "refusal", "hypothesis", "testable", "confirmed", "[[0, 1]]"),
+        ("b", "refusal", "hypothesis", "testable", "refuted", "[[0, 1]]"),
+        ("c", "refusal", "hypothesis", "testable", "confirmed", "[[0, 1]]"),
+        ("a", "null_places", "negative_control", "null", "not testable", "[]"),
+        ("b", "null_places", "negative_control", "not_testable", "not testable", "[[0, 1]]"),
+        ("c", "null_places", "negative_control", "not_testable", "not testable", "[]"),
     ]
-    verdicts = pd.DataFrame(rows, columns=["subject", "contrast", "role", "verdict", "units"])
+    columns = ["subject", "contrast", "role", "status", "verdict", "units"]
+    verdicts = pd.DataFrame(rows, columns=columns)
     assert answer_study(verdicts) == (
         "Refusal: of 3 subjects, confirmed in 2 (a and c) and refuted in 1 (b). Negative control, "
         "null places: nothing was found, as it should be, in 1 of 2 subjects."
@@ -187,7 +192,7 @@ def study(**roles: str) -> StudyConfig:
         (
             {"other": "exploratory"},
             "What do the experts respond to?",
-            "Maps of 1 subject. Nothing was claimed",
+            "Asked of 1 subject. A map of how trials are routed shows where conditions differ.",
         ),
     ],
 )

@@ -44,16 +44,18 @@ def test_a_narrow_interval_does_not_look_like_a_point():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "role", "units", "name"),
+    ("verdict", "role", "status", "units", "name"),
     [
-        ("not testable", "negative_control", "[]", "empty, as expected"),
-        ("not testable", "negative_control", "[[0, 1]]", "false alarm"),
-        ("not testable", "hypothesis", "[]", "not testable"),
-        ("confirmed", "hypothesis", "[[0, 1]]", "confirmed"),
+        ("nothing to validate", "negative_control", "null", "[]", "empty, as expected"),
+        ("not testable", "negative_control", "not_testable", "[[0, 1]]", "false alarm"),
+        ("not testable", "negative_control", "not_testable", "[]", "not testable"),  # no experts
+        ("nothing to validate", "hypothesis", "null", "[]", "nothing to validate"),
+        ("confirmed", "hypothesis", "testable", "[[0, 1]]", "confirmed"),
     ],
 )
-def test_verdicts(verdict, role, units, name):
-    assert words.verdict_name(verdict, role, units) == name
+def test_verdicts(verdict, role, status, units, name):
+    row = {"verdict": verdict, "role": role, "status": status, "units": units}
+    assert words.verdict_name(row) == name
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,256 @@
+"""Subjects without experts, and models of the hub: the studies that ship as templates."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from lmri import cli
+from lmri.config import load_study
+from lmri.store import open_recordings, read_finding, read_table
+
+REASON = "the subject has no experts"
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+}
+CHAT = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>' }}"
+    "{% endif %}{% endif %}"
+)
+
+
+def bytes_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for every byte: it reads any text."""
+    words = ["<pad>", "<bos>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+
+
+def letters_tokenizer() -> PreTrainedTokenizerFast:
+    """WordPiece of single letters, as BERT's is of longer pieces."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "think", "word", ".", "?"]
+    pieces += [*letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def save_decoder(folder: Path) -> None:
+    tokenizer = bytes_tokenizer()
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **ids, **SIZES)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_encoder(folder: Path) -> None:
+    tokenizer = letters_tokenizer()
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **SIZES))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def shipped(repository: Path, name: str, path: Path) -> dict:
+    """A study of config/studies with the path of its subject put in."""
+    file = repository / "config/studies" / f"{name}.yaml"
+    study = yaml.safe_load(file.read_text(encoding="utf-8"))
+    (subject,) = study["subjects"].values()
+    assert subject["path"].startswith("models/")
+    subject["path"] = str(path)
+    return study
+
+
+def run_study(made, study: dict) -> Path:
+    done = made.run("--configfile", made.write("study.yaml", study))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made.root / "results" / study["study"]
+
+
+@pytest.fixture(scope="module")
+def decoder(repository, copied, tmp_path_factory):
+    """The dense template with a claim added, run with a random Llama."""
+    root = tmp_path_factory.mktemp("decoder")
+    save_decoder(root / "model")
+    study = shipped(repository, "dense-decoder", root / "model")
+    study["contrasts"]["claimed"] = {
+        "role": "hypothesis",
+        **{key: study["contrasts"]["animals"][key] for key in ("task", "target", "controls")},
+        "bystanders": [{"task": "kinds", "condition": "tool"}],
+    }
+    study["evidence"] = {"minimum_trials": 5, "minimum_target_trials": 5}
+    study["record"]["full"] = ["residual"]
+    return run_study(copied(root / "run"), study)
+
+
+@pytest.fixture(scope="module")
+def encoder(repository, copied, tmp_path_factory):
+    """The template of an encoder, run with a random BERT."""
+    root = tmp_path_factory.mktemp("encoder")
+    save_encoder(root / "model")
+    study = shipped(repository, "encoder", root / "model")
+    return run_study(copied(root / "run"), study)
+
+
+@pytest.mark.slow
+def test_recording_of_a_decoder(decoder):
+    tree = open_recordings(decoder / "recordings/decoder/kinds", verify=True)
+    assert {node.path for node in tree.leaves} == {
+        "/trials",
+        "/tokens/index",
+        "/tokens/residual",
+        *(f"/pooled/{name}" for name in ("layer", "residual", "head", "attention", "neuron")),
+    }
+    trials, pooled = tree["trials"].dataset, tree["pooled/neuron"].dataset
+    assert set(trials["split"].values) == {"selection", "calibration"}
+    assert pooled["activation"].shape == (28, 5, 5, 2, 48)
+    counts = pooled["activation"].sel(statistic="count")[:, :, 0, 0].values
+    phases = list(pooled["phase"].values)
+    assert (counts[:, phases.index("response")] == trials["n_response"].values).all()
+    assert (counts[:, phases.index("prompt_last")] == 1).all()
+    words = [len(word) for word in trials["entity"].values]
+    assert counts[:, phases.index("content")].tolist() == words  # one token a byte
+    assert np.isfinite(tree["tokens/index"]["logp_next"].values).sum() > 28 * 50
+
+
+@pytest.mark.slow
+def test_recording_of_an_encoder(encoder):
+    tree = open_recordings(encoder / "recordings/encoder/kinds", verify=True)
+    assert not {"/tokens/router", "/pooled/router"} & {node.path for node in tree.subtree}
+    trials, index = tree["trials"].dataset, tree["tokens/index"].dataset
+    assert not trials["n_response"].values.any()
+    assert np.isnan(trials["exact"].values).all()
+    assert not {"logp_next", "entropy_next"} & set(index.data_vars)
+    ids, first = index["token_id"].values, index["position"].values == 0
+    assert (ids[first] == 2).all()
+    last = index["position"].values == trials["n_prompt"].values[index["trial"].values] - 1
+    assert (ids[last] == 3).all()
+    attention = tree["pooled/attention"].dataset
+    assert "retrieval" not in attention.data_vars
+    # both sides are seen: the sink is a share of all tokens, and the first token has an entropy
+    assert (attention["entropy"].sel(phase="system", statistic="mean").values > 0).all()
+    assert np.isnan(attention["entropy"].sel(phase="response", statistic="mean").values).all()
+    assert np.isfinite(tree["pooled/neuron"]["activation"].sel(phase="content").values).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["decoder", "encoder"])
+def test_nothing_can_be_tested_and_the_report_says_why(request, name):
+    study = request.getfixturevalue(name)
+    findings = sorted((study / f"findings/localise/{name}").glob("*/*.json"))
+    assert len(findings) == (6 if name == "decoder" else 4)
+    for path in findings:
+        finding = read_finding(path)
+        assert (finding["status"], finding["units"]) == ("not_testable", [])
+        assert finding["reason"].startswith(REASON)
+    assert not list((study / f"maps/{name}").glob("*/*.zarr"))
+    verdicts = read_table(study / "verdicts.parquet")
+    claims = {"claimed", "null_entities"} if name == "decoder" else {"null_entities"}
+    assert set(verdicts["contrast"]) == claims
+    assert set(verdicts["verdict"]) == {"not testable"}
+    assert verdicts["reason"].str.startswith(REASON).all()
+    for table in ("arms", "transcripts"):
+        assert len(read_table(study / f"validation/{name}/{table}.parquet")) == 0
+    page = (study / "report/index.html").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert "no subject has experts to map" in text
+    assert f"This could not be asked: {REASON}" in text
+    assert "as it should be" not in text
+    assert "None. Every expected artefact was there and readable." in text
+
+
+@pytest.mark.slow
+def test_the_claim_about_a_decoder_is_reported(decoder):
+    page = (decoder / "report/index.html").read_text(encoding="utf-8")
+    assert f"This could not be tested. {REASON}" in page
+    assert "Claimed: of 1 subject, not testable in 1 (decoder)." in page
+
+
+@pytest.mark.parametrize("name", ["dense-decoder", "encoder"])
+def test_templates_pass_the_check_with_a_folder_put_in(
+    repository, tmp_path, monkeypatch, capsys, name
+):
+    monkeypatch.chdir(repository)
+    (save_encoder if name == "encoder" else save_decoder)(tmp_path / "model")
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(shipped(repository, name, tmp_path / "model")))
+    assert cli.main(["check", str(file)]) == 0
+    assert "jobs       6" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "model")
+    assert cli.main(["check", str(file)]) == 2
+    assert "must be a folder with a Hugging Face model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["olmoe-1b-7b", "qwen3-30b-a3b"])
+def test_studies_of_the_hub_run_up_to_the_weights(repository, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(repository)
+    file = f"config/studies/{name}.yaml"
+    (subject,) = load_study(Path(file)).subjects.values()
+    assert (subject.source, subject.dtype) == ("hub", "bfloat16")
+    assert cli.main(["check", file]) == 0
+    out = tmp_path / "kinds.parquet"
+    assert cli.main(["stimuli", "--config", file, "--task", "kinds", "--out", str(out)]) == 0
+    trials = read_table(out)
+    assert trials.groupby(["split", "condition"]).size().unstack().T.to_dict("list") == {
+        "calibration": [4, 4],
+        "evaluation": [6, 6],
+        "selection": [10, 10],
+    }
+    tokenizer = bytes_tokenizer()
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    capsys.readouterr()
+    arguments = ["stimuli", "--config", file, "--preview", "--model", str(tmp_path / "tokenizer")]
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "animal" in shown and "tool" in shown
+    assert ("t|h|i|n|k" in shown) == (name == "qwen3-30b-a3b")
+
+
+def test_shipped_stimuli_are_balanced_and_free(repository):
+    table = pd.read_csv(repository / "config/stimuli/kinds.csv")
+    assert table["entity"].is_unique and table["trial"].is_unique
+    assert set(table["license"]) == {"CC0-1.0"}
+    counts = table.groupby(["condition", "family"]).size()
+    assert (counts == 10).all()
+    assert (table["reference"] == table["condition"]).all()
