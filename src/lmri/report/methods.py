@@ -39,9 +39,9 @@ def _recording(config: StudyConfig) -> str:
         f"({words.listing(words.readable(task) for task in config.tasks)}) by "
         f"{_decoding(record)} of at most {record.max_new_tokens} tokens. The carriers of each "
         f"task were divided once, by seed {config.seed}, into selection ({splits.selection:.0%}), "
-        f"calibration ({splits.calibration:.0%}) and evaluation ({splits.evaluation:.0%}), unless a task sets "
-        f"its own shares; activity was recorded on {words.listing(record.splits)} only, before "
-        "any evaluation trial was run."
+        f"calibration ({splits.calibration:.0%}) and evaluation ({splits.evaluation:.0%}), unless "
+        f"a task sets its own shares; activity was recorded on {words.listing(record.splits)} "
+        "only, before any evaluation trial was run."
     )
 
 
