@@ -1,6 +1,6 @@
 # make demo    run the default study and say where its report is
 # make test    run the tests
-# Both set up .venv first; see also lint, format, report, clean.
+# Both set up .venv first; see also lint, format, report, unlock, clean.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -12,17 +12,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Tools and jobs find the environment first, whether it was activated or not.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
-SNAKEMAKE = $(RUN) snakemake --cores $(CORES) --configfile $(CONFIGFILE)
 
-.PHONY: demo test lint format report clean moved
+.PHONY: demo test lint format report unlock clean moved
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
-	@plan=$$($(RUN) lmri check $(CONFIGFILE)) || exit 1; printf '%s\n' "$$plan"; \
-	$(SNAKEMAKE) --quiet rules host || { \
-	grep -rh '^lmri: error' results/*/logs 2>/dev/null; \
-	printf '\nThe study stopped. The logs of its jobs: results/*/logs\n'; exit 1; }; \
-	printf '\nThe report: %s/%s\n' "$(CURDIR)" "$$(printf '%s' "$$plan" | sed -n 's/^report *//p')"
+	@$(RUN) .ci/study $(CONFIGFILE) $(CORES)
 
 test: $(READY)
 	$(RUN) pytest $(PYTEST_ARGS)
@@ -44,6 +39,10 @@ format: $(READY)
 report: $(READY)
 	@study=$$($(RUN) lmri check $(CONFIGFILE) | sed -n 's/^study *//p'); \
 	$(RUN) lmri report --config $(CONFIGFILE) --study results/$$study --out results/$$study/report
+
+# After a run that was killed: its lock keeps every other run out.
+unlock: $(READY)
+	$(RUN) snakemake --cores 1 --configfile $(CONFIGFILE) --unlock
 
 clean:
 	rm -rf .venv .ruff_cache .pytest_cache .import_linter_cache build src/*.egg-info

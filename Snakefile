@@ -30,6 +30,10 @@ onstart:
     check_before_the_first_job()
 
 
+onerror:
+    explain_killed_jobs(log)
+
+
 localrules:
     all,
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,8 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # there happen to be. Snakemake sets the variable to the threads of a rule; so may a user.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = build_parser().parse_args(arguments)
+    # A scheduler that needs the place sends SIGTERM: locks and half-written files go, as at Ctrl-C.
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`lmri check … | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("lmri: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -56,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"lmri: error: {' '.join(message.split())}", file=sys.stderr)
         return USER_ERROR
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def user_message(error: BaseException, options: argparse.Namespace) -> str | None:
@@ -114,9 +129,10 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (run, summary, flags) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("-v", "--verbose", action="store_true", help="tracebacks of errors")
-        for name in flags.split():
-            flag = name.removesuffix("?")
-            needed = {"required": flag == name} if flag.startswith("--") else {}
+        for flag in flags.split():
+            optional = flag.endswith("?")
+            needed = {} if optional or not flag.startswith("--") else {"required": True}
+            flag = flag.removesuffix("?")
             command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
         command.set_defaults(run=run)
     return parser

@@ -26,5 +26,9 @@ class StoreError(LmriError):
     """A file of a study that is missing, damaged, unfinished, or changed after it was written."""
 
 
+class AlteredError(StoreError):
+    """A file of a study that was changed after it was written."""
+
+
 class EvidenceError(LmriError):
     """A test that the rules of evidence refuse to run (too few trials, leaked splits)."""

@@ -13,7 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from lmri.anatomy import check_prompts, check_weights, load_tokenizer
 from lmri.config import StudyConfig
 from lmri.errors import ConfigError, LmriError
-from lmri.localise import check_resolution, contrast_design, size_check
+from lmri.localise import (
+    check_conditions,
+    check_resolution,
+    check_separation,
+    check_shams,
+    contrast_design,
+    size_check,
+)
 from lmri.stimuli import make_stimuli
 from lmri.world import build_tokenizer, make_world
 
@@ -32,9 +39,10 @@ def check_inputs(study: StudyConfig, source: str) -> None:
     ------
     LmriError
         Naming the file or field: a subject without safetensors, a table that cannot be used, a
-        trial that a subject given by its folder cannot read, a contrast with an unknown condition
-        or too few carriers for its test, a hypothesis with too few evaluation trials for its
-        margin.
+        trial that a subject given by its folder cannot read, a contrast with an unknown condition,
+        too few carriers for its test or carriers whose splits differ between its tasks, a
+        hypothesis with too few null carriers for its sham maps or too few evaluation trials for
+        its margin.
     """
     study.check_files(source)
     for subject in study.subjects.values():
@@ -92,13 +100,18 @@ def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFram
     contrast = study.contrasts[name]
     table = tables[contrast.task]
     carriers = [column for column in table.columns if column.startswith("carrier_")]
+    selection = table[table["split"] == "selection"].reset_index(drop=True)
     design = contrast_design(
-        contrast,
-        table[table["split"] == "selection"].reset_index(drop=True),
-        tuple(column.removeprefix("carrier_") for column in carriers),
+        contrast, selection, tuple(column.removeprefix("carrier_") for column in carriers)
     )
     check_resolution(design, study.evidence.alpha, f"'contrasts.{name}'")
+    check_conditions(tables, contrast)
+    check_separation(tables, contrast)
     if contrast.role == "hypothesis":
+        draws = study.evidence.sham_draws(study.claims)
+        if len(study.localise.phases) > 1:
+            draws = max(draws, study.evidence.exploratory_shams)
+        check_shams(design, selection, contrast.sham_condition, draws)
         problem = size_check(tables, contrast, study.evidence)
         if problem:
             raise ConfigError(

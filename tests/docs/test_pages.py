@@ -118,6 +118,21 @@ def test_every_quantity_and_array_is_explained(recording_page):
     assert len(arrays) == len(everything)
 
 
+def test_every_node_of_a_recording_is_documented(repository):
+    page = (repository / "docs/artefacts.md").read_text(encoding="utf-8")
+    rows = [row.split("|") for row in page.splitlines() if row.startswith("| `/")]
+    documented = {row[1].strip(" `"): row[2:] for row in rows}
+    known = {"/trials", "/tokens/index", "/pooled/expert_neuron"}
+    for kind in ("qwen2_moe", "llama", "bert"):
+        for variable in variables(describe(random_model(configuration(kind)))):
+            known |= {f"/tokens/{variable.node}"}
+            known |= set() if variable.node == "expert_neuron" else {f"/pooled/{variable.node}"}
+            dims, names = documented[f"/tokens/{variable.node}"][:2]
+            assert f"`{variable.name}`" in names
+            assert set(variable.dims) <= set(re.findall(r"\w+", dims))
+    assert set(documented) == known
+
+
 def test_every_option_of_a_recording_is_commented_in_the_default_study(repository):
     text = (repository / "config/config.yaml").read_text(encoding="utf-8")
     section = text.split("\nrecord:\n")[1].split("\n\n")[0]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from lmri import cli
 from lmri.errors import LmriError
 from lmri.report import write_report
 from lmri.store import write_finding
@@ -53,7 +55,7 @@ def visible(html: str) -> str:
 
 def test_headline_comes_first_and_says_whether_it_held(page):
     text = visible(page.read_text())
-    asked = text.index("Do a few experts carry the response to")
+    asked = text.index("Is refusal carried by a few experts?")
     found = text.index("Refusal: of 2 subjects, confirmed in 1 (localised)")
     rate = text.index("Over all 6 bases trained")
     table = text.index("Every subject of the study and every claim")
@@ -122,6 +124,19 @@ def test_headline_cells_are_those_of_the_file(page, plain):
             f"{verdict['n']:.0f}",
         ):
             assert expected in text
+    for row in rows[len(claims) :]:
+        assert "empty, as expected" in visible(row)
+        assert "not testable" not in visible(row)
+
+
+def test_cells_of_the_headline_name_their_column_where_it_has_none(page):
+    """On a phone the rows are cards, without the heads of the columns."""
+    html = page.read_text()
+    first = html.index('<table class="headline">')
+    table = Elements(html[first : html.index("</table>", first)]).tags
+    labels = [attrs["data-label"] for tag, attrs in table if tag == "td"]
+    assert labels[:3] == ["Verdict", "Why", "Switched off"]
+    assert len(labels) == 8 * sum(tag == "th" and attrs["scope"] == "row" for tag, attrs in table)
 
 
 def test_data_files_repeat_the_artefacts(page, plain):
@@ -242,6 +257,26 @@ def test_a_finding_changed_after_the_verdict_is_a_warning(plain, config, tmp_pat
     table.to_parquet(path)
     text = visible(write(study, tmp_path / "report", config).read_text())
     assert "reached on another version of this finding" in text
+
+
+def test_an_edited_finding_is_listed_and_told_by_the_command(
+    plain, values, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    study = Path(shutil.copytree(plain, "fixture"))
+    path = study / "findings/localise/localised/refusal.prompt_last/expert.resonance.json"
+    path.write_text(path.read_text().replace('"role": "hypothesis"', '"role": "exploratory"'))
+    Path("study.yaml").write_text(yaml.safe_dump(values))
+    flags = {"--config": "study.yaml", "--study": "fixture", "--out": "report"}
+    assert cli.main(["report", *(part for flag in flags.items() for part in flag)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"lmri: error: {path}: the finding was changed after it was written")
+    assert told.endswith("\n")
+    assert told.count("\n") == 1
+    html = Path("report/index.html").read_text()
+    errors = visible(html[html.index('<section id="errors"') :])
+    assert "the finding was changed after it was written" in errors
+    assert "delete findings/localise/localised and run again" in errors
 
 
 def test_no_verdict_at_all_is_refused(plain, config, tmp_path):

@@ -1,7 +1,9 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from lmri import cli
 from lmri.errors import StoreError
-from lmri.store import read_manifest, write_manifest
+from lmri.store import read_manifest, write_manifest, writing_lock
 
 # What each command must hand to its stage: the contract between the two.
 CALLS = {
@@ -218,3 +220,26 @@ def test_threads_are_those_of_the_environment_and_else_one(monkeypatch, capsys, 
     monkeypatch.setitem(cli.COMMANDS, "report", (run, "", ""))
     assert cli.main(["report"]) == 0
     assert seen == [used]
+
+
+def test_being_told_to_stop_leaves_no_lock(tmp_path, monkeypatch, capsys):
+    """SIGTERM is what a scheduler sends before it takes a place away."""
+
+    def stop(*arguments, **options):
+        with writing_lock(tmp_path / "0.zarr"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    monkeypatch.setattr("lmri.anatomy.read_configuration", stop)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["anatomy", "somewhere"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(repository):
+    command = f"{sys.executable} -m lmri.cli check config/config.yaml | head -1"
+    ended = subprocess.run(command, shell=True, cwd=repository, capture_output=True, text=True)
+    assert ended.stdout.startswith("study")
+    assert ended.stderr == ""

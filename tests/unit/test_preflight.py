@@ -20,7 +20,7 @@ def small(repository) -> dict:
 def table(tmp_path):
     """Write a table of stimuli: per condition a number of words, two trials each."""
 
-    def write(drop=(), **words: int) -> str:
+    def write(drop=(), name="words", **words: int) -> str:
         rows = [
             {
                 "trial": f"{condition}{word}{i}",
@@ -33,7 +33,7 @@ def table(tmp_path):
             for word in range(count)
             for i in range(2)
         ]
-        path = tmp_path / "words.csv"
+        path = tmp_path / f"{name}.csv"
         with path.open("w", newline="") as stream:
             writer = csv.DictWriter(
                 stream, [name for name in rows[0] if name not in drop], extrasaction="ignore"
@@ -60,6 +60,17 @@ def study_of(path: str, **contrast) -> dict:
             }
         },
     }
+
+
+def hypothesis_of(path: str, **contrast) -> dict:
+    study = study_of(path, **contrast)
+    study["contrasts"]["animals"] |= {
+        "role": "hypothesis",
+        "bystanders": [{"task": "words", "condition": "plant"}],
+        **contrast,
+    }
+    study["evidence"] = {"minimum_trials": 1, "minimum_target_trials": 1}
+    return study
 
 
 def check(study: dict) -> None:
@@ -89,6 +100,76 @@ def test_a_table_without_a_needed_column(table):
 def test_an_unknown_condition_of_a_table(table, place):
     study = study_of(table(animal=30, plant=30), **{place: ["stone"]})
     refused(study, r"mine\.yaml: .*condition.*'animal'.*'plant'.*'stone'")
+
+
+def test_a_good_hypothesis_passes(table):
+    check(hypothesis_of(table(animal=60, plant=60)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"null_condition": "stone"},
+        {"bystanders": [{"task": "words", "condition": "stone"}]},
+        {"transfer": {"task": "words", "condition": "stone"}},
+    ],
+)
+def test_an_unknown_condition_beside_target_and_controls(table, wrong):
+    study = hypothesis_of(table(animal=60, plant=60), **wrong)
+    refused(study, rf"'contrasts\.animals\.{next(iter(wrong))}.*'animal', 'plant'. Got 'stone'")
+
+
+def test_too_few_null_carriers_for_the_sham_maps(table):
+    # 18 plants leave 6 for selection: 20 ways to halve them.
+    refused(
+        hypothesis_of(table(animal=60, plant=18)),
+        r"null condition 'plant' allow only 20 different sham maps\. 99 are needed",
+    )
+
+
+def test_the_sham_maps_of_exploratory_phases_count_too(table):
+    study = hypothesis_of(table(animal=60, plant=18))
+    study["evidence"] |= {"shams": 19, "exploratory_shams": 21}
+    study["localise"] = {"phases": ["prompt_last"]}
+    check(study)
+    study["localise"] = {"phases": ["prompt_last", "content"]}
+    refused(study, r"only 20 different sham maps\. 21 are needed")
+
+
+def two_tables(study: dict, path: str, **options) -> dict:
+    study["tasks"]["more"] = {"source": "table", "path": path, "carriers": ["word"], **options}
+    study["contrasts"]["animals"]["transfer"] = {"task": "more", "condition": "animal"}
+    return study
+
+
+def test_the_same_entities_in_two_tasks_have_the_same_splits(table):
+    path = table(animal=60, plant=60)
+    check(two_tables(hypothesis_of(path), path))
+
+
+def test_an_entity_evaluated_in_one_task_and_selected_in_another(table):
+    fewer = table(animal=60, plant=54, name="fewer")
+    refused(
+        two_tables(hypothesis_of(table(animal=60, plant=60)), fewer),
+        r"'contrasts\.animals' would leak: '\w+' of the carrier 'word' is selected or calibrated "
+        r"on in the task '(words|more)' and evaluated in the task '(words|more)'",
+    )
+
+
+OTHER_SHARES = {"selection": 0.1, "calibration": 0.2, "evaluation": 0.7}
+
+
+def test_other_shares_in_one_task_leak_too(small):
+    study = copy.deepcopy(small)
+    study["tasks"]["relations"]["splits"] = OTHER_SHARES
+    refused(study, r"would leak: .*carrier 'place'.*task 'events' .*task 'relations'")
+
+
+def test_a_task_that_the_contrast_does_not_use_may_differ(small):
+    study = copy.deepcopy(small)
+    study["tasks"]["relations"]["splits"] = OTHER_SHARES
+    study["contrasts"]["refusal"]["bystanders"].remove({"task": "relations"})
+    check(study)
 
 
 def test_too_few_carriers_for_the_level_of_the_test(table):

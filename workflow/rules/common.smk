@@ -44,6 +44,17 @@ def check_before_the_first_job():
         raise WorkflowError(str(error))
 
 
+def explain_killed_jobs(logs):
+    """A job that is killed cannot say so itself; its exit status is in the logs of the run."""
+    said = "".join(Path(log).read_text(encoding="utf-8") for log in logs)
+    if "returned non-zero exit status 137" in said:
+        print(
+            "lmri: error: a job was killed: out of memory? What is finished is kept. Run again, "
+            "with fewer jobs at once (--cores 1) if memory is short.",
+            file=sys.stderr,
+        )
+
+
 def one_of(names):
     """A wildcard constraint: any of these names, and nothing else."""
     return "|".join(map(re.escape, names))

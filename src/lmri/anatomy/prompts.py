@@ -51,6 +51,8 @@ class Prompt:
         Positions in :data:`SPANS`.
     instruction_last : int
         Position of the last token of the last user message; in a plain prompt of its content.
+    n_prefill : int
+        Tokens at the end that are a prefill.
     thinking : bool
         Whether the prompt ends inside a block of thinking, which the response continues.
     dropped : int
@@ -62,6 +64,7 @@ class Prompt:
     offsets: np.ndarray
     spans: np.ndarray
     instruction_last: int
+    n_prefill: int = 0
     thinking: bool = False
     dropped: int = 0
 
@@ -230,7 +233,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any]) -> Promp
         return Prompt(rendered.text, ids, offsets, spans, _last(content))
     last = max(_last(_overlap(offsets, rendered)), _last(content))
     inside = _mark_thinking(tokenizer, ids, spans, last + 1)
-    return Prompt(rendered.text, ids, offsets, spans, last, inside)
+    prefill = int((offsets[:, 1] > len(rendered.text) - rendered.prefill).sum())
+    return Prompt(rendered.text, ids, offsets, spans, last, prefill, inside)
 
 
 def _content(rendered: RenderedText, row: Mapping[str, Any]) -> RenderedText:

@@ -34,11 +34,14 @@ class RenderedText:
         All of it.
     start, end : int
         Characters of the last user message; of the whole prompt when there is no template.
+    prefill : int
+        Characters at the end that are a prefill.
     """
 
     text: str
     start: int
     end: int
+    prefill: int = 0
 
 
 def read_template(text: str) -> TemplateOptions:
@@ -85,7 +88,7 @@ def render_text(
     ------
     StimuliError
         If the tokenizer has no chat template, the template refuses the conversation, or it
-        changes the text of the last user message so that it cannot be found again.
+        changes the text of the prefill or of the last user message.
     """
     prompt = trial["prompt"]
     if template.kind == "chat":
@@ -160,6 +163,12 @@ def _render_chat(
     text = _apply(tokenizer, messages, template, owner)
     last = max(i for i, message in enumerate(messages) if message["role"] == "user")
     said = messages[last]["content"]
+    prefill = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    if not text.rstrip().endswith(prefill.rstrip()):
+        raise StimuliError(
+            f"{owner}: the chat template must keep the prefill, the last message of the "
+            f"'assistant'. It changes {_short(prefill)}: leave out what it takes away."
+        )
     # The words of the message may stand elsewhere too, in the system text or in the template, so
     # its place is where a word that is nowhere else comes out.
     sentinel = SENTINEL
@@ -174,7 +183,8 @@ def _render_chat(
             f"tokens can be found. It changes {_short(said)}: write the message as the template "
             "does, or use another 'template'."
         )
-    return RenderedText(text, *place)
+    written = len(text) - len(text.rstrip()) + len(prefill.rstrip()) if prefill else 0
+    return RenderedText(text, *place, written)
 
 
 def _locate(text: str, around: str, sentinel: str, said: str) -> tuple[int, int] | None:

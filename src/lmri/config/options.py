@@ -208,6 +208,7 @@ class RecordOptions(Options):
     repeats: int = 1
     shards: int = 1
     rows: int = 128
+    batch_tokens: int = 16384
     padding: float = 0.1
     quantities: tuple[str, ...] = ("router", "layer", "head", "attention")
     full: tuple[str, ...] = ()

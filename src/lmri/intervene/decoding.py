@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lmri.anatomy import Subject, equal_length_batches, pad, similar_length_batches
+from lmri.errors import SubjectError
 from lmri.intervene.plans import INTACT, Plan
 from lmri.intervene.routing import intervened
 
@@ -78,6 +79,37 @@ def common_random_numbers(
     return np.stack([np.random.default_rng(key).random(max_new_tokens) for key in keys])
 
 
+def end_tokens(subject: Subject) -> list[int]:
+    """Tokens that end a response.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+
+    Returns
+    -------
+    list of int
+        The tokenizer's end token first, then those of the model's generation settings: a chat model
+        may end a turn otherwise than a text.
+
+    Raises
+    ------
+    SubjectError
+        If there is none.
+    """
+    settings = getattr(subject.model, "generation_config", None)
+    also = getattr(settings, "eos_token_id", None)
+    also = also if isinstance(also, list) else [also]
+    ends = [id_ for id_ in (subject.tokenizer.eos_token_id, *also) if id_ is not None]
+    if not ends:
+        raise SubjectError(
+            f"The tokenizer of subject '{subject.name}' must have an end token (eos_token), so "
+            "that its responses end. It has none: set it in tokenizer_config.json."
+        )
+    return list(dict.fromkeys(ends))
+
+
 @torch.inference_mode()
 def respond(
     subject: Subject,
@@ -89,6 +121,7 @@ def respond(
     max_new_tokens: int,
     rows: int,
     padding: float = 0.0,
+    batch_tokens: int | None = None,
     sampling: Sampling | None = None,
     draws: np.ndarray | None = None,
 ) -> Responses:
@@ -112,6 +145,8 @@ def respond(
         Rows per forward pass, at most. Results depend on it only by rounding.
     padding : float
         Share of a batch that may be padding (before the prompts, masked); by default none.
+    batch_tokens : int, optional
+        Tokens of prompts and responses per batch, at most; by default any number.
     sampling : Sampling, optional
         By default the most likely token is taken.
     draws : ndarray of shape (n_rows, max_new_tokens), float64, optional
@@ -126,12 +161,13 @@ def respond(
     tokens: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(prompts)
     ended = np.zeros(len(prompts), dtype=bool)
     margins = np.zeros(len(prompts), dtype=np.float32)
-    end = subject.tokenizer.eos_token_id
+    ends = end_tokens(subject)
     device = subject.device
     with intervened(subject, plans) as session:
-        for batch in similar_length_batches([len(prompt) for prompt in prompts], rows, padding):
+        lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+        for batch in similar_length_batches(lengths, rows, padding, batch_tokens):
             session.rows = chosen[batch].to(device)
-            ids, real = pad([prompts[row] for row in batch], end, left=True)
+            ids, real = pad([prompts[row] for row in batch], ends[0], left=True)
             watch = torch.tensor([watched[row] for row in batch])
             choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
             generated, margin = _generate(
@@ -139,7 +175,7 @@ def respond(
             )
             margins[batch] = margin.float().cpu().numpy()
             for row, line in zip(batch, generated.cpu().numpy(), strict=True):
-                tokens[row], ended[row] = _until_end(line, end)
+                tokens[row], ended[row] = _until_end(line, ends)
     return Responses(tokens, ended, margins)
 
 
@@ -207,7 +243,7 @@ def _generate(
     max_new_tokens: int,
     choose: Chooser,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    end = subject.tokenizer.eos_token_id
+    ends = torch.tensor(end_tokens(subject), device=ids.device)
     cache, steps = None, []
     finished = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     # Rows of one length are run without a mask: the library's faster path, and the same bits
@@ -227,7 +263,7 @@ def _generate(
         if step == 0:
             margin = _margin(logits, watch)
         steps.append(choose(step, logits))
-        finished |= steps[-1] == end
+        finished |= torch.isin(steps[-1], ends)
         if finished.all():
             break
     return torch.stack(steps, dim=1), margin
@@ -265,6 +301,6 @@ def _margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:
     return own - others.max(dim=-1).values
 
 
-def _until_end(line: np.ndarray, end: int) -> tuple[np.ndarray, bool]:
-    ends = np.flatnonzero(line == end)
-    return (line[: ends[0] + 1], True) if len(ends) else (line, False)
+def _until_end(line: np.ndarray, ends: list[int]) -> tuple[np.ndarray, bool]:
+    found = np.flatnonzero(np.isin(line, ends))
+    return (line[: found[0] + 1], True) if len(found) else (line, False)

@@ -38,8 +38,9 @@ def ablated_direction(
         if output.shape[1] == 1:
             return output
         changed = output.clone()  # (batch, tokens, hidden)
-        last = changed[:, -1]
-        changed[:, -1] = last - ((last - origin) @ unit).unsqueeze(-1) * unit
+        last = changed[:, -1].to(unit.dtype)
+        own, start = unit.to(last.device), origin.to(last.device)
+        changed[:, -1] = last - ((last - start) @ own).unsqueeze(-1) * own
         return changed
 
     hook = blocks(subject.model)[layer].register_forward_hook(remove)

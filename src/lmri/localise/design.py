@@ -8,6 +8,7 @@ years had been on the lists.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,8 +160,10 @@ def null_design(
 ) -> Design:
     """Split null carriers at random into the classes of a design.
 
-    Half of each carrier's values (rounded down) play every class but the most frequent one, which
-    gets the rest; the trials are those of the null condition, so nothing is there to be found.
+    Half of each carrier's values (rounded down) play, in turn, the classes that no null trial has.
+    The rest play the class of the null trials; where those have several, the first of them in
+    alphabetical order plays for all. A carrier of which null trials have every class is not split.
+    The trials are those of the null condition, so nothing is there to be found.
 
     Parameters
     ----------
@@ -178,16 +181,10 @@ def null_design(
     Design
         The same contrast on pseudo-classes.
     """
-    null = trials[trials["condition"] == condition]
-    classes = []
-    for name, kind in zip(design.carriers, design.classes, strict=True):
-        values = sorted(null[f"carrier_{name}"].unique())
-        own = {kind[value] for value in values}
-        others = sorted(set(kind.values()) - own)
-        base = sorted(own)[0]
-        labels = [others[i % len(others)] for i in range(len(values) // 2)] if others else []
-        labels += [base] * (len(values) - len(labels))
-        classes.append(dict(zip(values, rng.permutation(labels), strict=True)))
+    classes = [
+        dict(zip(values, rng.permutation(labels), strict=True))
+        for values, labels in _null_labels(design, trials, condition)
+    ]
     return Design(
         design.carriers,
         tuple(classes),
@@ -196,6 +193,28 @@ def null_design(
         design.weights,
         design.interaction,
     )
+
+
+def null_splits(design: Design, trials: pd.DataFrame, condition: str) -> int:
+    """Count the different designs that :func:`null_design` can draw.
+
+    For every carrier the number of orders of its pseudo-classes, n! / Π nᵢ!; their product.
+
+    Parameters
+    ----------
+    design, trials, condition
+        As for :func:`null_design`.
+
+    Returns
+    -------
+    int
+        The number; 1 where the null carriers have all classes themselves.
+    """
+    count = 1
+    for _, labels in _null_labels(design, trials, condition):
+        orders = [math.factorial(labels.count(label)) for label in set(labels)]
+        count *= math.factorial(len(labels)) // math.prod(orders)
+    return count
 
 
 def split_design(trials: pd.DataFrame, condition: str, carrier: str, seed: int) -> Design:
@@ -234,6 +253,22 @@ def split_design(trials: pd.DataFrame, condition: str, carrier: str, seed: int) 
         weights=np.array([1.0, -1.0]),
         interaction=None,
     )
+
+
+def _null_labels(
+    design: Design, trials: pd.DataFrame, condition: str
+) -> list[tuple[list[str], list[str]]]:
+    """Values of every carrier in the null condition, and the pseudo-classes they share out."""
+    null = trials[trials["condition"] == condition]
+    shared = []
+    for name, kind in zip(design.carriers, design.classes, strict=True):
+        values = sorted(null[f"carrier_{name}"].unique())
+        own = {kind[value] for value in values}
+        others = sorted(set(kind.values()) - own)
+        labels = [others[i % len(others)] for i in range(len(values) // 2)] if others else []
+        labels += [min(own)] * (len(values) - len(labels))
+        shared.append((values, labels))
+    return shared
 
 
 def _split_design(contrast: ContrastOptions, trials: pd.DataFrame) -> Design:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from lmri.checks import check_choice
 from lmri.errors import EvidenceError
-from lmri.localise.design import Design, null_design
+from lmri.localise.design import Design, null_design, null_splits
 from lmri.localise.resonance import Cells, scores
 
 Unit = tuple[int, int]
@@ -54,8 +55,12 @@ def sham_maps(
     draws: int,
     most: int,
     seed: int,
+    usable: Callable[[list[Unit]], bool] = lambda units: True,
 ) -> list[list[Unit]]:
     """Re-run the selection on random splits of null carriers.
+
+    A map that the subject cannot be run without (too few experts left in a layer) is no control:
+    it is dropped and the next split is drawn in its place.
 
     Parameters
     ----------
@@ -73,17 +78,20 @@ def sham_maps(
         Units kept of each ranking.
     seed : int
         Seed of the splits.
+    usable : callable
+        Whether the subject can be run without the first units of a map.
 
     Returns
     -------
     list of list of (int, int)
-        Ranked units of every sham map.
+        Ranked units of every sham map; fewer than ``draws`` where too few are usable.
 
     Raises
     ------
     EvidenceError
-        If the null carriers allow fewer different splits than draws.
+        As :func:`check_shams`.
     """
+    check_shams(design, trials, condition, draws)
     rng = np.random.default_rng([seed, 5])
     null_cells = cells.labels["condition"] == condition
     seen: set[tuple] = set()
@@ -97,13 +105,39 @@ def sham_maps(
             continue
         seen.add(split)
         labels = np.where(null_cells, sham.encode(cells.labels).own(), -1)
-        maps.append(ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most])
-    if len(maps) < draws:
+        units = ranking(scores(cells, sham, labels, sham.weights), cells.layers)[:most]
+        if usable(units):
+            maps.append(units)
+    return maps
+
+
+def check_shams(design: Design, trials: pd.DataFrame, condition: str, draws: int) -> None:
+    """Check that there is a null condition with enough carriers for the sham maps.
+
+    Parameters
+    ----------
+    design : Design
+        The design of the contrast.
+    trials : DataFrame
+        Selection trials.
+    condition : str
+        The null condition.
+    draws : int
+        Number of sham maps.
+
+    Raises
+    ------
+    EvidenceError
+        If the condition is unknown, or its carriers allow fewer different splits than draws.
+    """
+    known = set(trials["condition"])
+    check_choice(condition, known, "null_condition", "the sham maps", EvidenceError)
+    possible = null_splits(design, trials, condition)
+    if possible < draws:
         raise EvidenceError(
-            f"The carriers of the null condition '{condition}' allow only {len(maps)} different "
+            f"The carriers of the null condition '{condition}' allow only {possible} different "
             f"sham maps. {draws} are needed: add null carriers to the selection split."
         )
-    return maps
 
 
 def layer_matched(

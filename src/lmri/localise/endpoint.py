@@ -12,7 +12,13 @@ from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.errors import EvidenceError
 from lmri.intervene import INTACT, Plan, feasible, respond
 from lmri.localise.draws import Unit
-from lmri.score import longest_run, onset_tokens, response_log_probability, score_responses
+from lmri.score import (
+    coherent,
+    longest_run,
+    onset_tokens,
+    response_log_probability,
+    score_responses,
+)
 
 SLACK = 2.0
 """Nats per token that a coherent response may fall below the least likely intact ones."""
@@ -126,9 +132,14 @@ def calibrate_dose(
     doses: Sequence[int],
     trials: pd.DataFrame,
     evidence: EvidenceOptions,
+    limits: dict[str, float],
     max_new_tokens: int,
 ) -> tuple[int, list[dict]]:
     """Choose the smallest dose that reaches the target effect on calibration trials.
+
+    Where none reaches it, the largest dose puts the claim to the hardest test. But a subject that
+    no longer speaks tests little: the largest is taken among the doses under which the responses
+    to the same trials are coherent, if there is one.
 
     Parameters
     ----------
@@ -142,15 +153,18 @@ def calibrate_dose(
         Calibration trials of the target conditions.
     evidence : EvidenceOptions
         Score, mode and target effect.
+    limits : dict
+        Limits of coherence, see :func:`coherence_limits`.
     max_new_tokens : int
         Limit of the responses.
 
     Returns
     -------
     dose : int
-        The smallest that reaches the effect; the largest feasible one if none does.
+        The chosen one, see :func:`choose_dose`.
     calibration : list of dict
-        ``dose``, ``n`` and ``effect`` (decrease of the score) of every feasible dose.
+        ``dose``, ``n``, ``effect`` (decrease of the score) and ``coherent`` (share of the
+        responses) of every feasible dose.
 
     Raises
     ------
@@ -166,14 +180,39 @@ def calibrate_dose(
         )
     arms = [INTACT, *plans.values()]
     repeated = pd.concat([trials] * len(arms), ignore_index=True)
-    scored = score_arms(subject, repeated, arms, len(trials), max_new_tokens)
-    values = scored[evidence.score].to_numpy().reshape(len(arms), len(trials)).mean(axis=1)
+    scored = score_arms(subject, repeated, arms, len(trials), limits, max_new_tokens)
+    means = scored[[evidence.score, "coherent"]].to_numpy().reshape(len(arms), len(trials), 2)
+    (intact, _), *rest = means.mean(axis=1)
     calibration = [
-        {"dose": dose, "n": len(trials), "effect": float(values[0] - value)}
-        for dose, value in zip(plans, values[1:], strict=True)
+        {"dose": d, "n": len(trials), "effect": float(intact - value), "coherent": float(share)}
+        for d, (value, share) in zip(plans, rest, strict=True)
     ]
-    reached = [row["dose"] for row in calibration if row["effect"] >= evidence.target_effect]
-    return (reached or [calibration[-1]["dose"]])[0], calibration
+    return choose_dose(calibration, evidence.target_effect, limits["share"]), calibration
+
+
+def choose_dose(calibration: list[dict], target_effect: float, share: float) -> int:
+    """Choose a dose from what each did on calibration trials.
+
+    Parameters
+    ----------
+    calibration : list of dict
+        ``dose``, ``effect`` and ``coherent`` of every feasible dose, from the smallest.
+    target_effect : float
+        Effect to reach.
+    share : float
+        Share of coherent responses that is needed where no dose reaches it.
+
+    Returns
+    -------
+    int
+        The smallest dose that reaches the effect; else the largest that is coherent; else the
+        largest.
+    """
+    for row in calibration:
+        if row["effect"] >= target_effect:
+            return row["dose"]
+    speaking = [row for row in calibration if row["coherent"] >= share]
+    return (speaking or calibration)[-1]["dose"]
 
 
 def score_arms(
@@ -181,6 +220,7 @@ def score_arms(
     trials: pd.DataFrame,
     plans: Sequence[Plan],
     per_plan: int,
+    limits: dict[str, float],
     max_new_tokens: int,
 ) -> pd.DataFrame:
     """Respond to trials under plans and score the responses.
@@ -195,26 +235,32 @@ def score_arms(
         The plans.
     per_plan : int
         Trials of each plan.
+    limits : dict
+        Limits of coherence.
     max_new_tokens : int
         Limit of the responses.
 
     Returns
     -------
     DataFrame
-        Scores of every row, see :func:`lmri.score.score_responses`.
+        Scores of every row, see :func:`lmri.score.score_responses`, and ``coherent``.
     """
+    prompts = _prompts(subject, trials, max_new_tokens)
     responses = respond(
         subject,
-        _prompts(subject, trials, max_new_tokens),
+        prompts,
         onset_tokens(subject.tokenizer, trials),
         plans=plans,
         plan_of_row=np.repeat(np.arange(len(plans)), per_plan),
         max_new_tokens=max_new_tokens,
         rows=ROWS,
     )
-    return score_responses(
+    scores = score_responses(
         subject.tokenizer, trials, responses.tokens, responses.ended, responses.onset_margin
     )
+    likely = response_log_probability(subject, prompts, responses.tokens, ROWS)
+    scores["coherent"] = coherent(likely, responses.tokens, responses.ended, limits)
+    return scores
 
 
 def coherence_limits(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmri.anatomy import Subject
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
-from lmri.intervene import MODES
+from lmri.intervene import MODES, Plan, feasible
 from lmri.localise.draws import Unit, layer_matched, load_matched, sham_maps
 from lmri.localise.endpoint import (
     baseline_check,
@@ -19,6 +19,9 @@ from lmri.localise.endpoint import (
 from lmri.localise.maps import ResonanceMap
 
 EMPTY = "no expert survives the max-statistic: nothing to validate"
+
+FEW_SHAMS = "the subject can be run without the units of {} sham maps only; {} were asked for"
+NO_SHAM = "the subject can be run without the units of no sham map: too many experts of a layer"
 
 REASONS = {
     ("hypothesis", False): EMPTY,
@@ -103,7 +106,8 @@ def base_finding(
     dict
         The finding without an endpoint; status ``null`` or ``not_testable``.
     """
-    found = result.significant(evidence.alpha)
+    units = result.selected(evidence.alpha)[: max(evidence.doses)]
+    found = bool(units)
     return {
         "stage": "localise",
         "subject": subject,
@@ -115,7 +119,7 @@ def base_finding(
         "role": role,
         "status": "not_testable" if found else "null",
         "reason": REASONS[role, found],
-        "units": _describe(result, max(evidence.doses)) if found else [],
+        "units": _describe(result, units),
         "provenance": provenance,
     }
 
@@ -173,10 +177,14 @@ def primary_finding(
     problem = problem or size_check(stimuli, contrast, evidence)
     if problem:
         return {**finding, "baseline": baseline, "status": "not_testable", "reason": problem}
-    ranked = result.ranked()
+    ranked = result.selected(evidence.alpha)
     doses = _doses(evidence, ranked)
     targets = _target_trials(stimuli, contrast, "calibration")
-    dose, calibration = calibrate_dose(subject, ranked, doses, targets, evidence, max_new_tokens)
+    speech = _speech_trials(targets, stimuli, contrast)
+    limits = coherence_limits(subject, speech, evidence, max_new_tokens)
+    dose, calibration = calibrate_dose(
+        subject, ranked, doses, targets, evidence, limits, max_new_tokens
+    )
     draws = evidence.sham_draws(claims) if primary else evidence.exploratory_shams
     shams = sham_maps(
         result.cells,
@@ -186,11 +194,14 @@ def primary_finding(
         draws=draws,
         most=max(doses),
         seed=seed,
+        usable=lambda units: feasible(Plan(evidence.mode, tuple(units[:dose])), subject.anatomy),
     )
+    if not shams:
+        return {**finding, "baseline": baseline, "reason": NO_SHAM}
     complete = {
         **finding,
         "status": "testable",
-        "reason": "",
+        "reason": "" if len(shams) == draws else FEW_SHAMS.format(len(shams), draws),
         "baseline": baseline,
         "calibration": calibration,
         "secondary": {
@@ -210,33 +221,27 @@ def primary_finding(
     if not primary:
         return complete
     complete["primary_endpoint"] = _endpoint(
-        finding, subject, contrast, evidence, ranked[:dose], stimuli, claims, draws, max_new_tokens
+        finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
     )
     complete["controls"] |= _matched(result, ranked, doses, evidence, seed)
     return complete
 
 
 def _doses(evidence: EvidenceOptions, ranked: list[Unit]) -> list[int]:
-    # Where the map points to fewer units than a dose asks for, the dose is all of them.
+    # Where the map selects fewer units than a dose asks for, the dose is all of them.
     return sorted({min(dose, len(ranked)) for dose in evidence.doses})
 
 
 def _endpoint(
     finding: dict,
-    subject: Subject,
     contrast: ContrastOptions,
     evidence: EvidenceOptions,
     units: list[Unit],
-    stimuli: dict[str, pd.DataFrame],
     claims: int,
     draws: int,
+    limits: dict[str, float],
     max_new_tokens: int,
 ) -> dict:
-    parts = [_target_trials(stimuli, contrast, "calibration")]
-    parts += [
-        condition_trials(stimuli, b.task, b.condition, "calibration") for b in contrast.bystanders
-    ]
-    calibration = pd.concat(parts, ignore_index=True)
     return {
         "units": units,
         "phase": finding["phase"],
@@ -255,7 +260,7 @@ def _endpoint(
         "shams": draws,
         "bystanders": [{**_condition(b), "score": "exact"} for b in contrast.bystanders],
         "transfer": None if contrast.transfer is None else _condition(contrast.transfer),
-        "coherence": coherence_limits(subject, calibration, evidence, max_new_tokens),
+        "coherence": limits,
         "max_new_tokens": max_new_tokens,
     }
 
@@ -278,10 +283,10 @@ def _matched(
     return {"layer_matched": by_layer, "load_matched": by_load}
 
 
-def _describe(result: ResonanceMap, most: int) -> list[dict]:
+def _describe(result: ResonanceMap, units: list[Unit]) -> list[dict]:
     rows = {layer: i for i, layer in enumerate(result.cells.layers)}
     described = []
-    for layer, expert in result.ranked()[:most]:
+    for layer, expert in units:
         at = rows[layer], expert
         values = {
             "score": result.score,
@@ -301,6 +306,16 @@ def _target_trials(
 ) -> pd.DataFrame:
     parts = [condition_trials(stimuli, contrast.task, c, split) for c in contrast.target]
     return pd.concat(parts, ignore_index=True)
+
+
+def _speech_trials(
+    targets: pd.DataFrame, stimuli: dict[str, pd.DataFrame], contrast: ContrastOptions
+) -> pd.DataFrame:
+    """Calibration trials that show how the intact subject speaks: target and bystanders."""
+    bystanders = [
+        condition_trials(stimuli, b.task, b.condition, "calibration") for b in contrast.bystanders
+    ]
+    return pd.concat([targets, *bystanders], ignore_index=True)
 
 
 def _condition(part: ConditionOptions) -> dict:

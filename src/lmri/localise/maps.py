@@ -52,14 +52,25 @@ class ResonanceMap:
     interaction: np.ndarray | None
     inference: Inference
 
-    def ranked(self) -> list[Unit]:
-        """Units that the target engages more than the controls, from the largest score."""
-        count = int((self.score > ROUNDING).sum())
-        return ranking(self.score, self.cells.layers)[:count]
+    def selected(self, alpha: float) -> list[Unit]:
+        """Units that the map selects, from the largest score; none for an empty map.
 
-    def significant(self, alpha: float) -> bool:
-        """Whether any unit survives the max-statistic."""
-        return bool((self.inference.p_max <= alpha).any())
+        A unit is selected if the target engages it more than the controls and its score survives
+        the max-statistic: ``score > 0`` and ``p_max <= alpha``. A larger score never has a larger
+        ``p_max``, so these are the first units of the ranking.
+
+        Parameters
+        ----------
+        alpha : float
+            Level of the max-statistic.
+
+        Returns
+        -------
+        list of (int, int)
+            (layer, expert) of every selected unit.
+        """
+        chosen = (self.score > ROUNDING) & (self.inference.p_max <= alpha)
+        return ranking(self.score, self.cells.layers)[: int(chosen.sum())]
 
 
 def resonance_map(

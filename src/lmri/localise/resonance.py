@@ -56,7 +56,8 @@ def phase_tokens(trials: pd.DataFrame, index: dict[str, np.ndarray], phase: str)
     Parameters
     ----------
     trials : DataFrame
-        Trials of the recording, with ``n_prompt``, ``content_last`` and ``instruction_last``.
+        Trials of the recording, with ``n_prompt``, ``content_last``, and for post-instruction
+        positions ``instruction_last`` and ``n_prefill``.
     index : dict of str to ndarray of shape (n_tokens,)
         ``trial``, ``position`` and ``phase`` of each token, and ``spans``, the names of phases.
     phase : str
@@ -76,7 +77,7 @@ def phase_tokens(trials: pd.DataFrame, index: dict[str, np.ndarray], phase: str)
         at = trials["content_last"]
     elif phase.startswith(POST_INSTRUCTION):
         at = trials["instruction_last"] + 1 + int(phase.removeprefix(POST_INSTRUCTION))
-        at = at.where(at < trials["n_prompt"], -1)
+        at = at.where(at < trials["n_prompt"] - trials["n_prefill"], -1)
     else:  # a span that this recording does not have: think, where the subject does not
         return np.zeros(len(index["position"]), dtype=bool)
     return index["position"] == at.to_numpy()[index["trial"]]

@@ -80,6 +80,7 @@ def respond_to_trials(
         max_new_tokens=options.max_new_tokens,
         rows=options.rows,
         padding=options.padding,
+        batch_tokens=options.batch_tokens,
         **_sampling(repeated, options, seed),
     )
     scores = score_responses(
@@ -110,5 +111,6 @@ def _index(trials: pd.DataFrame, texts: list[Text]) -> pd.DataFrame:
     return trials.assign(
         n_prompt=[len(text.prompt.ids) for text in texts],
         n_dropped=[text.prompt.dropped for text in texts],
+        n_prefill=[text.prompt.n_prefill for text in texts],
         instruction_last=[text.prompt.instruction_last for text in texts],
     )

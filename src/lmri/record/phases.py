@@ -103,6 +103,7 @@ def phase_masks(
     n_prompt: int,
     phases: Sequence[str] = PHASES,
     instruction_last: int | None = None,
+    n_prefill: int = 0,
 ) -> np.ndarray:
     """Tokens of every phase.
 
@@ -116,11 +117,13 @@ def phase_masks(
         From :func:`phase_names`.
     instruction_last : int, optional
         Position of the last token of the last user message; needed for post-instruction phases.
+    n_prefill : int
+        Tokens at the end of the prompt that are a prefill.
 
     Returns
     -------
     ndarray of shape (n_phases, n_tokens), bool
-        In the order of ``phases``. A post-instruction position past the prompt has no token.
+        In the order of ``phases``. A post-instruction position past the template has no token.
     """
     positions = np.arange(len(spans))
     masks = {name: spans == index for index, name in enumerate(SPANS)}
@@ -129,5 +132,5 @@ def phase_masks(
     for name in phases:
         if name.startswith(POST_INSTRUCTION):
             at = instruction_last + 1 + int(name.removeprefix(POST_INSTRUCTION))
-            masks[name] = (positions == at) & (at < n_prompt)
+            masks[name] = (positions == at) & (at < n_prompt - n_prefill)
     return np.stack([masks[phase] for phase in phases])

@@ -100,7 +100,9 @@ def scan(
     with capturing(subject, quantities, full, options.stored) as capture:
         arrays = ArrayWriter(writer, capture, phases)
         written = 0
-        for rows in similar_length_batches([len(t) for t in texts], options.rows, options.padding):
+        lengths = [len(text) for text in texts]
+        limits = options.rows, options.padding, options.batch_tokens
+        for rows in similar_length_batches(lengths, *limits):
             batch, spans = _batch(subject, [texts[row] for row in rows], phases)
             states = _run(subject, capture, batch)
             own = trials.iloc[rows].reset_index(drop=True)
@@ -131,8 +133,9 @@ def _batch(
     spans = []
     for i, text in enumerate(texts):
         own = trial_spans(subject.tokenizer, text.prompt, text.response.tolist(), phases)
-        n_prompt = len(text.prompt.ids)
-        own_masks = phase_masks(own, n_prompt, phases, text.prompt.instruction_last)
+        prompt = text.prompt
+        at = prompt.instruction_last
+        own_masks = phase_masks(own, len(prompt.ids), phases, at, prompt.n_prefill)
         masks[i, :, : len(own)] = torch.from_numpy(own_masks)
         content[i, : len(own)] = torch.from_numpy(own == SPANS.index("content"))
         spans.append(own)

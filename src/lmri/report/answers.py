@@ -27,18 +27,11 @@ def ask_study(config: StudyConfig) -> str:
     str
         A question.
     """
-    asked = config.hypotheses or list(config.contrasts.values())
-    targets = {condition: contrast.task for contrast in asked for condition in contrast.target}
-    if not targets:
-        return "Does the method find anything where nothing is to be found?"
-    what = words.listing(
-        f"\N{LEFT DOUBLE QUOTATION MARK}{words.readable(condition)}"
-        f"\N{RIGHT DOUBLE QUOTATION MARK} trials of {words.readable(task)}"
-        for condition, task in targets.items()
-    )
-    if not config.hypotheses:
-        return f"Which experts respond to {what}?"
-    return f"Do a few experts carry the response to {what}?"
+    names = [words.readable(contrast.name) for contrast in config.hypotheses]
+    if not names:
+        return "What do the experts respond to?"
+    verb, each = ("Is", "") if len(names) == 1 else ("Are", "each ")
+    return f"{verb} {words.listing(names)} {each}carried by a few experts?"
 
 
 def explain_study(config: StudyConfig) -> str:
@@ -60,9 +53,15 @@ def explain_study(config: StudyConfig) -> str:
             "routed shows where conditions differ. Nothing is claimed, so nothing is switched off."
         )
     score = config.evidence.score
+    subjects = words.plural(len(config.subjects), "subject")
+    trials = dict.fromkeys(
+        f"{words.listing(map(words.readable, contrast.target))} trials of "
+        f"{words.readable(contrast.task)}"
+        for contrast in config.hypotheses
+    )
     return (
-        f"Asked of {words.plural(len(config.subjects), 'subject')}. A map of how trials are routed "
-        "names the experts; on other trials they are then switched off. That has to change the "
+        f"Asked of {subjects}, on {words.listing(trials)}. A map of how trials are routed names "
+        "the experts; on other trials they are then switched off. That has to change the "
         f"{words.score_name(score)} ({words.score_meaning(score)}), switching off other experts "
         "must not, and all other behaviour has to stay."
     )
@@ -88,7 +87,7 @@ def ask_contrast(contrast: ContrastOptions, score: str) -> str:
         return _ask_control(contrast, task)
     target = words.listing(words.readable(name) for name in contrast.target)
     controls = words.listing(words.readable(name) for name in contrast.controls)
-    where = f"Which experts does {target} in {task} engage more than {controls}"
+    where = f"Which experts do {target} trials of {task} engage more than {controls} ones"
     if contrast.role == "hypothesis":
         return (
             f"{where}, and does switching them off change the {words.score_name(score)} "
@@ -264,11 +263,11 @@ def _answer_tested(scan: Scan, verdict: dict) -> str:
             f"{_with_interval(verdict, 'positive_control', 'positive_low', 'positive_high')}: the "
             "behaviour can be moved, but these experts do not carry it."
         )
-    else:
-        sentences.append(
-            f"{words.whole(verdict['bystanders_held'])} of {words.whole(verdict['bystanders'])} "
-            "other behaviours stayed within the margin."
-        )
+    sentences.append(
+        f"{words.whole(verdict['bystanders_held'])} of {words.whole(verdict['bystanders'])} other "
+        "behaviours stayed within the margin, and "
+        f"{words.number(verdict['coherent'])} of the responses were coherent."
+    )
     return " ".join(sentences)
 
 
@@ -280,8 +279,8 @@ def _switched_off(scan: Scan, verdict: dict) -> str:
     if words.number(effect) == words.number(0):
         change = "did not change"
     return (
-        f"Switching off {len(units)}{n_experts(scan)} {experts} ({words.unit_names(units)}) "
-        f"{change} the {words.score_name(verdict['score'])}: from "
+        f"Switching off {len(units)}{n_experts(scan)} {experts} (layer:expert "
+        f"{words.unit_names(units)}) {change} the {words.score_name(verdict['score'])}: from "
         f"{words.number(verdict['intact'])} to {words.number(verdict['value'])} in "
         f"{words.whole(verdict['n'])} questions (decrease "
         f"{_with_interval(verdict, 'effect', 'low', 'high')})."

@@ -55,6 +55,7 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
     ]
     groups = [evidence.in_mode(evidence.bystander(entry)) for entry in evidence.bystanders]
     lowest = _lowest(groups)
+    cut = "; the axes do not begin at zero" if lowest > 0 else ""
     for index, (bystander, rows) in enumerate(zip(evidence.bystanders, groups, strict=True)):
         drawing = draw_dose(
             rows,
@@ -73,9 +74,8 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
         look_for=(
             f"Left, the {score} of the target trials as more experts are "
             f"{_mode(endpoint['mode'])}; right, every other behaviour (share of expected "
-            "answers; the axes do not begin at zero). A localised behaviour falls at the target "
-            "while the others stay in the shaded margin, and the dots, the same done to control "
-            "experts, stay up."
+            f"answers{cut}). A localised behaviour falls at the target while the others stay in "
+            "the shaded margin, and the dots, the same done to control experts, stay up."
         ),
         falsify=(
             "Dots that fall with the line (any such experts would do), other behaviours leaving "

@@ -166,7 +166,9 @@ def bystander_table(evidence: Evidence, source: str, data: str) -> Table:
     return Table(
         caption=(
             "Behaviours that must stay. Each interval of the change has to lie within "
-            f"{words.MINUS}{margin} to +{margin}."
+            f"{words.MINUS}{margin} to +{margin}. Where no trial changed, the interval takes the "
+            "trials as independent; below it stands what cannot be excluded if the trials of one "
+            "carrier change together."
         ),
         columns=[
             Column("Behaviour"),
@@ -337,9 +339,15 @@ def _bystander_row(evidence: Evidence, bystander: Bystander) -> list[Cell]:
         Cell(words.number(row["intact"]), "number"),
         Cell(words.number(row["value"]), "number"),
         Cell(words.signed(row["effect"]), "number"),
-        Cell(words.interval(row["low"], row["high"]), "number"),
+        Cell(words.interval(row["low"], row["high"]), "number", _by_carrier(row)),
         _trials(row),
     ]
+
+
+def _by_carrier(row: dict) -> str:
+    bound = words.number(row.get("carrier_bound", np.nan))
+    unchanged = row["effect"] == 0 and bound != words.NOTHING
+    return f"up to {bound} by carrier" if unchanged else ""
 
 
 def _role(row: dict) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
-from lmri.errors import LmriError
+from lmri.errors import AlteredError, LmriError
 from lmri.report import words
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
@@ -111,12 +111,15 @@ class StudyInputs:
         One row per job: ``job``, ``seconds``, ``max_rss_mb``, ``path``.
     problems : list of Problem
         What is missing or wrong.
+    altered : list of AlteredError
+        Those of the problems that somebody caused: no failed job explains them.
     """
 
     config: StudyConfig
     subjects: list[SubjectInputs]
     benchmarks: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
+    altered: list[AlteredError] = field(default_factory=list)
 
     @property
     def verdicts(self) -> pd.DataFrame:
@@ -151,7 +154,8 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     """
     reader = _Reader(study)
     subjects = [_read_subject(reader, name, config) for name in config.subjects]
-    inputs = StudyInputs(config, subjects, _read_benchmarks(reader), reader.problems)
+    benchmarks = _read_benchmarks(reader)
+    inputs = StudyInputs(config, subjects, benchmarks, reader.problems, reader.altered)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(
@@ -172,6 +176,7 @@ class _Reader:
     def __init__(self, study: Path) -> None:
         self.study = study
         self.problems: list[Problem] = []
+        self.altered: list[AlteredError] = []
 
     def read(
         self, subject: str, path: str, how: Callable[[Path], Content], otherwise: Content
@@ -180,6 +185,8 @@ class _Reader:
             return how(self.study / path)
         except LmriError as error:
             self.note(subject, path, str(error))
+            if isinstance(error, AlteredError):
+                self.altered.append(error)
             return otherwise
 
     def note(self, subject: str, path: str, message: str, level: str = "error") -> None:

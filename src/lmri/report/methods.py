@@ -100,7 +100,9 @@ def _endpoint(inputs: StudyInputs) -> str:
         f"Each claim has one primary endpoint: the {words.score_name(evidence.score)} "
         f"({words.score_meaning(evidence.score)}), experts {words.mode_name(evidence.mode)} "
         f"({words.MODES[evidence.mode][1]}). The number of experts was the smallest of {doses} "
-        f"that changed the score by {evidence.target_effect:g} on the calibration trials{dose}. "
+        f"(at most as many as the map selects) that changed the score by "
+        f"{evidence.target_effect:g} on the calibration trials, or else the largest that left the "
+        f"responses coherent{dose}. "
         "The endpoint was stored with its hash before any evaluation trial was generated."
     )
 
@@ -116,7 +118,10 @@ def _controls(inputs: StudyInputs) -> str:
         f"most {validate.control_bystander_trials} trials each. The positive control sets "
         "the residual stream, along the mean-difference direction, to that of the control trials. "
         "Intervals are "
-        f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers."
+        f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers; where no "
+        "trial differs from another they have no width, and the interval is that of no event in n "
+        "independent trials (Clopper and Pearson). It is not valid where the trials of one carrier "
+        "change together: the bound for that case, with carriers for trials, is given beside it."
     )
 
 

@@ -74,8 +74,7 @@ def overview(inputs: StudyInputs, limit: float, data: str) -> Figure | None:
         verdict = subject.verdict(contrast.name, scan.phase)
         if scan.statistics is not None:
             units = words.read_units(verdict["units"]) if verdict else []
-            word = str(verdict["verdict"]) if verdict else "no verdict"
-            entries.append((subject.name, word, scan, units))
+            entries.append((subject.name, _badge(verdict) or "no verdict", scan, units))
     return map_figures.overview_figure(entries, limit, data) if len(entries) > 1 else None
 
 
@@ -113,9 +112,15 @@ def _section(
         question=ask_contrast(contrast, config.evidence.score),
         answer=answer_contrast(primary, verdict),
         role=contrast.role,
-        verdict=str(verdict["verdict"]) if verdict else "",
+        verdict=_badge(verdict),
         blocks=[block for block in blocks if block is not None],
     )
+
+
+def _badge(verdict: dict | None) -> str:
+    if verdict is None:
+        return ""
+    return words.verdict_name(verdict)
 
 
 def _describe(subject: SubjectInputs, config: StudyConfig) -> list[str]:

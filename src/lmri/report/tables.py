@@ -89,7 +89,7 @@ def _verdict_row(row: dict) -> list[Cell]:
     contrast = words.readable(row["contrast"])
     return [
         Cell(str(row["subject"]), note=f"{contrast}{' (negative control)' if control else ''}"),
-        _verdict_cell(row, control and row["status"] == "null"),
+        Cell(words.verdict_name(row), "verdict"),
         Cell(str(row["reason"])),
         _units_cell(row, units),
         _number(row["effect"], words.interval(row["low"], row["high"])),
@@ -98,12 +98,6 @@ def _verdict_row(row: dict) -> list[Cell]:
         _number(row["positive_control"], words.interval(row["positive_low"], row["positive_high"])),
         _trials_cell(row),
     ]
-
-
-def _verdict_cell(row: dict, empty_control: bool) -> Cell:
-    return Cell(
-        str(row["verdict"]), "verdict", "empty map, as it should be" if empty_control else ""
-    )
 
 
 def _units_cell(row: dict, units: list[list[int]]) -> Cell:

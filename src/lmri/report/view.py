@@ -145,7 +145,7 @@ class Section:
     role : str
         ``hypothesis``, ``exploratory`` or ``negative_control``.
     verdict : str
-        The verdict, empty for what decides nothing.
+        The verdict by its name for people, empty for what decides nothing.
     blocks : list of Figure, Table or Heading
         In reading order.
     """

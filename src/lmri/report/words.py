@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
@@ -57,9 +57,15 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:
-    """Write an interval as ``low to high``; empty when it is not known."""
+    """Write an interval as ``low to high``; empty when it is not known.
+
+    An interval narrower than five units of the last digit gets one digit more, so that it does not
+    look like a point.
+    """
     if not (_finite(low) and _finite(high)):
         return ""
+    if 0 < high - low < 5 * 10**-digits:
+        digits += 1
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
@@ -98,7 +104,7 @@ def listing(items: Iterable[str], last: str = "and") -> str:
 
 
 def unit_name(unit: Sequence[int]) -> str:
-    """Name an expert as ``layer:expert``."""
+    """Name an expert as ``layer:expert``, both counted from 0."""
     return f"{int(unit[0])}:{int(unit[1])}"
 
 
@@ -178,6 +184,27 @@ def score_name(score: str) -> str:
 def score_meaning(score: str) -> str:
     """Meaning of a score in half a sentence."""
     return SCORES.get(score, ("", readable(score)))[1]
+
+
+def verdict_name(row: Mapping[str, object]) -> str:
+    """Name a verdict for people: the one of a negative control says whether it stayed empty.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of ``verdicts.parquet``.
+
+    Returns
+    -------
+    str
+        ``empty, as expected`` or ``false alarm`` for a negative control with a map, else the
+        verdict.
+    """
+    if row["role"] != "negative_control":
+        return str(row["verdict"])
+    if read_units(row["units"]):
+        return "false alarm"
+    return "empty, as expected" if row["status"] == "null" else str(row["verdict"])
 
 
 def mode_name(mode: str) -> str:

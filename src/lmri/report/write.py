@@ -40,6 +40,9 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
     ------
     LmriError
         If no subject has a verdict.
+    AlteredError
+        If a finding was changed after it was written. The report is there nevertheless, and lists
+        it; what is only missing, as in a study that failed half-way, is listed and no error.
     """
     inputs = read_study(study, config)
     files = Files()
@@ -48,4 +51,6 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
         (partial / PAGE).write_text(html, encoding="utf-8")
         files.write(partial)
     write_table(study / "verdicts.parquet", inputs.verdicts)
+    if inputs.altered:
+        raise inputs.altered[0]
     return out / PAGE

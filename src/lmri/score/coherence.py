@@ -46,10 +46,10 @@ def response_log_probability(
     texts = [[*p, *r.tolist()] for p, r in zip(prompts, responses, strict=True)]
     means = np.full(len(texts), np.nan)
     for batch in equal_length_batches([len(text) for text in texts], rows):
-        ids = torch.tensor([texts[row] for row in batch])  # (batch, tokens)
+        ids = torch.tensor([texts[row] for row in batch], device=subject.device)
         logits = subject.model(input_ids=ids, use_cache=False).logits[:, :-1]
-        said = torch.log_softmax(logits, dim=-1).gather(2, ids[:, 1:, None]).squeeze(2)
-        for line, row in zip(said.double().numpy(), batch, strict=True):
+        said = torch.log_softmax(logits.float(), dim=-1).gather(2, ids[:, 1:, None]).squeeze(2)
+        for line, row in zip(said.double().cpu().numpy(), batch, strict=True):
             after_first = line[len(prompts[row]) :]
             means[row] = after_first.mean() if len(after_first) else np.nan
     return means

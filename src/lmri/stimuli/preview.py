@@ -90,7 +90,7 @@ def token_phases(prompt: Prompt, tail: int) -> list[str]:
         else its span.
     """
     names = [SPANS[code] for code in prompt.spans]
-    after = range(prompt.instruction_last + 1, len(names))[:tail]
+    after = range(prompt.instruction_last + 1, len(names) - prompt.n_prefill)[:tail]
     for position in after:
         if names[position] == "system":
             names[position] = "post_instruction"

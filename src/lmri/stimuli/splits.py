@@ -1,8 +1,11 @@
 """Splits: which carriers are for selection, calibration and evaluation.
 
-Splits are drawn once per study over carriers (a place, a year, an entity), never over trials: a
-trial belongs to a split only if all of its carriers do. A carrier has the same split in every
-task, so nothing selected on one task is evaluated on the same entity in another.
+Splits are drawn once per task over carriers (a place, a year, an entity), never over trials: a
+trial belongs to a split only if all of its carriers do. The draw depends on the name of the
+carrier, on the set of its values with their classes, on the shares and on the seed. The same set
+of carriers therefore gets the same splits in every task; a task with fewer of them, or with other
+shares, draws them anew. :func:`lmri.preflight.check_inputs` refuses a contrast that would then
+select on an entity in one task and evaluate on it in another.
 """
 
 from __future__ import annotations

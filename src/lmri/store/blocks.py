@@ -120,7 +120,7 @@ class BlockArray:
         if not self._written:
             self._layout = self._layout.cut_to(self._filled)
         if self._filled:
-            self._by_row[self._filled :] = self._fill_value  # the rest of the last block
+            self._by_row[self._filled : self._layout.rows] = self._fill_value
             self._write()
         del self._by_row, self._by_chunk
         group.create_array(

@@ -12,7 +12,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lmri.errors import StoreError
+from lmri.errors import AlteredError, StoreError
 from lmri.store.atomic import write_text_atomic
 
 SCHEMA = "lmri.finding/1"
@@ -89,7 +89,9 @@ def read_finding(path: Path) -> dict:
     Raises
     ------
     StoreError
-        If it is missing, unreadable, incomplete, or its hash does not match its content.
+        If it is missing, unreadable or incomplete.
+    AlteredError
+        If its hash does not match its content.
     """
     try:
         finding = json.loads(path.read_text(encoding="utf-8"))
@@ -101,9 +103,10 @@ def read_finding(path: Path) -> dict:
         raise StoreError(f"{path}: the 'schema' of a finding must be '{SCHEMA}'.")
     _check_fields(path, finding)
     if finding.get("hash") != finding_hash(finding):
-        raise StoreError(
+        raise AlteredError(
             f"{path}: the finding was changed after it was written (its hash does not match). "
-            "A finding is fixed before its evaluation: localise again instead of editing it."
+            f"A finding is fixed before its evaluation: delete {path.parent.parent} and run again, "
+            "so that the subject is localised anew."
         )
     return finding
 

@@ -137,16 +137,16 @@ def read_manifest(manifest: Path) -> dict:
         ) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise StoreError(
-            f"{manifest}: not a readable manifest ({error}). Write the store again."
+            f"{manifest}: not a readable manifest ({error}). Delete it and run again."
         ) from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise StoreError(
-            f"{manifest}: the 'schema' of a manifest must be '{SCHEMA}'. Write the store again."
+            f"{manifest}: the 'schema' of a manifest must be '{SCHEMA}'. Delete it and run again."
         )
     if manifest_text(content) != text:
         raise StoreError(
             f"{manifest}: the manifest was altered (its hash does not match). "
-            "Write the store again."
+            "Delete it and run again."
         )
     return content
 
@@ -173,7 +173,7 @@ def verify_store(store: Path, manifest: Path) -> dict:
     """
     content = read_manifest(manifest)
     for problem in problems(store, content):
-        raise StoreError(f"{store}: {problem}. Write the store again.")
+        raise StoreError(f"{store}: {problem}. {_again(store)}")
     return content
 
 
@@ -233,6 +233,10 @@ def verify(path: Path) -> dict:
 
 def _render(content: Mapping) -> str:
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _again(store: Path) -> str:
+    return f"Delete {store} and run again: the job that wrote it is repeated."
 
 
 def _files(store: Path) -> list[Path]:

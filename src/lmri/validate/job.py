@@ -21,7 +21,7 @@ JUDGED = ("hypothesis", "negative_control")
 ARM_COLUMNS = (
     *("subject", "contrast", "phase", "arm", "mode", "dose", "draw", "primary", "units", "task"),
     *("condition", "trial_role", "held_out", "score", "n", "n_carriers", "value", "intact"),
-    *("effect", "low", "high"),
+    *("effect", "low", "high", "carrier_bound"),
 )
 VERDICT_COLUMNS = (
     *("subject", "contrast", "phase", "kind", "method", "role", "status", "verdict", "reason"),

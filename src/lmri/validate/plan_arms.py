@@ -54,7 +54,7 @@ def sham_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     for mode in secondary["modes"]:
         for dose in secondary["doses"]:
             primary = _is_primary(finding, mode, dose)
-            count = len(maps) if primary else secondary["draws"]
+            count = len(maps) if primary else min(secondary["draws"], len(maps))
             arms += [_arm("sham", mode, maps[d], dose, d, finding) for d in range(count)]
     return [arm for arm in arms if feasible(arm.plan, anatomy)]
 

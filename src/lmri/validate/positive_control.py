@@ -87,13 +87,13 @@ def mean_state(
     total = torch.zeros(subject.anatomy.hidden, dtype=torch.float64)
 
     def add(module: torch.nn.Module, arguments: tuple, output: torch.Tensor) -> None:
-        total.add_(output[:, -1].double().sum(dim=0))
+        total.add_(output[:, -1].double().sum(dim=0).cpu())
 
     prompts = [prompt.ids for prompt in render_trials(subject.tokenizer, trials, room)]
     hook = blocks(subject.model)[-1].register_forward_hook(add)
     try:
         for batch in equal_length_batches([len(prompt) for prompt in prompts], rows):
-            ids = torch.tensor([prompts[row] for row in batch])
+            ids = torch.tensor([prompts[row] for row in batch], device=subject.device)
             subject.model(input_ids=ids, use_cache=False, logits_to_keep=1)
     finally:
         hook.remove()

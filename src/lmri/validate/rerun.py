@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from lmri.validate.statistics import Effect, Resampler, carrier_columns
 from lmri.validate.verdict import Evidence
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
+LOGITS = "onset_margin"
+"""The one score that is not in [0, 1]."""
+
 TRANSCRIPTS = 40
 """Paired transcripts kept of every primary finding; the report shows the first of them."""
 
@@ -69,9 +72,8 @@ class Rerun:
         score = self.finding["secondary"]["score"]
         arms = finding_arms(self.finding, self.subject.anatomy)
         intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
-        resampler = self._resampler(part)
         for arm, value in zip(arms, values, strict=True):
-            effect = resampler.effect(value - intact, self._level)
+            effect = self._effect(part, value - intact, score)
             self._add(arm, part, score, value, intact, effect)
         self._add_controls(sham_arms(self.finding, self.subject.anatomy), part, score)
         return pd.DataFrame(self._rows)
@@ -99,11 +101,13 @@ class Rerun:
             responses[number] = scores["intact"]["response"], scores["primary"]["response"]
             if part.role == "bystander":
                 name = f"{part.task}, {part.condition}".removesuffix(", all")
-                effects[name] = self._effect(part, scores["primary"], scores["intact"], "exact")
+                change = scores["primary"]["exact"] - scores["intact"]["exact"]
+                effects[name] = self._effect(part, change.to_numpy(), "exact")
         target = parts[0]
         score = endpoint["score"]
         control = self._run_directions(target)
-        shams = self._add_controls(sham_arms(self.finding, self.subject.anatomy), target, score)
+        sham = sham_arms(self.finding, self.subject.anatomy)
+        shams = self._add_controls(sham, target, score)
         self._add_controls(matched_arms(self.finding, self.subject.anatomy), target, score)
         self._add_bystander_controls(parts)
         table = pd.DataFrame(self._rows)
@@ -113,13 +117,13 @@ class Rerun:
             bystanders=effects,
             coherent=float(self._row_value(table, primary, target, "coherent")),
             positive_control=_decrease(control),
+            sham_sets=len({frozenset(arm.plan.units) for arm in sham if arm.primary}),
         )
         return table, evidence, self._transcripts(parts, responses)
 
     def _run_part(self, part: Part, arms: Sequence[Arm], mode: str) -> dict[str, pd.DataFrame]:
         """Free responses of the intact subject and the finding's arms; returns the main ones."""
         self._resamplers.clear()  # one part at a time: draws of all would be large
-        few = part.trials.head(self.options.control_bystander_trials)
         decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
         others = [arm for arm in arms if arm not in decisive]
         intact, *scores = self._bench.run([INTACT_ARM, *decisive], part.trials)
@@ -127,9 +131,10 @@ class Rerun:
         for arm, scored in zip(decisive, scores, strict=True):
             self._add_scores(arm, part, scored, intact)
         if others:
-            shown = Part(part.role, part.task, part.condition, few)
-            for arm, scored in zip(others, self._bench.run(others, few), strict=True):
-                self._add_scores(arm, shown, scored, intact.head(len(few)))
+            rows = self._few(len(part.trials))
+            shown, base = _rows_of(part, rows), intact.iloc[rows].reset_index(drop=True)
+            for arm, scored in zip(others, self._bench.run(others, shown.trials), strict=True):
+                self._add_scores(arm, shown, scored, base)
         primary = next(i for i, arm in enumerate(decisive) if arm.primary)
         return {"intact": intact, "primary": scores[primary]}
 
@@ -148,7 +153,8 @@ class Rerun:
             with ablated_direction(self.subject, last, direction, origin):
                 (scored,) = self._bench.run([INTACT_ARM], target.trials)
             self._add_scores(Arm(name, "ablate"), target, scored, intact)
-            effects[name] = self._effect(target, scored, intact, score)
+            change = (scored[score] - intact[score]).to_numpy()
+            effects[name] = self._effect(target, change, score)
         return effects["positive_control"]
 
     def _add_controls(self, arms: Sequence[Arm], part: Part, score: str) -> list[float]:
@@ -167,9 +173,14 @@ class Rerun:
         arms += matched_arms(self.finding, self.subject.anatomy)
         for part in parts:
             if part.role == "bystander":
-                few = part.trials.head(self.options.control_bystander_trials)
-                shown = Part(part.role, part.task, part.condition, few)
+                shown = _rows_of(part, self._few(len(part.trials)))
                 self._add_controls(arms, shown, "exact")
+
+    def _few(self, trials: int) -> np.ndarray:
+        """Rows that stand for a part in secondary runs; tables are sorted, so drawn by the seed."""
+        count = min(self.options.control_bystander_trials, trials)
+        rng = np.random.default_rng([self.seed, 10])
+        return np.sort(rng.choice(trials, size=count, replace=False))
 
     def _add_scores(self, arm: Arm, part: Part, scored: pd.DataFrame, intact: pd.DataFrame) -> None:
         for score in SCORES:
@@ -195,15 +206,15 @@ class Rerun:
             return
         kept = Part(part.role, part.task, part.condition, part.trials[keep])
         value, base = scored[score].to_numpy()[keep], intact[score].to_numpy()[keep]
-        effect = self._resampler(kept).effect(value - base, self._level)
+        effect = self._effect(kept, value - base, score)
         self._add(arm, kept, score, value, base, effect, held_out)
 
     def _main_score(self, part: Part) -> str:
         return "exact" if part.role == "bystander" else self.finding["secondary"]["score"]
 
-    def _effect(self, part: Part, scored: pd.DataFrame, intact: pd.DataFrame, score: str) -> Effect:
-        differences = (scored[score] - intact[score]).to_numpy()
-        return self._resampler(part).effect(differences, self._level)
+    def _effect(self, part: Part, differences: np.ndarray, score: str) -> Effect:
+        resampler = self._resampler(part)
+        return resampler.effect(differences, self._level, is_rate=score != LOGITS)
 
     def _resampler(self, part: Part) -> Resampler:
         key = part.task, tuple(part.trials["trial"])
@@ -241,13 +252,14 @@ class Rerun:
                 "effect": float((value - intact).mean()),
                 "low": np.nan if effect is None else effect.low,
                 "high": np.nan if effect is None else effect.high,
+                "carrier_bound": np.nan if effect is None else effect.carrier_bound,
             }
         )
 
     def _row_effect(self, table: pd.DataFrame, arm: Arm, part: Part, score: str) -> Effect:
         row = _row(table, arm, part, score)
         bounds = float(row["effect"]), float(row["low"]), float(row["high"])
-        return Effect(*bounds, int(row["n"]), int(row["n_carriers"]))
+        return Effect(*bounds, int(row["n"]), int(row["n_carriers"]), float(row["carrier_bound"]))
 
     def _row_value(self, table: pd.DataFrame, arm: Arm, part: Part, score: str) -> float:
         return float(_row(table, arm, part, score)["value"])
@@ -291,7 +303,11 @@ def _row(table: pd.DataFrame, arm: Arm, part: Part, score: str) -> pd.Series:
 
 
 def _decrease(effect: Effect) -> Effect:
-    return Effect(-effect.mean, -effect.high, -effect.low, effect.n, effect.n_carriers)
+    return replace(effect, mean=-effect.mean, low=-effect.high, high=-effect.low)
+
+
+def _rows_of(part: Part, rows: np.ndarray) -> Part:
+    return replace(part, trials=part.trials.iloc[rows].reset_index(drop=True))
 
 
 def _interleave(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ the pigeonhole bootstrap (Owen 2007), which errs on the wide side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,11 +23,14 @@ class Effect:
     Attributes
     ----------
     mean, low, high : float
-        Mean and interval.
+        Mean and interval; NaN bounds where there is no interval.
     n : int
         Trials.
     n_carriers : int
         Values of the carrier with the fewest.
+    carrier_bound : float
+        Of a sample without any variation: how far from the mean the effect can be if the trials of
+        a carrier change together. NaN for others.
     """
 
     mean: float
@@ -34,6 +38,7 @@ class Effect:
     high: float
     n: int
     n_carriers: int
+    carrier_bound: float = math.nan
 
 
 class Resampler:
@@ -61,12 +66,16 @@ class Resampler:
         self._weights = weights / weights.sum(axis=1, keepdims=True)
         self._fewest = min(carriers[name].nunique() for name in carriers.columns)
 
-    def effect(self, differences: np.ndarray, level: float) -> Effect:
+    def effect(self, differences: np.ndarray, level: float, *, is_rate: bool = True) -> Effect:
         """Mean of paired differences with its percentile interval.
 
-        A sample without any variation has no bootstrap interval: no change in n trials still
-        allows some rate of change, so its interval is the exact (Clopper-Pearson) bound of zero
-        events in n trials on either side, for rates that differ by at most 1.
+        A sample without any variation has no bootstrap interval, but the same change in n trials
+        still allows other changes elsewhere. If trials were independent, a share of up to
+        ``1 - tail ** (1 / n)`` of them (Clopper-Pearson, no event in n) could change by something
+        else; a trial's score in [0, 1] by up to 1. That is the interval. It is **not** valid where
+        trials of one carrier change together, and such a sample cannot say whether they do. At
+        the other extreme each carrier counts once: ``carrier_bound = 1 - tail ** (1 / n_carriers)``
+        is kept beside the interval, for the reader; the rule counts trials.
 
         Parameters
         ----------
@@ -74,20 +83,25 @@ class Resampler:
             Score under the intervention minus intact, trial by trial.
         level : float
             Confidence level of the two-sided interval, for example .95.
+        is_rate : bool
+            Whether the score is in [0, 1]. Without variation, a score without bounds (a logit) has
+            no interval: a trial not seen could change by any amount.
 
         Returns
         -------
         Effect
             The mean and its interval.
         """
-        mean = float(differences.mean())
+        mean, n = float(differences.mean()), len(differences)
         tail = (1 - level) / 2
-        if np.ptp(differences) == 0:
-            slack = 1 - tail ** (1 / len(differences))
-            low, high = np.clip([mean - slack, mean + slack], -1, 1)  # of rates
-        else:
+        if np.ptp(differences) > 0:
             low, high = np.quantile(self._weights @ differences, [tail, 1 - tail])
-        return Effect(mean, float(low), float(high), len(differences), self._fewest)
+            return Effect(mean, float(low), float(high), n, self._fewest)
+        if not is_rate:
+            return Effect(mean, math.nan, math.nan, n, self._fewest)
+        slack = 1 - tail ** (1 / n)
+        low, high = max(-1.0, mean - slack), min(1.0, mean + slack)
+        return Effect(mean, low, high, n, self._fewest, 1 - tail ** (1 / self._fewest))
 
 
 def rank_p(effect: float, controls: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from lmri.validate.statistics import Effect, rank_p, within_margin
@@ -25,6 +26,8 @@ class Evidence:
         Share of coherent responses with the units off.
     positive_control : Effect
         Decrease of the score under the positive control.
+    sham_sets : int
+        Different sets of units among the sham maps.
     """
 
     effect: Effect
@@ -32,6 +35,7 @@ class Evidence:
     bystanders: dict[str, Effect]
     coherent: float
     positive_control: Effect
+    sham_sets: int
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,8 @@ def decide(endpoint: dict, evidence: Evidence) -> Verdict:
 
     Confirmed: the effect is beyond the sham maps and beyond the margin, every bystander stays
     within the margin, and the responses are coherent. Refuted: the effect lies within the margin
-    while the positive control, on the same trials, moves the behaviour beyond it. Otherwise
-    inconclusive.
+    while the positive control, on the same trials, moves the behaviour beyond it; what else the
+    units break does not matter to that, and the reason tells it. Otherwise inconclusive.
 
     Parameters
     ----------
@@ -113,7 +117,7 @@ def decide(endpoint: dict, evidence: Evidence) -> Verdict:
     margin = endpoint["margin"]
     moved = evidence.positive_control.low > margin
     control = Check("positive control", moved, f"decrease {_interval(evidence.positive_control)}")
-    verdict, reason = _word(checks, control, evidence, margin)
+    verdict, reason = _word(checks, control, evidence, endpoint)
     return Verdict(verdict, reason, [*checks, control], p, corrected)
 
 
@@ -137,9 +141,9 @@ def stays(effect: Effect, endpoint: dict) -> bool:
 
 
 def _word(
-    checks: list[Check], control: Check, evidence: Evidence, margin: float
+    checks: list[Check], control: Check, evidence: Evidence, endpoint: dict
 ) -> tuple[str, str]:
-    effect = _interval(evidence.effect)
+    effect, margin = _interval(evidence.effect), endpoint["margin"]
     failed = [check for check in checks if not check.passed]
     if not failed:
         return "confirmed", (
@@ -147,25 +151,61 @@ def _word(
             f"{checks[2].detail}"
         )
     if within_margin(evidence.effect, margin):
+        same = _unchanged_by_carrier(evidence.effect)
+        broken = _broken(checks, evidence, endpoint)
         if control.passed:
             return "refuted", (
                 f"switching the units off changes the behaviour by {effect}, within the margin of "
-                f"{margin:g}, while the positive control moves it ({control.detail})"
+                f"{margin:g}, while the positive control moves it ({control.detail}){same}{broken}"
             )
         return "inconclusive", (
             f"no effect ({effect}), but the positive control does not move the behaviour either "
-            f"({control.detail}): the test could not have found one"
+            f"({control.detail}): the test could not have found one{same}{broken}"
         )
     problems = "; ".join(check.detail for check in failed)
     return "inconclusive", f"the behaviour falls by {effect}, but {problems}"
 
 
+def _broken(checks: list[Check], evidence: Evidence, endpoint: dict) -> str:
+    """What else the intervention did: a behaviour can be kept by a subject that is broken."""
+    told = [] if checks[3].passed else [checks[3].detail]
+    lost = {name: e for name, e in evidence.bystanders.items() if not stays(e, endpoint)}
+    if lost:
+        name = max(lost, key=lambda name: abs(lost[name].mean))
+        told.append(
+            f"{len(lost)} of {len(evidence.bystanders)} bystanders are not shown to stay, most "
+            f"changed is {name} by {_interval(lost[name], sign='+')}"
+        )
+    return f"; not all else stays: {'; '.join(told)}" if told else ""
+
+
+def _unchanged(effect: Effect) -> bool:
+    return effect.mean == 0 and math.isfinite(effect.carrier_bound)
+
+
+def _unchanged_by_carrier(effect: Effect) -> str:
+    """What a sample without any change leaves open, see ``Resampler.effect``."""
+    if not _unchanged(effect):
+        return ""
+    return (
+        f"; it is unchanged in all {effect.n} trials of {effect.n_carriers} carriers: if the "
+        f"trials of one carrier change together, changes up to {effect.carrier_bound:.2f} cannot "
+        "be excluded"
+    )
+
+
 def _sham_check(endpoint: dict, evidence: Evidence, p: float, corrected: float) -> Check:
     as_large = sum(sham >= evidence.effect.mean - 1e-12 for sham in evidence.shams)
+    shams, claims = len(evidence.shams), endpoint["claims"]
     detail = (
-        f"{as_large} of {len(evidence.shams)} sham maps do as much "
-        f"(p = {p:.3g}, corrected for {endpoint['claims']} claims {corrected:.3g})"
+        f"{as_large} of {shams} sham maps do as much ({evidence.sham_sets} different sets of "
+        f"units; p = {p:.3g}, corrected for {claims} claims {corrected:.3g})"
     )
+    if claims / (1 + shams) > endpoint["alpha"] + 1e-12:
+        detail += (
+            f", which could not be confirmed: the subject can be run without {shams} of the "
+            f"{endpoint['shams']} sham maps asked for, too few for p to reach {endpoint['alpha']:g}"
+        )
     return Check("beyond the sham maps", corrected <= endpoint["alpha"], detail)
 
 
@@ -182,10 +222,19 @@ def _bystander_check(endpoint: dict, bystanders: dict[str, Effect]) -> Check:
             problems.append(f"{name} has {effect.n} trials, needed {endpoint['minimum_trials']}")
         elif not stays(effect, endpoint):
             problems.append(f"{name} changes by {_interval(effect, sign='+')}")
-    if problems:
-        return Check("bystanders stay", False, "; ".join(problems))
-    detail = f"all {len(bystanders)} bystanders stay within {endpoint['margin']:g}"
-    return Check("bystanders stay", True, detail)
+    detail = "; ".join(problems) or _all_stay(bystanders, endpoint["margin"])
+    return Check("bystanders stay", not problems, detail)
+
+
+def _all_stay(bystanders: dict[str, Effect], margin: float) -> str:
+    text = f"all {len(bystanders)} bystanders stay within {margin:g}"
+    same = [effect.carrier_bound for effect in bystanders.values() if _unchanged(effect)]
+    if not same:
+        return text
+    return (
+        f"{text}, {len(same)} of them unchanged in every trial (if the trials of one carrier "
+        f"change together, changes up to {max(same):.2f} cannot be excluded)"
+    )
 
 
 def _coherence_check(endpoint: dict, share: float) -> Check:
@@ -197,4 +246,6 @@ def _coherence_check(endpoint: dict, share: float) -> Check:
 def _interval(effect: Effect, sign: str = "") -> str:
     # Rounded first and 0 added: no "-0.00".
     mean, low, high = (round(x, 2) + 0.0 for x in (effect.mean, effect.low, effect.high))
+    if math.isnan(low):
+        return f"{mean:{sign}.2f} (no interval)"
     return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"

@@ -127,7 +127,7 @@ def test_a_prefill_is_continued_without_an_end_of_turn(chat_tokenizer, spans_of,
         "content: what is up ?",
         "system: <|im_end|> \n <|im_start|> assistant \n sure ,",
     ]
-    assert template_tail(tokenizer, CHAT, "hello") == 5  # the prefill has no positions of its own
+    assert prompt.n_prefill == 2 and render(tokenizer, "hello", CHAT).n_prefill == 0
 
 
 @pytest.mark.parametrize("family", ["chatml", "llama3", "gemma", "deepseek", "harmony"])

@@ -16,7 +16,6 @@ from lmri.anatomy import (
     attentions,
     blocks,
     describe,
-    equal_length_batches,
     expert_groups,
     routers,
 )
@@ -141,12 +140,3 @@ def test_a_count_of_experts_that_differs_is_named(model):
 def test_an_unknown_architecture_is_named(model):
     model.config.model_type = "mystery"
     refused(model, "Got 'mystery' (OlmoeForCausalLM). Add a row to lmri.anatomy.architectures")
-
-
-def test_batches_hold_rows_of_one_length_in_their_order():
-    batches = [b.tolist() for b in equal_length_batches([5, 3, 5, 3, 3, 9], 2)]
-    assert batches == [[1, 3], [4], [0, 2], [5]]
-
-
-def test_no_rows_no_batches():
-    assert list(equal_length_batches([], 4)) == []

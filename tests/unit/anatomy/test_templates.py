@@ -91,6 +91,32 @@ def test_a_conversation_that_a_template_refuses(
 
 
 @pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("hello", r"^trial 't': the chat template .* cannot render the conversation \(.*deletes"),
+        # The words are there, but not where they are to be continued.
+        ("one</think> two", r"^trial 't': .* keep the prefill.* 'one</think> two': leave out"),
+    ],
+)
+def test_a_prefill_of_which_a_template_takes_away_is_refused(
+    chat_tokenizer, conversation, asked, message
+):
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% else %}"
+        "{{ m.content.split('</think>')[-1] }}{% endif %}{% endfor %}"
+    )
+    turns = conversation(("u", asked), ("a", "one</think> two"))
+    with pytest.raises(StimuliError, match=message) as info:
+        render_text(tokenizer, {"prompt": asked, "messages": turns}, CHAT, "trial 't'")
+    assert "\n" not in str(info.value)
+    kept = {"prompt": asked, "messages": conversation(("u", asked), ("a", "I think "))}
+    rendered = render_text(tokenizer, kept, CHAT, "trial 't'")
+    assert rendered.text[-rendered.prefill :].strip() == "I think"
+    assert rendered.text[rendered.start : rendered.end] == asked
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "{{ messages.__class__.__mro__ }}",

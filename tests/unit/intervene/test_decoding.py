@@ -1,5 +1,6 @@
 """Greedy responses: those of transformers, token for token, with or without plans."""
 
+import copy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from lmri.errors import SubjectError
 from lmri.intervene import INTACT, Plan, intervened, respond, says_exactly
+from lmri.intervene.decoding import end_tokens
 
 UNITS = ((0, 0), (0, 3), (1, 6))
 PLANS = (INTACT, Plan("mask", UNITS), Plan("zero", UNITS), Plan("force", ((0, 1), (1, 5))))
@@ -164,3 +167,23 @@ def test_a_row_does_not_care_about_longer_prompts_beside_it(subject, prompts):
     )
     assert len(long) + 2 == len(short) + len(references[1])
     assert both.tolist() == alone
+
+
+def test_a_turn_may_end_otherwise_than_a_text(tiny_subject, prompts, monkeypatch):
+    """Chat models list several end tokens in their generation settings."""
+    [first] = respond(tiny_subject, prompts[:1], [0], max_new_tokens=LIMIT, rows=1).tokens
+    settings = copy.deepcopy(tiny_subject.model.generation_config)
+    settings.eos_token_id = [2, int(first[3])]
+    monkeypatch.setattr(tiny_subject.model, "generation_config", settings)
+    assert end_tokens(tiny_subject) == [2, int(first[3])]
+    found = respond(tiny_subject, prompts[:1], [0], max_new_tokens=LIMIT, rows=1)
+    stop = first.tolist().index(first[3]) + 1
+    assert found.tokens[0].tolist() == first[:stop].tolist()
+    assert found.ended.tolist() == [True]
+
+
+def test_a_subject_without_an_end_token_is_refused(tiny_subject, monkeypatch):
+    monkeypatch.setattr(tiny_subject.model, "generation_config", None)
+    nameless = replace(tiny_subject, tokenizer=SimpleNamespace(eos_token_id=None))
+    with pytest.raises(SubjectError, match="'tiny' must have an end token"):
+        end_tokens(nameless)

@@ -1,12 +1,14 @@
 """Designs: conditions follow from carriers, relabelling keeps the sizes, shams are null."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lmri.config import ContrastOptions
 from lmri.errors import EvidenceError
-from lmri.localise import contrast_design, null_design, split_design
+from lmri.localise import contrast_design, null_design, null_splits, split_design
 
 
 def test_own_labels_are_the_conditions_of_the_table(grid, crossed):
@@ -36,6 +38,55 @@ def test_a_sham_splits_null_carriers_only(grid, crossed):
     places = set(grid.loc[grid["condition"] == "benign", "carrier_place"])
     assert set(sham.classes[0]) == places
     assert sorted(sham.classes[0].values()) == ["null"] * 6 + ["sensitive"] * 6
+
+
+@pytest.mark.parametrize("null", ["benign", "sensitive"])
+def test_null_splits_are_as_many_as_can_be_drawn(grid, crossed, null):
+    """Few carriers, many draws: every split comes up, and no other."""
+    kept = sorted(grid["carrier_place"].unique())[6:10]  # two sensitive places, two others
+    years = ["y05", "y16", "y17"]
+    few = grid[grid["carrier_place"].isin(kept) & grid["carrier_year"].isin(years)]
+    design = contrast_design(crossed, grid, ("place", "year"))
+    rng = np.random.default_rng(0)
+    drawn = {str(null_design(design, few, null, rng).classes) for _ in range(200)}
+    assert len(drawn) == null_splits(design, few, null)
+
+
+def test_null_splits_of_many_carriers(grid, crossed):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    null = grid[grid["condition"] == "benign"]
+    places, years = null["carrier_place"].nunique(), null["carrier_year"].nunique()
+    wanted = math.comb(places, places // 2) * math.comb(years, years // 2)
+    assert null_splits(design, grid, "benign") == wanted
+
+
+def test_the_rest_play_the_first_of_their_own_classes():
+    """Neither the most frequent class, nor one that the null carriers have beside it."""
+    trials = pd.DataFrame(
+        {
+            "condition": ["a", *"bbbb"],
+            "carrier_entity": list("vwxyz"),
+            "class_entity": ["rare", "calm", "wild", "wild", "wild"],
+        }
+    )
+    contrast = ContrastOptions(name="c", task="t", target=("a",), controls=("b",))
+    design = contrast_design(contrast, trials, ("entity",))
+    sham = null_design(design, trials, "b", np.random.default_rng(0))
+    assert sorted(sham.classes[0].values()) == ["calm", "calm", "rare", "rare"]
+
+
+def test_the_classes_of_a_sham_are_the_first_of_its_trials_and_those_they_lack(grid, crossed):
+    # Null places of two classes: one of them plays for both, whichever is the more frequent.
+    grid = grid.assign(class_place=grid["class_place"].replace("null", "unlisted"))
+    grid.loc[grid["carrier_place"] == "p19", "class_place"] = "exempt"
+    design = contrast_design(crossed, grid, ("place", "year"))
+    sham = null_design(design, grid, "benign", np.random.default_rng(0))
+    assert sorted(sham.classes[0].values()) == ["exempt"] * 6 + ["sensitive"] * 6
+    # A carrier of which null trials have every class is not split.
+    mixed = grid.assign(condition=grid["condition"].replace("near_miss_place", "benign"))
+    sham = null_design(design, mixed, "benign", np.random.default_rng(0))
+    assert set(sham.classes[0].values()) == {"exempt"}
+    assert sorted(sham.classes[1].values()) == ["null"] * 6 + ["sensitive"] * 6
 
 
 def test_an_entity_with_one_condition_each_is_its_own_class():

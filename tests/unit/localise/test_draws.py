@@ -47,9 +47,32 @@ def test_sham_maps_are_the_same_for_the_same_seed(grid, crossed, planted):
     assert first != other
 
 
+def test_sham_maps_that_cannot_be_run_are_drawn_again(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+
+    def draw(count, usable):
+        return sham_maps(
+            planted, design, grid, "benign", draws=count, most=3, seed=0, usable=usable
+        )
+
+    everything = draw(120, lambda units: True)
+    refused = everything[0][0]
+    usable = [units for units in everything if refused not in units]
+    assert len(usable) < 119
+    again = draw(60, lambda units: refused not in units)
+    assert again == usable[:60]  # the same splits in the same order, without those
+    assert draw(20, lambda units: False) == []
+
+
 def test_too_few_null_carriers_are_refused(grid, crossed, planted):
     few = grid[(grid["condition"] != "benign") | (grid["carrier_place"].isin(["p18", "p19"]))]
     few = few[(few["condition"] != "benign") | (few["carrier_year"].isin(["y16", "y17"]))]
     design = contrast_design(crossed, grid, ("place", "year"))
     with pytest.raises(EvidenceError, match="null condition 'benign' allow only 4 different"):
         sham_maps(planted, design, few, "benign", draws=99, most=8, seed=0)
+
+
+def test_an_unknown_null_condition_is_named_with_the_known_ones(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    with pytest.raises(EvidenceError, match=r"'null_condition'.*'benign'.*Got 'calm'"):
+        sham_maps(planted, design, grid, "calm", draws=2, most=8, seed=0)

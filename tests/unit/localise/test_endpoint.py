@@ -1,13 +1,24 @@
-"""Baseline and size checks: what makes a finding not testable."""
+"""Baseline and size checks, and the dose: what makes a finding not testable, what is tested."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.errors import EvidenceError
-from lmri.intervene import INTACT, Plan
-from lmri.localise.endpoint import baseline_check, calibrate_dose, score_arms, size_check
+from lmri.intervene import INTACT, Plan, respond
+from lmri.localise import endpoint
+from lmri.localise.endpoint import (
+    baseline_check,
+    calibrate_dose,
+    choose_dose,
+    score_arms,
+    size_check,
+)
 
+LIMITS = {"log_probability": -100.0, "repeats": 3, "share": 0.9}
 CONTRAST = ContrastOptions(
     name="c",
     task="events",
@@ -77,21 +88,55 @@ def test_the_dose_is_the_smallest_that_reaches_the_effect(tiny_subject, question
     units = [(0, 3), (1, 2), (0, 1), (1, 7)]
     plans = [INTACT, *(Plan("mask", tuple(units[:dose])) for dose in (1, 2, 4))]
     repeated = pd.concat([questions] * 4, ignore_index=True)
-    scored = score_arms(tiny_subject, repeated, plans, len(questions), 4)
+    scored = score_arms(tiny_subject, repeated, plans, len(questions), LIMITS, 4)
     intact, *values = scored["exact"].to_numpy().reshape(4, -1).mean(axis=1)
+    shares = scored["coherent"].to_numpy().reshape(4, -1).mean(axis=1)[1:]
     options = EvidenceOptions(score="exact", target_effect=-1.0)  # every dose reaches it
-    dose, table = calibrate_dose(tiny_subject, units, [1, 2, 4], questions, options, 4)
+    dose, table = calibrate_dose(tiny_subject, units, [1, 2, 4], questions, options, LIMITS, 4)
     assert dose == 1
     assert [row["effect"] for row in table] == [intact - value for value in values]
+    assert [row["coherent"] for row in table] == list(shares)
     assert {row["n"] for row in table} == {len(questions)}
     never = EvidenceOptions(score="exact", target_effect=1.1)
-    assert calibrate_dose(tiny_subject, units, [1, 2, 4], questions, never, 4)[0] == 4
+    assert calibrate_dose(tiny_subject, units, [1, 2, 4], questions, never, LIMITS, 4)[0] == 4
+
+
+def test_responses_are_coherent_by_the_limits(tiny_subject, questions, monkeypatch):
+    ended = np.arange(len(questions)) % 2 == 0  # the random subject never ends by itself
+
+    def respond_and_end(*arguments, **options):
+        return replace(respond(*arguments, **options), ended=ended)
+
+    monkeypatch.setattr(endpoint, "respond", respond_and_end)
+    plans, n = [INTACT], len(questions)
+    loose = {"log_probability": -100.0, "repeats": 10, "share": 0.9}
+    scored = score_arms(tiny_subject, questions, plans, n, loose, 6)
+    assert scored["coherent"].tolist() == ended.astype(float).tolist()
+    for strict in ({"log_probability": 0.0}, {"repeats": 0}):
+        scored = score_arms(tiny_subject, questions, plans, n, loose | strict, 6)
+        assert scored["coherent"].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("effects", "coherent", "dose"),
+    [
+        ((0.0, 0.6, 1.0), (1.0, 1.0, 1.0), 2),  # the smallest that reaches the effect
+        ((0.0, 0.1, 0.6), (1.0, 1.0, 0.0), 4),  # also where it breaks the subject: validation says
+        ((0.0, 0.1, 0.2), (1.0, 1.0, 1.0), 4),  # none does: the largest
+        ((0.0, 0.1, 0.2), (1.0, 0.9, 0.89), 2),  # … that leaves the subject coherent
+        ((0.0, 0.1, 0.2), (0.1, 0.2, 0.0), 4),  # … if there is one
+    ],
+)
+def test_the_dose_follows_from_effects_and_coherence(effects, coherent, dose):
+    rows = zip((1, 2, 4), effects, coherent, strict=True)
+    calibration = [{"dose": d, "effect": e, "coherent": c} for d, e, c in rows]
+    assert choose_dose(calibration, target_effect=0.5, share=0.9) == dose
 
 
 def test_doses_that_leave_a_layer_too_few_experts_are_left_out(tiny_subject, questions):
     units = [(0, expert) for expert in range(7)]  # of 8, of which 2 are chosen
     options = EvidenceOptions()
-    _, table = calibrate_dose(tiny_subject, units, [2, 6, 7], questions, options, 2)
+    _, table = calibrate_dose(tiny_subject, units, [2, 6, 7], questions, options, LIMITS, 2)
     assert [row["dose"] for row in table] == [2, 6]
     with pytest.raises(EvidenceError, match=r"'doses'.*'tiny'.*'mask'.*Got \[7\]"):
-        calibrate_dose(tiny_subject, units, [7], questions, options, 2)
+        calibrate_dose(tiny_subject, units, [7], questions, options, LIMITS, 2)

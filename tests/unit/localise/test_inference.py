@@ -16,11 +16,22 @@ def test_the_planted_expert_is_significant_and_nothing_else(grid, crossed, plant
     assert result.inference.p_max[2, 5] == pytest.approx(1 / 500)
     others = np.delete(result.inference.p_max.reshape(-1), 2 * 16 + 5)
     assert others.min() > 0.05
-    ranked = result.ranked()
-    assert ranked[0] == (2, 5)
-    assert len(ranked) == (result.score > 0).sum() < result.score.size  # only what responds more
-    values = [result.score[unit] for unit in ranked]
-    assert values == sorted(values, reverse=True)
+    assert result.selected(alpha=0.05) == [(2, 5)]
+
+
+def test_selected_units_respond_more_and_survive_best_first(grid, crossed, planted):
+    design = contrast_design(crossed, grid, ("place", "year"))
+    result = resonance_map(
+        planted, design, alpha=0.05, permutations=199, seed=0, owner="contrast 'refusal'"
+    )
+    for alpha in (0.999, 1.0):
+        units = result.selected(alpha)
+        survive = (result.score > 0) & (result.inference.p_max <= alpha)
+        assert set(units) == set(zip(*map(list, survive.nonzero()), strict=True))
+        assert 1 < len(units) < result.score.size
+        values = [result.score[unit] for unit in units]
+        assert values == sorted(values, reverse=True)
+    assert result.selected(alpha=0.001) == []
 
 
 def test_p_values_count_the_relabellings_by_hand(grid, crossed, planted):

@@ -80,7 +80,7 @@ def test_a_phase_of_one_token_is_found_inside_its_span():
 
 
 def test_positions_after_the_instruction_end_with_the_prompt():
-    trials = pd.DataFrame({"n_prompt": [4, 3], "instruction_last": [1, 1]})
+    trials = pd.DataFrame({"n_prompt": [4, 4], "n_prefill": [0, 1], "instruction_last": [1, 1]})
     index = {
         "trial": np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]),
         "position": np.array([0, 1, 2, 3, 4, 0, 1, 2, 3]),

@@ -99,8 +99,9 @@ def test_masks_of_a_chat(chat_tokenizer):
 def test_a_post_instruction_position_ends_with_the_prompt():
     spans = np.array([0, 1, 0, 2, 2], dtype=np.uint8)
     phases = ("post_instruction_0", "post_instruction_1")
-    masks = phase_masks(spans, 3, phases, instruction_last=1)
-    assert [np.flatnonzero(mask).tolist() for mask in masks] == [[2], []]
+    for n_prompt, n_prefill in ((3, 0), (4, 1)):
+        masks = phase_masks(spans, n_prompt, phases, 1, n_prefill)
+        assert [np.flatnonzero(mask).tolist() for mask in masks] == [[2], []]
 
 
 def test_masks_of_every_phase():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from lmri.config import ContrastOptions, RandomSplitOptions, load_study
+from lmri.config import ContrastOptions, RandomSplitOptions, StudyConfig
 from lmri.report.answers import (
     answer_contrast,
     answer_study,
@@ -34,6 +34,7 @@ VERDICT = {
     "p_corrected": 0.02,
     "bystanders_held": 7,
     "bystanders": 7,
+    "coherent": 1.0,
     "positive_control": 1.0,
     "positive_low": 0.98,
     "positive_high": 1.0,
@@ -65,9 +66,10 @@ def scan(role: str = "hypothesis", units: int = 2, **attributes) -> Scan:
 
 def test_confirmed():
     assert answer_contrast(scan(), VERDICT) == (
-        "Yes. Switching off 2 of 96 experts (2:16, 2:17) lowered the refusal onset: from 1.00 to "
-        "0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 sham maps did as "
-        "much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within the margin."
+        "Yes. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) lowered the refusal onset: "
+        "from 1.00 to 0.03 in 80 questions (decrease 0.97, interval 0.93 to 1.00). None of 99 "
+        "sham maps did as much (p 0.010, corrected 0.020). 7 of 7 other behaviours stayed within "
+        "the margin, and 1.00 of the responses were coherent."
     )
 
 
@@ -80,13 +82,16 @@ def test_refuted():
         "high": 0.01,
         "p": 0.62,
         "p_corrected": 1.0,
+        "bystanders_held": 0,
+        "coherent": 0.04,
     }
     assert answer_contrast(scan(), verdict) == (
-        "No. Switching off 2 of 96 experts (2:16, 2:17) did not change the refusal onset: from "
-        "1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.01 to 0.01). 61 of 99 sham maps "
-        "did as much (p 0.620, corrected 1.000). The positive control, on the same trials, changed "
-        "it by 1.00, interval 0.98 to 1.00: the behaviour can be moved, but these experts do not "
-        "carry it."
+        "No. Switching off 2 of 96 experts (layer:expert 2:16, 2:17) did not change the refusal "
+        "onset: from 1.00 to 1.00 in 80 questions (decrease 0.00, interval −0.010 to 0.010). 61 "
+        "of 99 sham maps did as much (p 0.620, corrected 1.000). The positive control, on the same "
+        "trials, changed it by 1.00, interval 0.980 to 1.000: the behaviour can be moved, but "
+        "these experts do not carry it. 0 of 7 other behaviours stayed within the margin, and 0.04 "
+        "of the responses were coherent."
     )
 
 
@@ -94,7 +99,7 @@ def test_inconclusive_says_what_held():
     verdict = VERDICT | {"verdict": "inconclusive", "bystanders_held": 5}
     answer = answer_contrast(scan(), verdict)
     assert answer.startswith("Undecided. Switching off 2 of 96 experts")
-    assert answer.endswith("5 of 7 other behaviours stayed within the margin.")
+    assert "5 of 7 other behaviours stayed within the margin" in answer
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_a_subject_without_experts_is_not_called_empty(role):
 
 def test_questions_come_from_the_contrast():
     question = ask_contrast(scan().contrast, "refusal_onset")
-    assert "sensitive in events engage more than near miss and benign" in question
+    assert "sensitive trials of events engage more than near miss and benign ones" in question
     assert "change the refusal onset" in question
     control = ask_contrast(scan("negative_control").contrast, "refusal_onset")
     assert "half of the places of benign trials" in control
@@ -175,16 +180,44 @@ def test_study_of_subjects_without_experts():
     assert told == "Negative control, null places: no subject has experts to map."
 
 
-def test_study_that_claims_nothing(repository):
-    config = load_study(repository / "config/config.yaml")
-    only = {
-        name: contrast
-        for name, contrast in config.contrasts.items()
-        if contrast.role == "exploratory"
-    }
-    quiet = replace(config, contrasts=only)
-    assert ask_study(quiet).startswith("Which experts respond to ")
-    assert "nothing is switched off" in explain_study(quiet)
+def test_a_study_that_claims_nothing_has_no_verdict():
     assert answer_study(pd.DataFrame()) == "Nothing was claimed, so nothing was put to the test."
-    control = replace(config, contrasts={"null_places": config.contrasts["null_places"]})
-    assert ask_study(control) == "Does the method find anything where nothing is to be found?"
+
+
+def study(**roles: str) -> StudyConfig:
+    """A study with one contrast per name."""
+    shared = {"task": "events", "target": ["sensitive"], "controls": ["benign"]}
+    shared["bystanders"] = [{"task": "events", "condition": "benign"}]
+    return StudyConfig.from_dict(
+        {
+            "study": "mine",
+            "subjects": {"localised": {"source": "embedded", "state": "localised"}},
+            "tasks": {"events": {"source": "world"}},
+            "contrasts": {name: {**shared, "role": role} for name, role in roles.items()},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("roles", "question", "explanation"),
+    [
+        (
+            {"refusal": "hypothesis", "other": "exploratory"},
+            "Is refusal carried by a few experts?",
+            "Asked of 1 subject, on sensitive trials of events. A map",
+        ),
+        (
+            {"refusal": "hypothesis", "second_look": "hypothesis"},
+            "Are refusal and second look each carried by a few experts?",
+            "Asked of 1 subject, on sensitive trials of events. A map",
+        ),
+        (
+            {"other": "exploratory"},
+            "What do the experts respond to?",
+            "Asked of 1 subject. A map of how trials are routed shows where conditions differ.",
+        ),
+    ],
+)
+def test_the_question_of_a_study(roles, question, explanation):
+    assert ask_study(study(**roles)) == question
+    assert explain_study(study(**roles)).startswith(explanation)

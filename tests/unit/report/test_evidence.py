@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lmri.report.evidence import Evidence
+from lmri.report.evidence_tables import bystander_table
 
 ENDPOINT = {
     "dose": 2,
@@ -84,3 +85,17 @@ def test_bystanders_are_found_by_task_and_condition():
     )
     assert [entry.name for entry in found.bystanders] == ["relations", "events · benign"]
     assert [len(found.bystander(entry)) for entry in found.bystanders] == [1, 1]
+
+
+def test_a_bystander_that_never_changed_shows_the_bound_by_carrier():
+    shared = {"trial_role": "bystander", "score": "exact", "n": 150, "n_carriers": 12}
+    rows = [
+        row(task="relations", condition="all", effect=0.0, carrier_bound=0.26, **shared),
+        row(task="events", condition="benign", effect=0.0, carrier_bound=float("nan"), **shared),
+        row(task="copying", condition="all", effect=-1.0, carrier_bound=0.26, **shared),
+    ]
+    bystanders = [*ENDPOINT["bystanders"], {"task": "copying"}]
+    table = bystander_table(evidence(*rows, bystanders=bystanders), "arms", "data")
+    notes = [cells[5].note for cells in table.rows]
+    assert notes == ["up to 0.26 by carrier", "", ""]
+    assert "change together" in table.caption

@@ -87,7 +87,17 @@ def test_figures_without_data_are_drawn():
     assert "<svg" in draw_dose(nothing, [1, 2], 2, "key", margin=0.1)
     svg = draw_shams([], (NAN, NAN, NAN), (NAN, NAN, NAN), 0.1, "decrease", "key")
     assert svg.count("not run") == 2
-    assert "0 sham maps" in svg
+    assert ">0</text>" in svg
+    assert ">sham maps</text>" in svg
+
+
+def test_names_of_the_rows_stand_left_of_the_band():
+    svg = draw_shams([0.0, 0.01], (1.0, 0.9, 1.0), (1.0, 0.9, 1.0), 0.1, "decrease", "key")
+    axes = float(re.search(r'<clipPath.*?<rect x="([\d.]+)"', svg).group(1))
+    for name in ("finding", "positive", "control", "2", "sham maps"):
+        style, x = re.search(rf'style="([^"]*)" x="([\d.]+)"[^>]*>{name}</text>', svg).groups()
+        assert "text-anchor: end" in style
+        assert float(x) < axes
 
 
 def test_all_draws_are_dots():

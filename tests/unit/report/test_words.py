@@ -51,6 +51,27 @@ def test_interval():
     assert words.interval(NAN, 0.04) == ""
 
 
+def test_a_narrow_interval_does_not_look_like_a_point():
+    assert words.interval(0.996, 1.0) == "0.996 to 1.000"
+    assert words.interval(-0.0246, 0.0253) == "−0.025 to 0.025"
+    assert words.interval(0.0, 0.0) == "0.00 to 0.00"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "role", "status", "units", "name"),
+    [
+        ("nothing to validate", "negative_control", "null", "[]", "empty, as expected"),
+        ("not testable", "negative_control", "not_testable", "[[0, 1]]", "false alarm"),
+        ("not testable", "negative_control", "not_testable", "[]", "not testable"),  # no experts
+        ("nothing to validate", "hypothesis", "null", "[]", "nothing to validate"),
+        ("confirmed", "hypothesis", "testable", "[[0, 1]]", "confirmed"),
+    ],
+)
+def test_verdicts(verdict, role, status, units, name):
+    row = {"verdict": verdict, "role": role, "status": status, "units": units}
+    assert words.verdict_name(row) == name
+
+
 @pytest.mark.parametrize(
     ("items", "expected"),
     [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (list("abc"), "a, b and c")],

@@ -154,3 +154,15 @@ def test_a_missing_cell_of_a_prompt_is_named_where_there_are_no_messages(tmp_pat
     path = lines(tmp_path, row(prompt="x"), row())
     with pytest.raises(StimuliError, match=r"the column 'prompt' must not be empty\. Row 2 is\.$"):
         read(path)
+
+
+def test_the_examples_hold_the_same_trials(repository):
+    plain = read(repository / "config/stimuli/countries.csv", kind="none")
+    chat = read(repository / "config/stimuli/countries_chat.jsonl")
+    assert len(plain) == 24 and plain["trial"].is_unique
+    same = plain.columns.drop("messages")
+    pd.testing.assert_frame_equal(plain[same], chat[same])
+    for row in chat.itertuples():
+        said = json.loads(row.messages)
+        assert [turn["role"] for turn in said] == ["system", "user"]
+        assert said[1]["content"] == row.prompt and row.license == "CC0-1.0"

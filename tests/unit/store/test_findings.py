@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lmri.errors import StoreError
+from lmri.errors import AlteredError, StoreError
 from lmri.store import finding_hash, read_finding, write_finding
 from lmri.store.findings import FIELDS
 
@@ -82,8 +82,9 @@ def test_tuples_and_lists_hash_the_same(tmp_path):
 )
 def test_a_changed_finding_is_refused(path, change):
     edit(path, change)
-    with pytest.raises(StoreError, match="changed after it was written"):
+    with pytest.raises(AlteredError, match="changed after it was written") as info:
         read_finding(path)
+    assert f"delete {path.parent.parent} and run again" in str(info.value)
 
 
 @pytest.mark.parametrize("field", FIELDS)

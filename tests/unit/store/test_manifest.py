@@ -65,6 +65,12 @@ def test_one_flipped_bit_is_found(store, position):
         verify_store(store, manifest_of(store))
 
 
+def test_a_damaged_store_says_how_it_is_written_again(store):
+    (store / "c" / "0").write_bytes(b"")
+    with pytest.raises(StoreError, match=rf"Delete {store} and run again"):
+        verify_store(store, manifest_of(store))
+
+
 def test_an_additional_file_is_named(store):
     (store / "c" / "1").write_text("")
     with pytest.raises(StoreError, match="'c/1' is not in the manifest"):
@@ -121,14 +127,14 @@ def test_every_altered_byte_of_a_manifest_is_found(store):
         content = bytearray(whole)
         content[position] ^= 1
         manifest_of(store).write_bytes(content)
-        with pytest.raises(StoreError, match="Write the store again"):
+        with pytest.raises(StoreError, match="Delete it and run again"):
             verify(store)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1])
 def test_a_truncated_manifest_is_found(store, length):
     manifest_of(store).write_bytes(manifest_of(store).read_bytes()[:length])
-    with pytest.raises(StoreError, match="Write the store again"):
+    with pytest.raises(StoreError, match="Delete it and run again"):
         verify(store)
 
 

@@ -5,6 +5,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import binomtest
 
 from lmri.validate import Effect, Resampler, rank_p, within_margin
@@ -52,10 +54,50 @@ def test_the_interval_covers_a_null_effect_as_often_as_it_says():
     assert covered >= 176  # 1 % point of 200 draws at .92: the bootstrap of 10 values is small
 
 
-def test_no_variation_gives_the_exact_bound_of_zero_events():
+def changed_trials(rng, spread: float) -> np.ndarray:
+    """Trials of 10 places x 12 years change with probability .10, unevenly by place and year."""
+    log_odds = spread * (rng.normal(size=10)[:, None] + rng.normal(size=12)).reshape(-1)
+    drawn = rng.normal(size=20000) * spread * np.sqrt(2)
+    mean = brentq(lambda m: expit(m + drawn).mean() - 0.1, -20, 0)
+    return -(rng.random(120) < expit(mean + log_odds)).astype(float)
+
+
+def test_intervals_of_unevenly_changed_trials_cover_about_as_often_as_they_say():
+    carriers, each_trial = grid(10, 12), pd.DataFrame({"carrier_trial": np.arange(120)})
+    rng, covered = np.random.default_rng(5), np.zeros(2)
+    for seed in range(150):
+        differences = changed_trials(rng, spread=1.0)
+        effects = [
+            Resampler(c, 200, seed).effect(differences, 0.95) for c in (carriers, each_trial)
+        ]
+        covered += [effect.low <= -0.1 <= effect.high for effect in effects]
+    by_carrier, by_trial = covered / 150
+    assert 0.92 <= by_carrier < 1
+    assert by_trial < 0.85  # the trials are not independent
+
+
+def test_no_variation_gives_the_bound_of_no_event_in_independent_trials():
     effect = Resampler(grid(10, 15), 100, seed=0).effect(np.zeros(150), 0.95)
     assert effect.high == pytest.approx(binomtest(0, 150).proportion_ci(0.95).high)
     assert effect.low == -effect.high
+
+
+def test_no_variation_keeps_the_bound_by_carrier_beside():
+    # Ten places that each change all of their trials or none: the interval would be far too short.
+    effect = Resampler(grid(10, 15), 100, seed=0).effect(np.zeros(150), 0.95)
+    assert effect.carrier_bound == pytest.approx(binomtest(0, 10).proportion_ci(0.95).high)
+    varied = Resampler(grid(10, 15), 100, seed=0).effect(np.eye(150)[0], 0.95)
+    assert np.isnan(varied.carrier_bound)
+
+
+def test_a_score_without_bounds_has_no_interval_without_variation():
+    resampler = Resampler(grid(10, 12), 100, seed=0)
+    effect = resampler.effect(np.full(120, -3.5), 0.95, is_rate=False)
+    assert effect.mean == -3.5
+    assert np.isnan([effect.low, effect.high, effect.carrier_bound]).all()
+    assert not within_margin(effect, 10.0)
+    logits = np.linspace(-7, -3, 120)
+    assert resampler.effect(logits, 0.95, is_rate=False) == resampler.effect(logits, 0.95)
 
 
 def test_bounds_of_rates_stay_within_one():

@@ -11,12 +11,13 @@ ENDPOINT = {
     "claims": 2,
     "margin": 0.1,
     "minimum_trials": 150,
+    "shams": 99,
     "coherence": {"log_probability": -3.0, "repeats": 3, "share": 0.9},
 }
 CLEAR = Effect(0.9, 0.8, 1.0, 120, 10)
 NOTHING = Effect(0.0, -0.03, 0.03, 120, 10)
 CALM = Effect(0.0, -0.02, 0.02, 150, 12)
-GOOD = Evidence(CLEAR, [0.0] * 99, {"benign": CALM}, 1.0, CLEAR)
+GOOD = Evidence(CLEAR, [0.0] * 99, {"benign": CALM}, 1.0, CLEAR, sham_sets=9)
 
 
 def outcome(evidence: Evidence, **changes) -> str:
@@ -58,6 +59,57 @@ def test_no_effect_is_refuted_when_the_positive_control_moves_the_behaviour():
     verdict = decide(ENDPOINT, replace(GOOD, effect=NOTHING))
     assert verdict.verdict == "refuted"
     assert "positive control moves it" in verdict.reason
+
+
+def test_a_refutation_tells_what_else_broke():
+    lost = {"benign": Effect(-1.0, -1.0, -0.97, 150, 12), "copying": Effect(-0.1, -0.2, 0, 150, 12)}
+    broken = replace(GOOD, effect=NOTHING, coherent=0.0, bystanders=lost | {"relations": CALM})
+    verdict = decide(ENDPOINT, broken)
+    assert verdict.verdict == "refuted"
+    assert verdict.reason.endswith(
+        "; not all else stays: 0.00 of the responses are coherent, needed 0.9; 2 of 3 bystanders "
+        "are not shown to stay, most changed is benign by -1.00 [-1.00, -0.97]"
+    )
+    assert "not all else stays" not in decide(ENDPOINT, replace(GOOD, effect=NOTHING)).reason
+    unmoved = replace(broken, positive_control=NOTHING)
+    assert "0.00 of the responses are coherent" in decide(ENDPOINT, unmoved).reason
+
+
+def test_what_no_change_in_any_trial_leaves_open_is_told():
+    same = Effect(0.0, -0.03, 0.03, 120, 10, carrier_bound=0.31)
+    refuted = decide(ENDPOINT, replace(GOOD, effect=same))
+    assert refuted.verdict == "refuted"
+    assert "unchanged in all 120 trials of 10 carriers" in refuted.reason
+    assert "changes up to 0.31 cannot be excluded" in refuted.reason
+    bystanders = {"benign": replace(CALM, carrier_bound=0.26), "relations": CALM}
+    confirmed = decide(ENDPOINT, replace(GOOD, bystanders=bystanders))
+    assert confirmed.verdict == "confirmed"
+    assert "1 of them unchanged in every trial" in confirmed.reason
+    assert "changes up to 0.26 cannot be excluded" in confirmed.reason
+    assert "cannot be excluded" not in decide(ENDPOINT, GOOD).reason
+
+
+def test_the_different_sets_of_units_among_the_shams_are_counted():
+    assert (
+        "0 of 99 sham maps do as much (9 different sets of units;" in decide(ENDPOINT, GOOD).reason
+    )
+
+
+def test_too_few_shams_to_confirm_are_told():
+    few = replace(GOOD, shams=[0.0] * 38)
+    verdict = decide(ENDPOINT, few)
+    assert verdict.verdict == "inconclusive"
+    assert (
+        "could not be confirmed: the subject can be run without 38 of the 99 sham" in verdict.reason
+    )
+    assert outcome(replace(GOOD, shams=[0.0] * 39)) == "confirmed"
+
+
+def test_an_effect_without_an_interval_is_inconclusive():
+    nan = float("nan")
+    verdict = decide(ENDPOINT, replace(GOOD, effect=Effect(-0.0, nan, nan, 120, 10)))
+    assert verdict.verdict == "inconclusive"
+    assert "falls by 0.00 (no interval)" in verdict.reason
 
 
 def test_no_effect_without_a_positive_control_is_inconclusive():

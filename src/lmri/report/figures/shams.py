@@ -27,6 +27,9 @@ BIN = 0.02
 FINDING_ROW, POSITIVE_ROW, SHAM_ROW = 3.0, 2.1, 0.1
 STACK_HEIGHT = 1.25
 DOT_STEP = 0.085
+LINE_HEIGHT = 0.27
+NAME_GAP = -0.03
+"""Right end of the names of the rows, as a share of the width of the axes."""
 
 
 def draw_shams(
@@ -59,9 +62,10 @@ def draw_shams(
         The drawing.
     """
     width, height, bottom = 480, 270, 44
+    left = 84  # room for the names of the rows
     with style():
         figure = new_figure(width, height)
-        axes = place(figure, 8, bottom, width - 16, height - bottom - 8)
+        axes = place(figure, left, bottom, width - left - 8, height - bottom - 8)
         axes.axvspan(-margin, margin, color=MARGIN, alpha=0.18, lw=0)
         axes.axvline(0, color=RULE, linewidth=1)
         _whisker(axes, finding, FINDING_ROW, FINDING, "D", filled=True)
@@ -69,8 +73,8 @@ def draw_shams(
         x, y = stack(np.asarray(shams, dtype=float))
         axes.plot(x, y, "o", markersize=3.8, color=SHAM, alpha=0.75, markeredgewidth=0)
         _name(axes, FINDING_ROW, "finding")
-        _name(axes, POSITIVE_ROW, "positive control")
-        _name(axes, SHAM_ROW + STACK_HEIGHT, f"{len(x)} sham maps")
+        _name(axes, POSITIVE_ROW, "positive", "control")
+        _name(axes, SHAM_ROW + STACK_HEIGHT / 2, str(len(x)), "sham maps")
         axes.set_yticks([])
         axes.set_ylim(-0.08, 3.75)
         axes.set_xlim(*_range([*x, *finding, *positive, -margin, margin]))
@@ -103,10 +107,20 @@ def stack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centres, SHAM_ROW + order * step
 
 
-def _name(axes: Axes, row: float, text: str) -> None:
-    """Name a row, above its left end: there is no room beside the axes on a phone."""
-    across = axes.get_yaxis_transform()
-    axes.text(0, row + 0.27, text, transform=across, va="center", size=12, color=INK)
+def _name(axes: Axes, row: float, *lines: str) -> None:
+    """Name a row, left of the axes: inside them the band would run through the words."""
+    top = row + LINE_HEIGHT * (len(lines) - 1) / 2
+    for number, line in enumerate(lines):
+        axes.text(
+            NAME_GAP,
+            top - LINE_HEIGHT * number,
+            line,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            size=12,
+            color=INK,
+        )
 
 
 def _whisker(
