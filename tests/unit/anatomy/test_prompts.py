@@ -8,7 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import GPT2Config, LlamaConfig, MambaConfig, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    PreTrainedTokenizerFast,
+)
 
 from lmri.anatomy import SPANS, check_prompts, encode, prompt_room, render_trials, template_tail
 from lmri.config import TemplateOptions
@@ -363,6 +369,7 @@ def test_the_response_needs_room_in_the_context():
     assert prompt_room(config, 10) == 90
     assert prompt_room(GPT2Config(n_positions=50), 10) == 40
     assert prompt_room(MambaConfig(), 10) is None  # no positions, no limit
+    assert prompt_room(BertConfig(max_position_embeddings=50), 10) == 50  # it answers nothing
 
 
 @pytest.fixture
