@@ -230,6 +230,7 @@ def load_model(folder: Path, load: LoadOptions) -> nn.Module:
         # Set, also to None: a config.json may name a kernel to be fetched from the hub.
         config._attn_implementation = load.attention
         config._experts_implementation = load.experts
+        _check_architecture(auto, config, folder)
         try:
             model, report = auto.from_pretrained(
                 folder,
@@ -344,6 +345,18 @@ def _check_implementations(kind: type[nn.Module], load: LoadOptions, folder: Pat
             f"{folder}: '{load.attention}' is not an attention of {kind.__name__}, whose own "
             f"({own[0]}) is fetched from the hub and never run. Use eager."
         )
+
+
+def _check_architecture(
+    auto: type[AutoModelForCausalLM | AutoModelForMaskedLM], config: PretrainedConfig, folder: Path
+) -> None:
+    """Describe the model without weights: they need not be read if it is not known."""
+    try:
+        with torch.device("meta"):
+            model = auto.from_config(config)
+    except Exception as error:  # noqa: BLE001 - whatever a configuration's values lead to
+        raise SubjectError(f"{folder}: cannot be loaded ({_first_line(error)}).") from None
+    describe(model)
 
 
 def _check_tensors(report: dict, folder: Path) -> None:
