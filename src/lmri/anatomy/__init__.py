@@ -34,7 +34,13 @@ from lmri.anatomy.sites import (
 )
 from lmri.anatomy.table import anatomy_table, empty_model, read_configuration
 from lmri.anatomy.templates import check_template, read_template, template_attributes
-from lmri.anatomy.thinking import THINKING, Thinking, thinking_blocks, thinking_delimiters
+from lmri.anatomy.thinking import (
+    THINKING,
+    Thinking,
+    answer_start,
+    thinking_blocks,
+    thinking_delimiters,
+)
 from lmri.anatomy.weights import (
     MODEL_FILES,
     POINTER,
@@ -63,6 +69,7 @@ __all__ = [
     "added_by_mlp",
     "after_attention",
     "anatomy_table",
+    "answer_start",
     "architecture_of",
     "attention_outputs",
     "attentions",

@@ -81,12 +81,15 @@ class Subject:
         Its tokenizer.
     anatomy : Anatomy
         What it is made of.
+    max_think_tokens : int or None
+        Tokens after which a thought is closed; None lets it count as a part of the response.
     """
 
     name: str
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
+    max_think_tokens: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -138,7 +141,7 @@ def load_subject(
     model = load_model(folder, load)
     with _quiet():
         tokenizer = _load_tokenizer(folder)
-    return Subject(name, model, tokenizer, describe(model))
+    return Subject(name, model, tokenizer, describe(model), load.max_think_tokens)
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

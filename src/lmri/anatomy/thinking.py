@@ -125,5 +125,39 @@ def thinking_blocks(
         begin, inside = stop + len(thinking.end), False
 
 
+def answer_start(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
+    """Where the answer begins in a response that may think first.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    ids : sequence of int
+        The response.
+
+    Returns
+    -------
+    int
+        Position after the last thought and the white space that follows it: 0 without any thought,
+        the length of the response if it ends inside one. (A thought that the prompt began and the
+        limit of the response cut cannot be told from an answer: give it a limit of its own.)
+    """
+    thinking = thinking_delimiters(tokenizer)
+    if thinking is None:
+        return 0
+    pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    text = "".join(pieces)
+    opened, closed = text.rfind(thinking.start), text.rfind(thinking.end)
+    if closed < opened:
+        return len(ids)
+    if closed < 0:
+        return 0
+    reached = np.cumsum([len(piece) for piece in pieces])
+    start = int(np.searchsorted(reached, closed + len(thinking.end))) + 1
+    while start < len(ids) and not tokenizer.decode([ids[start]]).strip():
+        start += 1
+    return start
+
+
 def _is_token(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     return tokenizer.convert_tokens_to_ids(text) not in (None, tokenizer.unk_token_id)

@@ -89,11 +89,12 @@ class WorldOptions(Options):
 
 @dataclass(frozen=True)
 class LoadOptions(Options):
-    """How the weights of a subject become a model in memory.
+    """How the weights of a subject become a model in memory, and how it is run.
 
     ``device_map`` spreads the model over devices and replaces ``device``. Without ``attention``
     or ``experts`` transformers chooses: sdpa and grouped_mm where the architecture has them,
-    else eager.
+    else eager. ``max_think_tokens`` closes a thought of a subject that thinks; without it thought
+    and answer share the limit of a response.
     """
 
     dtype: str = "float32"
@@ -101,6 +102,7 @@ class LoadOptions(Options):
     device_map: str | None = None
     attention: str | None = None
     experts: str | None = None
+    max_think_tokens: int | None = None
 
 
 LOAD_KEYS = tuple(item.name for item in fields(LoadOptions))
@@ -132,6 +134,7 @@ class SubjectOptions(Options):
     device_map: str | None = None
     attention: str | None = None
     experts: str | None = None
+    max_think_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Fill in the seed of a trained subject."""

@@ -19,6 +19,7 @@ from lmri.intervene.plans import (
     feasible,
 )
 from lmri.intervene.routing import intervened
+from lmri.intervene.thinking_budget import most_new_tokens
 
 __all__ = [
     "INTACT",
@@ -33,6 +34,7 @@ __all__ = [
     "common_random_numbers",
     "feasible",
     "intervened",
+    "most_new_tokens",
     "respond",
     "run_chosen",
     "says_exactly",

@@ -14,6 +14,7 @@ from lmri.anatomy import Subject, equal_length_batches, pad, similar_length_batc
 from lmri.errors import SubjectError
 from lmri.intervene.plans import INTACT, Plan
 from lmri.intervene.routing import intervened
+from lmri.intervene.thinking_budget import ThinkingBudget, most_new_tokens
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def respond(
     plan_of_row : sequence of int, optional
         Position of each row's plan; by default every row follows the first.
     max_new_tokens : int
-        Limit of a response.
+        Limit of a response; of its answer, if the subject's thought has a limit of its own.
     rows : int
         Rows per forward pass, at most. Results depend on it only by rounding.
     padding : float
@@ -149,7 +150,7 @@ def respond(
         Tokens of prompts and responses per batch, at most; by default any number.
     sampling : Sampling, optional
         By default the most likely token is taken.
-    draws : ndarray of shape (n_rows, max_new_tokens), float64, optional
+    draws : ndarray of shape (n_rows, most_new_tokens), float64, optional
         Uniform random numbers, one per row and step; needed to sample.
 
     Returns
@@ -164,18 +165,21 @@ def respond(
     ends = end_tokens(subject)
     device = subject.device
     with intervened(subject, plans) as session:
-        lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+        most = most_new_tokens(subject, max_new_tokens)
+        lengths = [len(prompt) + most for prompt in prompts]
         for batch in similar_length_batches(lengths, rows, padding, batch_tokens):
             session.rows = chosen[batch].to(device)
             ids, real = pad([prompts[row] for row in batch], ends[0], left=True)
             watch = torch.tensor([watched[row] for row in batch])
             choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
+            budget = ThinkingBudget.of(subject, [prompts[row] for row in batch], max_new_tokens)
             generated, margin = _generate(
-                subject, ids.to(device), real.to(device), watch.to(device), max_new_tokens, choose
+                subject, ids.to(device), real.to(device), watch.to(device), most, choose, budget
             )
             margins[batch] = margin.float().cpu().numpy()
-            for row, line in zip(batch, generated.cpu().numpy(), strict=True):
-                tokens[row], ended[row] = _until_end(line, ends)
+            allowed = [most] * len(batch) if budget is None else budget.lengths
+            for row, line, limit in zip(batch, generated.cpu().numpy(), allowed, strict=True):
+                tokens[row], ended[row] = _until_end(line[:limit], ends)
     return Responses(tokens, ended, margins)
 
 
@@ -242,6 +246,7 @@ def _generate(
     watch: torch.Tensor,
     max_new_tokens: int,
     choose: Chooser,
+    budget: ThinkingBudget | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     ends = torch.tensor(end_tokens(subject), device=ids.device)
     cache, steps = None, []
@@ -262,8 +267,11 @@ def _generate(
         logits, cache = output.logits[:, -1], output.past_key_values  # (batch, vocabulary)
         if step == 0:
             margin = _margin(logits, watch)
-        steps.append(choose(step, logits))
+        said = choose(step, logits)
+        steps.append(said if budget is None else budget.step(said))
         finished |= torch.isin(steps[-1], ends)
+        if budget is not None:
+            finished |= torch.tensor(budget.done, device=finished.device)
         if finished.all():
             break
     return torch.stack(steps, dim=1), margin

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmri.anatomy import Prompt, Subject
 from lmri.config import RecordOptions
-from lmri.intervene import Sampling, common_random_numbers, respond
+from lmri.intervene import Sampling, common_random_numbers, most_new_tokens, respond
 from lmri.score import SCORES, onset_tokens, score_responses
 
 
@@ -81,7 +81,7 @@ def respond_to_trials(
         rows=options.rows,
         padding=options.padding,
         batch_tokens=options.batch_tokens,
-        **_sampling(repeated, options, seed),
+        **_sampling(subject, repeated, options, seed),
     )
     scores = score_responses(
         subject.tokenizer, repeated, responses.tokens, responses.ended, responses.onset_margin
@@ -90,14 +90,17 @@ def respond_to_trials(
     return _index(pd.concat([repeated, scores], axis=1), said), said
 
 
-def _sampling(trials: pd.DataFrame, options: RecordOptions, seed: int) -> dict[str, object]:
+def _sampling(
+    subject: Subject, trials: pd.DataFrame, options: RecordOptions, seed: int
+) -> dict[str, object]:
     if not options.temperature:
         return {}
-    draws = np.empty((len(trials), options.max_new_tokens))
+    limit = most_new_tokens(subject, options.max_new_tokens)
+    draws = np.empty((len(trials), limit))
     for repeat in range(options.repeats):
         rows = (trials["repeat"] == repeat).to_numpy()
         names = trials["trial"][rows].tolist()
-        draws[rows] = common_random_numbers(names, repeat, seed, options.max_new_tokens)
+        draws[rows] = common_random_numbers(names, repeat, seed, limit)
     return {"sampling": Sampling(options.temperature, options.top_p), "draws": draws}
 
 
