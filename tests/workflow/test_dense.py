@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from families import configuration, random_model
 from small_tokenizers import bytes_tokenizer, letters_tokenizer
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 
@@ -204,6 +205,54 @@ def test_studies_of_the_hub_run_up_to_the_weights(repository, tmp_path, monkeypa
     shown = capsys.readouterr().out
     assert "animal" in shown and "tool" in shown
     assert ("t|h|i|n|k" in shown) == (name == "qwen3-30b-a3b")
+
+
+@pytest.mark.parametrize("name", ["olmoe-1b-7b", "qwen3-30b-a3b"])
+def test_studies_of_the_hub_run_on_a_tiny_model(repository, tmp_path, monkeypatch, name):
+    """Every stage but the fetching, in bfloat16, with a chat template."""
+    study = yaml.safe_load((repository / f"config/studies/{name}.yaml").read_text())
+    ((subject, entry),) = study["subjects"].items()
+    tokenizer = bytes_tokenizer()
+    tokenizer.chat_template = CHAT
+    kind = "olmoe" if subject == "olmoe" else "qwen3_moe"
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 512}
+    random_model(configuration(kind, **sizes)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    loaded = {"dtype": entry["dtype"], "device": "cpu"}
+    study["subjects"] = {
+        subject: {"source": "directory", "path": str(tmp_path / "model"), **loaded}
+    }
+    study["localise"] |= {"permutations": 19, "null_splits": 2}
+    study["tasks"]["kinds"]["path"] = str(repository / study["tasks"]["kinds"]["path"])
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.chdir(tmp_path)
+    run_stages("study.yaml", subject, tmp_path / "out")
+    tree = open_recordings(tmp_path / f"out/recordings/{subject}/kinds", verify=True)
+    assert tree.attrs["dtype"] == "bfloat16"
+    assert "post_instruction_0" in tree.attrs["phases"]
+    assert "/pooled/expert_neuron" in {node.path for node in tree.leaves}
+    page = (tmp_path / "out/report/index.html").read_text(encoding="utf-8")
+    assert "The map at the last token of the prompt" in page
+    assert "None. Every expected artefact was there and readable." in page
+
+
+def run_stages(study: str, subject: str, out: Path) -> None:
+    """What the workflow runs, in one process."""
+    model, store = out / f"subjects/{subject}", out / f"recordings/{subject}/kinds/0.zarr"
+    maps, findings = out / f"maps/{subject}", out / f"findings/localise/{subject}"
+    one = ["--subject", subject, "--model", model, "--stimuli"]
+    for stage, *arguments in (
+        ("train", "--subject", subject, "--out", model, "--manifest", f"{model}.manifest.json"),
+        ("stimuli", "--task", "kinds", "--out", out / "stimuli/kinds.parquet"),
+        ("record", *one, out / "stimuli/kinds.parquet", "--task", "kinds", "--shard", 0)
+        + ("--out", store, "--manifest", f"{store}.manifest.json"),
+        ("localise", *one, out / "stimuli", "--recordings", store.parents[1])
+        + ("--maps", maps, "--findings", findings),
+        ("validate", *one, out / "stimuli", "--findings", findings)
+        + ("--out", out / f"validation/{subject}"),
+        ("report", "--study", out, "--out", out / "report"),
+    ):
+        assert cli.main([stage, "--config", study, *map(str, arguments)]) == 0, stage
 
 
 def test_shipped_stimuli_are_balanced_and_free(repository):
