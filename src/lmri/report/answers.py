@@ -247,7 +247,8 @@ def _answer_untested(verdict: dict) -> str:
         lead = "No expert stood out, so there was nothing to switch off."
     else:
         lead = "This could not be tested."
-    return f"{lead} {verdict['reason']}"
+    reason = str(verdict["reason"])
+    return f"{lead} {reason[:1].upper()}{reason[1:].removesuffix('.')}."
 
 
 def _answer_tested(scan: Scan, verdict: dict) -> str:
