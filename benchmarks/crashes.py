@@ -120,10 +120,10 @@ def kill_randomly(folder: Path, kills: int, seed: int, size: Recorded) -> Outcom
         done = False
         while not done:
             patience = rng.uniform(0, longest) if outcome.kills < kills else None
-            done = _run(task, size, patience)
-            if not done:
-                outcome.kills += 1
-                outcome.while_writing += any(task.glob(".*.zarr.*.partial"))
+            killed = _run(task, size, patience)
+            done = killed is None
+            outcome.kills += not done
+            outcome.while_writing += any(task.glob(f".*.zarr.{killed}-*.partial"))
             _inspect(task, kept, outcome)
         written = _manifests(task)
         outcome.different += sum(written.get(name) != text for name, text in expected.items())
@@ -224,8 +224,8 @@ def _write_shard(store: Path, shard: int, size: Recorded) -> None:
     write_manifest(store, manifest_path(store), arrays=arrays, provenance=PROVENANCE)
 
 
-def _run(folder: Path, size: Recorded, patience: float | None = None) -> bool:
-    """Run the writer; False if it was killed after so many seconds."""
+def _run(folder: Path, size: Recorded, patience: float | None = None) -> int | None:
+    """Run the writer; returns its process id if it was killed after so many seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["lmri.store"])  # imported once, not by every process
     process = context.Process(target=write_shards, args=(folder, size))
@@ -235,7 +235,7 @@ def _run(folder: Path, size: Recorded, patience: float | None = None) -> bool:
     process.join()
     if process.exitcode not in {0, -signal.SIGKILL}:
         raise RuntimeError(f"the writer ended with {process.exitcode}")
-    return process.exitcode == 0
+    return process.pid if process.exitcode else None
 
 
 def _inspect(task: Path, kept: dict[str, tuple[str, int]], outcome: Outcome) -> None:

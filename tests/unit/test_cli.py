@@ -191,9 +191,21 @@ def test_verify_finds_a_changed_byte(tmp_path, capsys):
     (store / "chunk").write_bytes(b"abc")
     write_manifest(store, tmp_path / "0.zarr.manifest.json")
     assert cli.main(["verify", str(store)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["1 stores checked: 1 as written, 0 damaged"]
     (store / "chunk").write_bytes(b"xyz")
-    assert cli.main(["verify", str(store)]) == 2
-    assert "altered" in capsys.readouterr().err
+    (store / "added").write_bytes(b"")
+    assert cli.main(["verify", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{store}: DAMAGED: 'chunk' was altered (SHA-256 differs); 'added' is not in the manifest",
+        "1 stores checked: 0 as written, 1 damaged",
+        "2 problems: remove each damaged store together with its manifest, "
+        "then run again what wrote it",
+    ]
+
+
+def test_verify_of_a_path_without_a_store_is_an_error_of_the_user(tmp_path, capsys):
+    assert cli.main(["verify", str(tmp_path)]) == 2
+    assert "no manifest below it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("given", "used"), [(None, "1"), ("4", "4")])

@@ -8,6 +8,7 @@ hold exactly what zarr would read back (its tests compare), metadata is written 
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from lmri.store.layout import Layout
+from lmri.store.storage import is_bfloat16
+
+MISSING = {"f": np.nan}
+NAN_BITS = 0x7FC0
+"""Not a number, in the bits of bfloat16."""
 
 Buffer: TypeAlias = bytes | np.ndarray
 
@@ -63,17 +69,19 @@ class BlockArray:
         self.dims = dims
         self.dtype = dtype
         self.attributes = dict(attributes)
+        # Zarr reads a missing file, or an empty shard, as this value without a word.
+        self._fill_value = NAN_BITS if is_bfloat16(attributes) else MISSING.get(dtype.kind, 0)
         self._layout = layout
         self._compression = compression
         self._folder = root / name
         self._folder.mkdir(parents=True)
         # One chunk after another, each contiguous, so that it is compressed where it lies. Pages of
         # a new array take no memory before they are written to.
-        chunks = np.empty((*layout.grid, *(layout.rows, *layout.chunk)), dtype)
+        chunks = np.empty((*layout.grid, layout.rows, *layout.chunk), dtype)
         axes = len(layout.trailing)
         paired = (axis for i in range(axes) for axis in (i, axes + 1 + i))
         self._by_row = chunks.transpose(axes, *paired)  # (rows, grid 0, chunk 0, grid 1, …)
-        self._by_chunk = chunks.reshape(-1, layout.rows, *layout.chunk)
+        self._by_chunk = chunks.reshape(math.prod(layout.grid), layout.rows, *layout.chunk)
         self._filled = 0
         self._written = 0
 
@@ -112,7 +120,7 @@ class BlockArray:
         if not self._written:
             self._layout = self._layout.cut_to(self._filled)
         if self._filled:
-            self._by_row[self._filled :] = 0  # the rest of the last block
+            self._by_row[self._filled :] = self._fill_value  # the rest of the last block
             self._write()
         del self._by_row, self._by_chunk
         group.create_array(
@@ -121,6 +129,7 @@ class BlockArray:
             chunks=self._layout.chunks,
             shards=self._layout.shards,
             dtype=self.dtype,
+            fill_value=self._fill_value,
             compressors=CODECS[self._compression],
             # One file in one folder for each block: nested keys would add a folder per dimension.
             chunk_key_encoding={"name": "default", "separator": "."},

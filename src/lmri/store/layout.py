@@ -101,10 +101,16 @@ def plan(dims: Sequence[str], trailing: Sequence[int], itemsize: int) -> Layout:
     chunk = list(trailing)
     if row >= LARGE_ROW_BYTES and "layer" in dims[1:]:
         chunk[dims.index("layer") - 1] = 1
-    for axis in range(len(chunk) - 1):
-        if itemsize * math.prod(chunk) > LARGEST_CHUNK_BYTES:
-            chunk[axis] = 1
+    for axis, size in enumerate(chunk[:-1]):
+        others = itemsize * math.prod(chunk) // max(1, size)
+        if others * size > LARGEST_CHUNK_BYTES:
+            chunk[axis] = _largest_divisor(size, LARGEST_CHUNK_BYTES // others)
     unit = max(1, itemsize * math.prod(chunk))
     rows = min(CHUNK_BYTES // unit, BLOCK_BYTES // max(1, row))
     # The largest power of two that is no more.
     return Layout(2 ** (max(1, rows).bit_length() - 1), tuple(trailing), tuple(chunk))
+
+
+def _largest_divisor(size: int, limit: int) -> int:
+    """Return the largest divisor up to a limit, and at least 1: chunks are never cut off."""
+    return next((n for n in range(min(size, limit), 0, -1) if size % n == 0), 1)

@@ -55,6 +55,9 @@ class StoredArray:
 class Recording:
     """A recording opened for reading; arrays are read chunk by chunk.
 
+    Nothing is verified here: an altered chunk is an error when it is read, but a missing one reads
+    as NaN, or as 0 in an array of integers. See :func:`open_recording`.
+
     Parameters
     ----------
     path : Path

@@ -5,7 +5,15 @@ import json
 import pytest
 
 from lmri.errors import StoreError
-from lmri.store import read_manifest, sha256_file, verify, verify_store, write_manifest
+from lmri.store import (
+    manifest_text,
+    read_manifest,
+    sha256_file,
+    verify,
+    verify_store,
+    write_manifest,
+)
+from lmri.store.manifest import problems
 
 
 @pytest.fixture
@@ -97,7 +105,7 @@ def test_the_sum_depends_on_names_and_bytes_only(store, tmp_path):
     ("text", "message"),
     [
         ("{", "not a readable manifest"),
-        ("[]", "'schema' of a manifest must be 'lmri.manifest/1'"),
+        ("[]", "'schema' of a manifest must be 'lmri.manifest/2'"),
         (json.dumps({"schema": "other/1"}), "'schema' of a manifest must be"),
     ],
 )
@@ -105,6 +113,49 @@ def test_what_is_no_manifest_is_refused(store, text, message):
     manifest_of(store).write_text(text)
     with pytest.raises(StoreError, match=message):
         verify(store)
+
+
+def test_every_altered_byte_of_a_manifest_is_found(store):
+    whole = manifest_of(store).read_bytes()
+    for position in range(len(whole)):
+        content = bytearray(whole)
+        content[position] ^= 1
+        manifest_of(store).write_bytes(content)
+        with pytest.raises(StoreError, match="Write the store again"):
+            verify(store)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, -1])
+def test_a_truncated_manifest_is_found(store, length):
+    manifest_of(store).write_bytes(manifest_of(store).read_bytes()[:length])
+    with pytest.raises(StoreError, match="Write the store again"):
+        verify(store)
+
+
+def test_an_edited_manifest_is_found_though_it_is_well_formed(store):
+    content = read_manifest(manifest_of(store))
+    content["files"]["c/0"][0] = 255
+    manifest_of(store).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(StoreError, match=r"manifest was altered \(its hash does not match\)"):
+        verify(store)
+    manifest_of(store).write_text(manifest_text(content))
+    with pytest.raises(StoreError, match=r"'c/0' must have 255 bytes\. Got 256"):
+        verify(store)
+
+
+def test_all_that_is_wrong_is_told_at_once(store):
+    (store / "c" / "0").unlink()
+    (store / "zarr.json").write_text("[]")
+    (store / "added").write_text("")
+    (store / "dangling").symlink_to("nowhere")
+    (store / "c" / ".snakemake_timestamp").write_text("only the one at the top is Snakemake's")
+    assert list(problems(store, read_manifest(manifest_of(store)))) == [
+        "the file 'c/0' is missing",
+        "'zarr.json' was altered (SHA-256 differs)",
+        "'added' is not in the manifest",
+        "'c/.snakemake_timestamp' is not in the manifest",
+        "'dangling' is not in the manifest",
+    ]
 
 
 def test_a_missing_manifest_asks_for_the_job(store):

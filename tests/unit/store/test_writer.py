@@ -1,0 +1,158 @@
+"""The writer: its thread, its bound on memory, and what it refuses."""
+
+import errno
+import itertools
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lmri.errors import StoreError
+from lmri.store import Recording, RecordingWriter, sha256_file, writer
+from lmri.store.blocks import BlockArray
+
+SLOTS = ("token", "layer", "slot")
+ATTRIBUTES = {"subject": "tiny", "task": "events"}
+
+
+def own_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("lmri-writer")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder; afterwards no thread may be left."""
+    (tmp_path / "a").mkdir()
+    yield tmp_path / "a"
+    assert own_threads() == []
+
+
+def append_zeros(made, rows):
+    made.append("tokens/router", "expert_id", np.zeros((rows, 2, 3), np.uint8), SLOTS)
+
+
+def full_disk(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_full_blocks_are_on_disk_before_the_writer_is_closed(folder, small_chunks):
+    chunks, on_disk = folder / "tokens/router/expert_id", []
+    with RecordingWriter(folder, ATTRIBUTES) as made:
+        for count in (1, 5, 3, 8, 2):
+            append_zeros(made, count)
+            made._background.submit(0, lambda: on_disk.append(len(list(chunks.iterdir()))))
+        made.append_trials(pd.DataFrame({"trial": ["a"]}))
+    assert on_disk == [0, 1, 2, 4, 4]  # blocks of 4 rows among 1, 6, 9, 17 and 19
+    assert len(list(chunks.glob("c.*"))) == 5  # zeros are written like any other value
+
+
+def test_closing_tells_shapes_dtypes_and_units(write, tmp_path):
+    assert write(tmp_path / "a.zarr", dtype="bfloat16") == {
+        "tokens/index/trial": {"shape": [19], "dtype": "int32", "units": None},
+        "tokens/router/expert_id": {"shape": [19, 2, 3], "dtype": "uint8", "units": None},
+        "tokens/router/weight": {"shape": [19, 2, 3], "dtype": "bfloat16", "units": None},
+        "pooled/layer/norm": {"shape": [19, 2], "dtype": "float32", "units": "1"},
+        "trials": {"shape": [19]},
+    }
+
+
+@pytest.mark.parametrize("queue_bytes", [1, 10**9])
+def test_the_bytes_are_the_same_whatever_the_queue(write, tmp_path, queue_bytes):
+    write(tmp_path / "a.zarr")
+    write(tmp_path / "b.zarr", queue_bytes=queue_bytes)
+    first, second = (
+        {str(p.relative_to(store)): sha256_file(p) for p in store.rglob("*") if p.is_file()}
+        for store in (tmp_path / "a.zarr", tmp_path / "b.zarr")
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("at", ["append", "close"])
+def test_a_full_disk_is_raised_in_the_caller_unchanged(folder, small_chunks, monkeypatch, at):
+    monkeypatch.setattr(BlockArray, "_write", full_disk)
+    made = RecordingWriter(folder, ATTRIBUTES)
+    append_zeros(made, 8)
+    calls = {"append": itertools.repeat(lambda: append_zeros(made, 8)), "close": [made.close]}
+    with pytest.raises(OSError, match="No space left") as caught:
+        any(call() for call in calls[at])
+    assert caught.value.errno == errno.ENOSPC
+    assert own_threads() == []
+    with pytest.raises(OSError, match="No space left"):
+        made.close()
+
+
+def test_an_exception_of_the_caller_ends_the_thread_and_writes_no_metadata(folder):
+    def fail(made):
+        with made:
+            append_zeros(made, 8)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(RecordingWriter(folder, ATTRIBUTES))
+    assert list(folder.rglob("zarr.json")) == []
+    with pytest.raises(StoreError, match="not a readable recording"):
+        Recording(folder)
+
+
+def test_what_waits_is_bounded(folder, monkeypatch):
+    waiting, gate, seen = 0, threading.Semaphore(0), []
+
+    def slow(self, array, values, dtype):
+        nonlocal waiting
+        gate.acquire(timeout=5)
+        waiting -= values.nbytes
+
+    monkeypatch.setattr(writer.RecordingWriter, "_write", slow)
+    with RecordingWriter(folder, ATTRIBUTES, queue_bytes=100) as made:
+        for _ in range(20):
+            waiting += 48
+            seen.append(waiting)
+            gate.release()
+            append_zeros(made, 8)  # 48 bytes
+        made.append_trials(pd.DataFrame({"trial": ["a"]}))
+    assert max(seen) <= 100 + 48  # what waits, and what is about to
+
+
+def test_a_larger_append_than_the_queue_is_taken(folder):
+    with RecordingWriter(folder, ATTRIBUTES, queue_bytes=1) as made:
+        append_zeros(made, 100)
+        append_zeros(made, 100)
+        made.append_trials(pd.DataFrame({"trial": ["a"]}))
+    assert Recording(folder).array("tokens/router/expert_id").shape == (200, 2, 3)
+
+
+def test_too_large_values_are_counted_and_named(folder):
+    values = np.array([[1.0, 7e4], [-1e30, np.inf], [np.nan, 0.0]], np.float32)
+    made = RecordingWriter(folder, ATTRIBUTES)
+    made.append("tokens/neuron", "activation", values, ("token", "neuron"), dtype="float16")
+    with pytest.raises(
+        StoreError,
+        match=r"'tokens/neuron/activation': 2 of 6 values exceed float16 \(65504\).*quantities'",
+    ):
+        made.close()
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((1, 2, 4), np.uint8), np.zeros((1, 2, 1), np.uint8), np.zeros((1, 2, 3))]
+)
+def test_another_shape_or_type_is_refused(folder, values):
+    def go_on(made):
+        with made:
+            append_zeros(made, 1)
+            made.append("tokens/router", "expert_id", values, SLOTS)
+
+    with pytest.raises(ValueError, match="tokens/router/expert_id: appended"):
+        go_on(RecordingWriter(folder, ATTRIBUTES))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"compression": "lzma"}, "'compression'"), ({}, "'dtype'")]
+)
+def test_unknown_choices_are_refused(folder, options, message):
+    def make():
+        with RecordingWriter(folder, ATTRIBUTES, **options) as made:
+            made.append("a", "b", np.zeros(1), ("token",), dtype="float8")
+
+    with pytest.raises(StoreError, match=message):
+        make()
