@@ -9,11 +9,8 @@ import torch
 
 STATISTICS = ("mean", "last", "sum", "sum_squares", "count")
 
-CONVERTED_AT_ONCE = 1_048_576
-"""Values in float64 at a time: 8 MB, which stays in a processor's cache."""
-
-CONVERTED_ON_DEVICE = 33_554_432
-"""The same on other devices, 256 MB: few large products are faster there."""
+POOLED_AT_ONCE = 524_288
+"""Values converted at a time on a processor: 4 MB in float64."""
 
 
 def pool(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -37,9 +34,9 @@ def pool(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 class Pooling:
     """Pools activity over the tokens of each phase of the rows of a batch.
 
-    Sums are made in float64, so that their order does not show in float32, of some rows and
-    features at a time: what is converted then stays in a processor's cache, and its memory is used
-    again. New memory costs more than the arithmetic.
+    Sums are products with the masks, in float64: large values that cancel leave the small ones.
+    Squares do not cancel, and float32 is twice as fast. Both are made of some rows at a time, in
+    memory that is used again: moving the numbers takes longer than the arithmetic.
 
     Parameters
     ----------
@@ -50,15 +47,15 @@ class Pooling:
     def __init__(self, masks: torch.Tensor) -> None:
         count = masks.sum(-1, keepdim=True)  # (batch, n_phases, 1)
         positions = torch.arange(masks.shape[-1], device=masks.device)
-        self._count = count.double()
+        self._count = count.float()
         self._last = (masks * positions).amax(-1, keepdim=True)  # (batch, n_phases, 1)
         self._none = count == 0 if bool((count == 0).any()) else None
         # What is said of one token needs no sum: only the other phases do.
         self._summed = (count > 1).any(0).flatten().nonzero().flatten()
         self._masks = masks[:, self._summed]
-        self._weights = self._masks.double()
-        self._at_once = CONVERTED_AT_ONCE if masks.device.type == "cpu" else CONVERTED_ON_DEVICE
-        self._scratch = self._weights.new_empty(0)
+        self._weights = self._masks.float()
+        self._weights64 = self._masks.double()
+        self._scratch = self._weights64.new_empty(0)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Pool one variable.
@@ -75,7 +72,7 @@ class Pooling:
             that is all content has no ``system``) has the mean and last NaN and the sums and count
             0. A value that is not finite shows in the phases of its token only.
         """
-        flat = values.reshape(*values.shape[:2], -1)  # (batch, tokens, features)
+        flat = values.float().reshape(*values.shape[:2], -1)  # (batch, tokens, features)
         shape = (*self._count.shape[:2], len(STATISTICS), flat.shape[-1])
         pooled = torch.empty(shape, dtype=torch.float32, device=flat.device)
         mean, last, total, squares, count = pooled.unbind(2)
@@ -86,49 +83,40 @@ class Pooling:
         total.copy_(last if self._none is None else last.masked_fill(self._none, 0.0))
         torch.mul(total, total, out=squares)
         count.copy_(self._count.expand_as(count))
-        sums = self._sums(flat)  # (batch, n_summed, 2 * features)
-        if not math.isfinite(sums.sum()):
-            sums = self._sums_of_own_tokens(flat)
-        once, squared = sums.split(flat.shape[-1], dim=-1)
-        mean.index_copy_(1, self._summed, (once / self._count[:, self._summed]).float())
-        total.index_copy_(1, self._summed, once.float())
-        squares.index_copy_(1, self._summed, squared.float())
+        if len(self._summed):
+            sums, sums_of_squares = self._sums(flat)
+            if not all_finite(sums):
+                sums, sums_of_squares = self._sums_of_own_tokens(flat)
+            total.index_copy_(1, self._summed, sums)
+            squares.index_copy_(1, self._summed, sums_of_squares)
+            mean.index_copy_(1, self._summed, sums / self._count[:, self._summed])
         return pooled.view(*shape[:3], *values.shape[2:])
 
-    def _sums(self, flat: torch.Tensor) -> torch.Tensor:
-        """Sums of the values, and after them of their squares."""
-        batch, tokens, features = flat.shape
-        pair = 2 * tokens
-        columns = min(features, max(1, self._at_once // pair))
-        rows = min(batch, max(1, self._at_once // (pair * columns)))
-        parts = []
-        for values, weights in zip(flat.split(rows), self._weights.split(rows), strict=True):
-            sums = [weights @ self._with_squares(part) for part in values.split(columns, -1)]
-            parts.append(sums[0] if len(sums) == 1 else _by_kind(sums))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    def _sums(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums of the values and of their squares, each (batch, n_summed, features)."""
+        rows = max(1, POOLED_AT_ONCE // flat[0].numel())
+        rows = rows if flat.device.type == "cpu" else len(flat)
+        sums, squares = [], []
+        for start in range(0, len(flat), rows):
+            own = slice(start, start + rows)
+            values = flat[own]
+            sums.append((self._weights64[own] @ self._converted(values)).float())
+            squares.append(self._weights[own] @ values.square())
+        if len(sums) == 1:
+            return sums[0], squares[0]
+        return torch.cat(sums), torch.cat(squares)
 
-    def _with_squares(self, values: torch.Tensor) -> torch.Tensor:
-        rows, tokens, features = values.shape
-        size = 2 * values.numel()
-        if size > len(self._scratch):
-            self._scratch = self._scratch.new_empty(size)
-        both = self._scratch[:size].view(rows, tokens, 2 * features)
-        once, squared = both.split(features, dim=-1)
-        once.copy_(values)
-        torch.mul(once, once, out=squared)
-        return both
+    def _converted(self, values: torch.Tensor) -> torch.Tensor:
+        if values.numel() > len(self._scratch):
+            self._scratch = self._scratch.new_empty(values.numel())
+        return self._scratch[: values.numel()].view_as(values).copy_(values)
 
-    def _sums_of_own_tokens(self, flat: torch.Tensor) -> torch.Tensor:
+    def _sums_of_own_tokens(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # 0 × inf is not 0: a product with the mask would spread a value to every phase.
         own = [flat.double().where(mask.unsqueeze(-1), 0.0) for mask in self._masks.unbind(1)]
-        sums = [torch.cat([part.sum(1), part.square().sum(1)], dim=-1) for part in own]
-        return torch.stack(sums, dim=1)
-
-
-def _by_kind(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Put the features of all parts before their squares."""
-    halves = [part.chunk(2, dim=-1) for part in parts]
-    return torch.cat([half for kind in zip(*halves, strict=True) for half in kind], dim=-1)
+        sums = torch.stack([part.sum(1) for part in own], dim=1)
+        squares = torch.stack([part.square().sum(1) for part in own], dim=1)
+        return sums.float(), squares.float()
 
 
 def all_finite(values: torch.Tensor) -> bool:
