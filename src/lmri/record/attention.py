@@ -7,22 +7,33 @@ same queries and keys, some queries at a time, and reduced at once.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lmri.anatomy import attentions
+from lmri.anatomy import ATTENTION_SUMMARIES, attentions
 
 PREFIX = "lmri_"
-WEIGHTS_AT_ONCE = 4_000_000
-"""Attention weights held at a time: 16 MB in float32."""
+WEIGHTS_AT_ONCE = 393_216
+"""Attention weights held at a time: 1.5 MB in float32, which stays in a processor's cache."""
+
+WEIGHTS_ON_DEVICE = 67_108_864
+"""The same on other devices, 256 MB: few large steps are faster there."""
+
+QUERIES_AT_ONCE = 32
+"""Queries at a time on a processor: keys that come after all of them are left out."""
+
+HIDDEN = -1e30
+"""Added to the score of a key that cannot be seen: its weight is 0, and 0 times it is not NaN."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +171,13 @@ def summarise(attention: Attention, found: Repeats) -> dict[str, torch.Tensor]:
         Each (batch, tokens, heads), float32.
     """
     batch, heads, tokens, _ = attention.query.shape
-    step = max(1, WEIGHTS_AT_ONCE // (batch * heads * attention.key.shape[2]))
-    parts = []
-    for start in range(0, tokens, step):
-        queries = slice(start, min(start + step, tokens))
-        parts.append(_summarise_queries(attention, found, queries))
-    return {name: torch.cat([p[name] for p in parts], 2).transpose(1, 2) for name in parts[0]}
+    summaries = attention.query.new_empty(
+        (batch, tokens, len(ATTENTION_SUMMARIES), heads), dtype=torch.float32
+    )
+    for rows, queries in _blocks(attention):
+        for i, values in enumerate(_summarise_block(attention, found, rows, queries)):
+            summaries[rows, queries, i] = values.transpose(1, 2)
+    return dict(zip(ATTENTION_SUMMARIES, summaries.unbind(2), strict=True))
 
 
 def value_norms(attention: Attention) -> torch.Tensor:
@@ -185,7 +197,9 @@ def value_norms(attention: Attention) -> torch.Tensor:
     return norms.repeat_interleave(_sharing(attention), dim=1).transpose(1, 2)
 
 
-def weights_of(attention: Attention, queries: slice) -> tuple[torch.Tensor, torch.Tensor]:
+def weights_of(
+    attention: Attention, queries: slice, rows: slice = slice(None)
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention weights of some queries.
 
     Parameters
@@ -194,30 +208,36 @@ def weights_of(attention: Attention, queries: slice) -> tuple[torch.Tensor, torc
         Of one layer.
     queries : slice
         Positions of the queries.
+    rows : slice
+        Rows of the batch.
 
     Returns
     -------
-    weights : Tensor of shape (batch, heads, n_queries, tokens), float32
-        The weights.
+    weights : Tensor of shape (n_rows, heads, n_queries, n_keys), float32
+        The weights, without keys that come after every query.
     logs : Tensor of the same shape
-        Their logarithms; 0 where the weight is 0.
+        Their logarithms; a large negative number where a key is hidden.
     """
-    key = attention.key.repeat_interleave(_sharing(attention), dim=1)
-    scores = (attention.query[:, :, queries] @ key.mT).float() * attention.scaling
+    last = queries.stop if attention.mask is None and attention.causal else None
+    key = attention.key[rows, :, :last]
+    if _sharing(attention) > 1:
+        key = key.repeat_interleave(_sharing(attention), dim=1)
+    scores = (attention.query[rows, :, queries] @ key.mT).float().mul_(attention.scaling)
     if attention.softcap is not None:
         scores = attention.softcap * torch.tanh(scores / attention.softcap)
-    hidden = _hidden_keys(attention, queries, scores.shape[-1])
+    hidden = _hidden_keys(attention, rows, queries, scores.shape[-1])
     if hidden is not None:
-        scores = scores.masked_fill(hidden, float("-inf"))
-    total = scores.logsumexp(dim=-1, keepdim=True)
+        scores += hidden * HIDDEN
     if attention.sinks is not None:
-        sinks = attention.sinks.float().view(1, -1, 1, 1).expand_as(total)
-        total = torch.logaddexp(total, sinks)
-    logs = scores - total
-    weights = logs.exp()
-    # A query that sees nothing (padding) has no weights at all.
-    nothing = ~torch.isfinite(logs)
-    return weights.masked_fill(nothing, 0.0), logs.masked_fill(nothing, 0.0)
+        sinks = attention.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    # Not exp of the logarithms: that is four times slower, most of all where nothing is left.
+    weights, logs = scores.softmax(dim=-1), scores.log_softmax(dim=-1)
+    if attention.sinks is not None:
+        weights, logs = weights[..., :-1], logs[..., :-1]
+    if attention.mask is not None:  # a query that sees nothing (padding) has no weights at all
+        weights.masked_fill_(hidden.all(-1, keepdim=True), 0.0)
+    return weights, logs
 
 
 def _run_and_observe(base: str, module: nn.Module, *arguments: object, **options: object) -> tuple:
@@ -244,32 +264,56 @@ def _run_and_observe(base: str, module: nn.Module, *arguments: object, **options
     return output
 
 
-def _summarise_queries(
-    attention: Attention, found: Repeats, queries: slice
-) -> dict[str, torch.Tensor]:
-    weights, logs = weights_of(attention, queries)  # (batch, heads, n_queries, tokens)
-    surprise = weights * logs
+def _blocks(attention: Attention) -> Iterator[tuple[slice, slice]]:
+    """Rows and queries whose weights are held at a time."""
+    batch, heads, tokens, _ = attention.query.shape
+    each = heads * attention.key.shape[2]  # weights of a query of a row
+    on_processor = attention.query.device.type == "cpu"
+    at_once = WEIGHTS_AT_ONCE if on_processor else WEIGHTS_ON_DEVICE
+    step = max(1, min(at_once // each, QUERIES_AT_ONCE if on_processor else tokens))
+    groups = math.ceil(batch * each * step / at_once)
+    rows = math.ceil(batch / groups)
+    for row, query in product(range(0, batch, rows), range(0, tokens, step)):
+        yield slice(row, row + rows), slice(query, min(query + step, tokens))
+
+
+def _summarise_block(
+    attention: Attention, found: Repeats, rows: slice, queries: slice
+) -> tuple[torch.Tensor, ...]:
+    """Each of :data:`ATTENTION_SUMMARIES`, of shape (n_rows, heads, n_queries)."""
+    weights, logs = weights_of(attention, queries, rows)  # (n_rows, heads, n_queries, n_keys)
+    surprise = logs.mul_(weights)
     entropy = -surprise.sum(-1)
     first, rest = weights[..., 0], weights[..., 1:].sum(-1)
     left = entropy + surprise[..., 0]
     # log of the weights divided by their sum: -Σ (a/R) log (a/R) = -Σ a log a / R + log R
     spread = rest.clamp_min(torch.finfo(rest.dtype).tiny)
     entropy_rest = (left / spread + spread.log()).clamp_min(0.0).where(rest > 1e-6, 0.0)
-    offset = queries.start - 1
     previous = torch.zeros_like(entropy)
-    diagonal = weights.diagonal(offset=offset, dim1=-2, dim2=-1)
+    diagonal = weights.diagonal(offset=queries.start - 1, dim1=-2, dim2=-1)
     previous[..., previous.shape[-1] - diagonal.shape[-1] :] = diagonal
-    best = weights.argmax(-1)  # (batch, heads, n_queries)
-    copied = found.copied[:, queries].unsqueeze(1).expand(-1, best.shape[1], -1, -1)
-    return {
-        "entropy": entropy,
-        "entropy_rest": entropy_rest,
-        "sink": first,
-        "previous": previous,
-        "duplicate": _mass(weights, found.duplicate[:, queries]),
-        "induction": _mass(weights, found.induction[:, queries]),
-        "retrieval": copied.gather(3, best.unsqueeze(3)).squeeze(3).float(),
-    }
+    duplicate, induction, copied = (
+        pairs[rows, queries, : weights.shape[-1]]
+        for pairs in (found.duplicate, found.induction, found.copied)
+    )
+    return (
+        entropy,
+        entropy_rest,
+        first,
+        previous,
+        _mass(weights, duplicate),
+        _mass(weights, induction),
+        _best(weights, copied),
+    )
+
+
+def _best(weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Whether the largest weight is that of a chosen pair, where there is any."""
+    row, query = chosen.any(-1).nonzero(as_tuple=True)
+    best = weights[row, :, query].argmax(-1)  # (n_found, heads)
+    hits = torch.zeros_like(weights[..., 0])
+    hits[row, :, query] = chosen[row, query].gather(1, best).float()
+    return hits
 
 
 def _mass(weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
@@ -282,11 +326,14 @@ def _mass(weights: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     return summed.view(batch, queries, heads).transpose(1, 2)
 
 
-def _hidden_keys(attention: Attention, queries: slice, keys: int) -> torch.Tensor | None:
+def _hidden_keys(
+    attention: Attention, rows: slice, queries: slice, keys: int
+) -> torch.Tensor | None:
     mask = attention.mask
     if mask is not None:
-        rows = mask[:, :, queries, :keys]
-        return ~rows if rows.dtype == torch.bool else rows < -1.0  # added: 0, or hugely negative
+        own = mask if mask.shape[0] == 1 else mask[rows]
+        own = own[:, :, queries, :keys]
+        return ~own if own.dtype == torch.bool else own < -1.0  # added: 0, or hugely negative
     if not attention.causal:
         return None
     device = attention.query.device

@@ -37,7 +37,7 @@ from lmri.record.attention import (
     summarise,
     value_norms,
 )
-from lmri.record.pooling import STATISTICS, ExpertPools, pool, pool_experts
+from lmri.record.pooling import STATISTICS, ExpertPools, Pooling, all_finite, pool_experts
 
 SUM = STATISTICS.index("sum")
 
@@ -117,6 +117,7 @@ class Capture:
     non_finite: list[tuple[str, Place, list[int]]] = field(default_factory=list)
     experts_full: bool | None = None
     _repeats: Repeats | None = None
+    _pooling: Pooling | None = None
 
     def begin(self, batch: Batch) -> None:
         """Forget the last pass and say what the next one runs.
@@ -127,6 +128,7 @@ class Capture:
             The rows.
         """
         self.batch = batch
+        self._pooling = Pooling(batch.masks)
         for part in (self.pooled, self.tokens, self.expert_pools, self.non_finite):
             part.clear()
         if any(path.startswith("attention/") for path in self.variables):
@@ -144,16 +146,9 @@ class Capture:
         values : Tensor of shape (batch, tokens, ...)
             The activity.
         """
-        if path in self.full or path == EXPERT_NEURONS:
-            kept = values[self.batch.real] if self.batch.padded else values.flatten(0, 1)
-            # A copy: what comes later in the pass may change a tensor in place.
-            self.tokens.setdefault(path, {})[place] = kept.to("cpu", copy=True)
+        self._keep_tokens(path, place, values)
         if path not in NEVER_POOLED:
-            pooled = pool(values, self.batch.masks).cpu()
-            self.pooled.setdefault(path, {})[place] = pooled
-            finite = torch.isfinite(pooled[:, :, SUM]).flatten(1).all(1)
-            if not finite.all():
-                self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
+            self._keep_pooled(path, place, self._pooling(values).cpu())
 
     def keep_experts(self, layer: int, neurons: torch.Tensor, ids: torch.Tensor) -> None:
         """Pool or keep the neurons of chosen experts.
@@ -206,9 +201,27 @@ class Capture:
         if "head/value_norm" in self.variables:
             self.keep("head/value_norm", (layer,), value_norms(attention))
         if self._repeats is not None:
-            for name, values in summarise(attention, self._repeats).items():
-                if f"attention/{name}" in self.variables:
-                    self.keep(f"attention/{name}", (layer,), values)
+            found = summarise(attention, self._repeats)
+            asked = {f"attention/{name}": values for name, values in found.items()}
+            asked = {path: values for path, values in asked.items() if path in self.variables}
+            # Together: each is small, and pooling has its price for every call.
+            pooled = self._pooling(torch.stack(list(asked.values()), 2)).cpu()
+            for (path, values), own in zip(asked.items(), pooled.unbind(3), strict=True):
+                self._keep_tokens(path, (layer,), values)
+                self._keep_pooled(path, (layer,), own)
+
+    def _keep_tokens(self, path: str, place: Place, values: torch.Tensor) -> None:
+        if path in self.full or path == EXPERT_NEURONS:
+            kept = values[self.batch.real] if self.batch.padded else values.flatten(0, 1)
+            # A copy: what comes later in the pass may change a tensor in place.
+            self.tokens.setdefault(path, {})[place] = kept.to("cpu", copy=True)
+
+    def _keep_pooled(self, path: str, place: Place, pooled: torch.Tensor) -> None:
+        self.pooled.setdefault(path, {})[place] = pooled
+        total = pooled[:, :, SUM]
+        if not all_finite(total):
+            finite = torch.isfinite(total).flatten(1).all(1)
+            self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
 
     def assemble(self, path: str, parts: dict[Place, torch.Tensor]) -> torch.Tensor:
         """Put the layers, and the places, of a variable together.

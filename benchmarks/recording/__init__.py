@@ -1,0 +1,1 @@
+"""Parts of ``python -m benchmarks.record``: models and batches, our worker, that of the peers."""
