@@ -239,9 +239,7 @@ def _finding(
 
 def _role(study: Study, contrast: ContrastOptions, phase: str) -> str:
     # One phase is primary; what the others show is looked at and decides nothing.
-    if contrast.role == "hypothesis" and phase != study.options.phases[0]:
-        return "exploratory"
-    return contrast.role
+    return contrast.role if phase == study.options.phases[0] else "exploratory"
 
 
 def _selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def validate_subject(
     for finding in read:
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
             arms.append(Rerun(loaded, finding, stimuli, options, seed).explore())
-        elif finding["role"] in JUDGED and _is_first_phase(finding, read):
+        elif finding["role"] in JUDGED:
             row, tables = _judge(loaded, finding, stimuli, options, seed)
             verdicts.append(row)
             arms += tables[:1]
@@ -116,12 +116,6 @@ def _read(path: Path, subject: str) -> dict:
             f"{path}: the 'subject' of the finding must be '{subject}'. Got '{finding['subject']}'."
         )
     return finding
-
-
-def _is_first_phase(finding: dict, findings: list[dict]) -> bool:
-    # A negative control has a finding in every phase; the one beside the hypotheses' is judged.
-    primary = {f["phase"] for f in findings if f["role"] == "hypothesis"}
-    return finding["phase"] in primary if primary else finding["phase"] == "prompt_last"
 
 
 def _judge(

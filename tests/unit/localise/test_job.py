@@ -1,6 +1,7 @@
 """The stage on tiny subjects that nothing can be tested on, and validation after it."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 from families import configuration, random_model
@@ -17,6 +18,7 @@ from lmri.config import (
 )
 from lmri.localise import localise_subject
 from lmri.localise.findings import ALWAYS_RUN, NO_EXPERTS
+from lmri.localise.job import _role
 from lmri.record import record_task
 from lmri.stimuli import write_stimuli
 from lmri.store import read_finding, read_map, read_table
@@ -135,3 +137,11 @@ def test_a_study_without_claims_has_no_verdict(run):
     out = run("llama", contrasts=[CONTRASTS[1]])
     verdicts = read_table(out / "validation/verdicts.parquet", VERDICT_COLUMNS)
     assert len(verdicts) == 0
+
+
+@pytest.mark.parametrize("role", ["hypothesis", "negative_control", "exploratory"])
+def test_only_the_first_phase_decides(role):
+    study = SimpleNamespace(options=LocaliseOptions(phases=("content", "prompt_last")))
+    contrast = ContrastOptions(name="c", task="t", role=role)
+    assert _role(study, contrast, "content") == role
+    assert _role(study, contrast, "prompt_last") == "exploratory"
