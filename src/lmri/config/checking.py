@@ -27,6 +27,7 @@ from lmri.config.options import (
     TaskOptions,
     TemplateOptions,
 )
+from lmri.config.recording import record_problems
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     for name, task in study.tasks.items():
         yield from _task(f"tasks.{name}", task)
     yield from _shares("splits", study.splits)
+    yield from record_problems(study)
     for name, contrast in study.contrasts.items():
         yield from _contrast(f"contrasts.{name}", contrast, study)
     yield from _evidence(study)

@@ -195,13 +195,22 @@ class TaskOptions(Options):
 
 
 @dataclass(frozen=True)
+class LesionOptions(Options):
+    """Experts, as [layer, expert], that a subject is recorded without."""
+
+    units: tuple[tuple[int, int], ...]
+    mode: str = "mask"
+
+
+@dataclass(frozen=True)
 class RecordOptions(Options):
     """What is recorded, of which trials, in how many stores.
 
     ``full`` names the quantities that are kept for every token, besides ids and weights of
     experts. ``stored`` is the type of states and neurons in full. ``temperature`` 0 takes the most
     likely token; above 0 every trial is sampled ``repeats`` times. ``non_finite`` is ``stop`` or
-    ``count``.
+    ``count``. ``when`` is ``after`` the response is complete, in one pass, or ``during`` its
+    generation. ``without`` are experts that are switched off all the while.
     """
 
     splits: tuple[str, ...] = ("selection", "calibration")
@@ -218,6 +227,8 @@ class RecordOptions(Options):
     stored: str = "float16"
     compression: str = "zstd"
     non_finite: str = "stop"
+    when: str = "after"
+    without: LesionOptions | None = field(default=None, metadata={"section": LesionOptions})
 
 
 @dataclass(frozen=True)

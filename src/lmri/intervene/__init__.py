@@ -1,6 +1,7 @@
 """What can be done to a unit, and running a subject under it."""
 
 from lmri.intervene.decoding import (
+    BeforePass,
     Responses,
     Sampling,
     common_random_numbers,
@@ -22,6 +23,7 @@ from lmri.intervene.routing import intervened
 from lmri.intervene.thinking_budget import most_new_tokens
 
 __all__ = [
+    "BeforePass",
     "INTACT",
     "MODES",
     "OFF_MODES",

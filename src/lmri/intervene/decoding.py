@@ -36,6 +36,10 @@ class Responses:
     onset_margin: np.ndarray
 
 
+BeforePass = Callable[[torch.Tensor], None]
+"""Gets the tokens of a forward pass."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn instead of taking the most likely one.
@@ -125,6 +129,7 @@ def respond(
     batch_tokens: int | None = None,
     sampling: Sampling | None = None,
     draws: np.ndarray | None = None,
+    before_pass: BeforePass | None = None,
 ) -> Responses:
     """Generate responses; rows of one batch may follow different plans.
 
@@ -152,6 +157,8 @@ def respond(
         By default the most likely token is taken.
     draws : ndarray of shape (n_rows, most_new_tokens), float64, optional
         Uniform random numbers, one per row and step; needed to sample.
+    before_pass : callable, optional
+        Called with the tokens (batch, n_new) of every forward pass before it is run.
 
     Returns
     -------
@@ -174,7 +181,14 @@ def respond(
             choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
             budget = ThinkingBudget.of(subject, [prompts[row] for row in batch], max_new_tokens)
             generated, margin = _generate(
-                subject, ids.to(device), real.to(device), watch.to(device), most, choose, budget
+                subject,
+                ids.to(device),
+                real.to(device),
+                watch.to(device),
+                most,
+                choose,
+                budget,
+                before_pass,
             )
             margins[batch] = margin.float().cpu().numpy()
             allowed = [most] * len(batch) if budget is None else budget.lengths
@@ -247,6 +261,7 @@ def _generate(
     max_new_tokens: int,
     choose: Chooser,
     budget: ThinkingBudget | None,
+    before_pass: BeforePass | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     ends = torch.tensor(end_tokens(subject), device=ids.device)
     cache, steps = None, []
@@ -257,12 +272,15 @@ def _generate(
     for step in range(max_new_tokens):
         if mask is not None and step:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        new = ids if step == 0 else steps[-1].unsqueeze(1)
+        if before_pass is not None:
+            before_pass(new)
         output = subject.model(
-            input_ids=ids if step == 0 else steps[-1].unsqueeze(1),
+            input_ids=new,
             past_key_values=cache,
             use_cache=max_new_tokens > 1,
             logits_to_keep=1,
-            **_masked_positions(mask, ids.shape[1] if step == 0 else 1),
+            **_masked_positions(mask, new.shape[1]),
         )
         logits, cache = output.logits[:, -1], output.past_key_values  # (batch, vocabulary)
         if step == 0:

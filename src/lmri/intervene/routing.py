@@ -55,7 +55,9 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
         stack.enter_context(skipping_experts(subject.model))
         for layer, router in routers(subject.model).items():
             if session.plans.touches(layer):
-                hook = router.register_forward_hook(partial(_reroute, session, layer))
+                # First, so that whoever records the router sees what is run.
+                change = partial(_reroute, session, layer)
+                hook = router.register_forward_hook(change, prepend=True)
                 stack.callback(hook.remove)
         yield session
 

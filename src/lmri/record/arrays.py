@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lmri.anatomy import Variable
+from lmri.errors import StoreError
 from lmri.record.capture import Batch, Capture
 from lmri.record.phases import span_names
 from lmri.record.pooling import STATISTICS, ExpertPools
@@ -80,7 +81,7 @@ class ArrayWriter:
     def _write_tokens(self, variable: Variable, values: torch.Tensor) -> None:
         labels = self._labels(variable)
         stored = variable.dtype if variable.dtype in NARROW else None
-        array = values.numpy().astype(variable.dtype) if not values.is_floating_point() else None
+        array = None if values.is_floating_point() else _narrowed(values.numpy(), variable)
         if array is None and stored == "bfloat16" and values.dtype == torch.bfloat16:
             array = values.view(torch.uint16).numpy()
         own = {"storage": self.expert_storage} if variable.node == "expert_neuron" else {}
@@ -138,3 +139,13 @@ class ArrayWriter:
     ) -> None:
         self.bytes += values.nbytes
         self._writer.append(node, name, values, dims, labels, attributes, dtype)
+
+
+def _narrowed(values: np.ndarray, variable: Variable) -> np.ndarray:
+    # A slot left empty has the number of experts for an id: one too many for a byte with 256.
+    if values.max(initial=0) > np.iinfo(variable.dtype).max:
+        raise StoreError(
+            f"'tokens/{variable.path}' must fit into {variable.dtype}. Got {values.max()}: switch "
+            "experts off by mode 'mask', which leaves no slot empty."
+        )
+    return values.astype(variable.dtype)

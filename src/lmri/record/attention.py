@@ -44,8 +44,8 @@ class Attention:
     ----------
     query : Tensor of shape (batch, heads, tokens, key_size)
         Queries.
-    key : Tensor of shape (batch, key_heads, tokens, key_size)
-        Keys; each serves ``heads / key_heads`` heads.
+    key : Tensor of shape (batch, key_heads, n_keys, key_size)
+        Keys, those of tokens in a cache first; each serves ``heads / key_heads`` heads.
     value : Tensor of shape (batch, key_heads, tokens, value_size)
         Values.
     mask : Tensor of shape (batch, 1, tokens, tokens) or None
@@ -119,7 +119,7 @@ class Repeats:
     copied: torch.Tensor
 
 
-def repeats(ids: torch.Tensor, content: torch.Tensor) -> Repeats:
+def repeats(ids: torch.Tensor, content: torch.Tensor, start: int = 0) -> Repeats:
     """Find repeated tokens of a batch.
 
     Parameters
@@ -128,22 +128,24 @@ def repeats(ids: torch.Tensor, content: torch.Tensor) -> Repeats:
         Tokens; padding must be negative.
     content : Tensor of shape (batch, tokens), bool
         Tokens of the content: the needle of a retrieval task.
+    start : int
+        Position of the first query: of those before, a pass over a cache knows the keys only.
 
     Returns
     -------
     Repeats
-        Masks over queries and keys.
+        Masks over queries, from ``start`` on, and keys.
     """
     length = ids.shape[1]
     before = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril(-1)
     real = (ids >= 0).unsqueeze(2)  # (batch, tokens, 1)
-    same = (ids.unsqueeze(2) == ids.unsqueeze(1)) & real  # (batch, query, key)
-    duplicate = same & before
+    same = (ids[:, start:].unsqueeze(2) == ids.unsqueeze(1)) & real[:, start:]  # (…, query, key)
+    duplicate = same & before[start:]
     induction = torch.zeros_like(duplicate)
     induction[:, :, 1:] = duplicate[:, :, :-1]
     copied = torch.zeros_like(duplicate)
     copied[:, :-1] = same[:, 1:] & content.unsqueeze(1)
-    copied &= before | torch.eye(length, dtype=torch.bool, device=ids.device)
+    copied &= before[start:] | torch.eye(length, dtype=torch.bool, device=ids.device)[start:]
     return Repeats(duplicate, induction, copied)
 
 
@@ -193,7 +195,8 @@ def value_norms(attention: Attention) -> torch.Tensor:
     Tensor of shape (batch, tokens, heads), float32
         Heads that share values have the same number.
     """
-    norms = attention.value.float().norm(dim=-1)  # (batch, key_heads, tokens)
+    new = attention.value[:, :, -attention.query.shape[2] :]  # not those in a cache
+    norms = new.float().norm(dim=-1)  # (batch, key_heads, tokens)
     return norms.repeat_interleave(_sharing(attention), dim=1).transpose(1, 2)
 
 
@@ -218,7 +221,8 @@ def weights_of(
     logs : Tensor of the same shape
         Their logarithms; a large negative number where a key is hidden.
     """
-    last = queries.stop if attention.mask is None and attention.causal else None
+    past = attention.key.shape[2] - attention.query.shape[2]
+    last = past + queries.stop if attention.mask is None and attention.causal else None
     key = attention.key[rows, :, :last]
     if _sharing(attention) > 1:
         key = key.repeat_interleave(_sharing(attention), dim=1)
@@ -284,16 +288,20 @@ def _summarise_block(
     weights, logs = weights_of(attention, queries, rows)  # (n_rows, heads, n_queries, n_keys)
     surprise = logs.mul_(weights)
     entropy = -surprise.sum(-1)
-    first, rest = weights[..., 0], weights[..., 1:].sum(-1)
-    left = entropy + surprise[..., 0]
+    # A cache of a sliding window drops the oldest keys, the first token among them.
+    dropped = found.duplicate.shape[-1] - attention.key.shape[2]
+    seen = 0 if dropped else 1
+    first, rest = weights[..., :seen].sum(-1), weights[..., seen:].sum(-1)
+    left = entropy + surprise[..., :seen].sum(-1)
     # log of the weights divided by their sum: -Σ (a/R) log (a/R) = -Σ a log a / R + log R
     spread = rest.clamp_min(torch.finfo(rest.dtype).tiny)
     entropy_rest = (left / spread + spread.log()).clamp_min(0.0).where(rest > 1e-6, 0.0)
     previous = torch.zeros_like(entropy)
-    diagonal = weights.diagonal(offset=queries.start - 1, dim1=-2, dim2=-1)
+    past = attention.key.shape[2] - attention.query.shape[2]
+    diagonal = weights.diagonal(offset=past + queries.start - 1, dim1=-2, dim2=-1)
     previous[..., previous.shape[-1] - diagonal.shape[-1] :] = diagonal
     duplicate, induction, copied = (
-        pairs[rows, queries, : weights.shape[-1]]
+        pairs[rows, queries, dropped : dropped + weights.shape[-1]]
         for pairs in (found.duplicate, found.induction, found.copied)
     )
     return (
@@ -337,7 +345,8 @@ def _hidden_keys(
     if not attention.causal:
         return None
     device = attention.query.device
-    positions = torch.arange(queries.start, queries.stop, device=device).unsqueeze(1)
+    past = attention.key.shape[2] - attention.query.shape[2]
+    positions = torch.arange(queries.start, queries.stop, device=device).unsqueeze(1) + past
     return torch.arange(keys, device=device) > positions
 
 

@@ -105,6 +105,9 @@ class Capture:
     experts_full : bool or None
         Whether neurons of experts are kept for every token or pooled; None does both, so that
         it can be seen which is smaller.
+    collected : dict of str to dict, or None
+        While a response is generated, see :meth:`collect`: by path and place the activity of
+        every pass, (batch, n_new, ...).
     """
 
     anatomy: Anatomy
@@ -116,6 +119,7 @@ class Capture:
     expert_pools: dict[int, ExpertPools] = field(default_factory=dict)
     non_finite: list[tuple[str, Place, list[int]]] = field(default_factory=list)
     experts_full: bool | None = None
+    collected: dict[str, dict[Place, list[torch.Tensor]]] | None = None
     _repeats: Repeats | None = None
     _pooling: Pooling | None = None
 
@@ -134,6 +138,47 @@ class Capture:
         if any(path.startswith("attention/") for path in self.variables):
             self._repeats = repeats(batch.ids.masked_fill(~batch.real, -1), batch.content)
 
+    def collect(self, batch: Batch, past: Batch | None) -> None:
+        """Say what the next pass of a generation runs; nothing is pooled before the last one.
+
+        Phases are known when a response is complete, so the activity of all its passes is held
+        until :meth:`settle`.
+
+        Parameters
+        ----------
+        batch : Batch
+            The new tokens; its masks are not used.
+        past : Batch or None
+            All tokens before them; None begins a generation.
+        """
+        if past is None:
+            self.collected = {}
+        self.batch = batch
+        if any(path.startswith("attention/") for path in self.variables):
+            before = 0 if past is None else past.ids.shape[1]
+            parts = [batch] if past is None else [past, batch]
+            ids = torch.cat([part.ids for part in parts], 1)
+            content = torch.cat([part.content for part in parts], 1)
+            self._repeats = repeats(ids, content, before)
+
+    def settle(self, batch: Batch) -> None:
+        """Pool and keep what the passes of a generation left behind.
+
+        Parameters
+        ----------
+        batch : Batch
+            All tokens that were run, on the processor.
+        """
+        collected, self.collected = self.collected, None
+        self.begin(batch)
+        experts = collected.pop(EXPERT_NEURONS, {})
+        for path, places in collected.items():
+            for place, parts in places.items():
+                self.keep(path, place, torch.cat(parts, 1))
+        for place, parts in experts.items():
+            ids = torch.cat(collected["router/expert_id"][place], 1)
+            self.keep_experts(place[0], torch.cat(parts, 1).flatten(0, 1), ids.flatten(0, 1))
+
     def keep(self, path: str, place: Place, values: torch.Tensor) -> None:
         """Pool a variable of one layer, and keep its tokens if they are asked for in full.
 
@@ -146,6 +191,10 @@ class Capture:
         values : Tensor of shape (batch, tokens, ...)
             The activity.
         """
+        if self.collected is not None:
+            places = self.collected.setdefault(path, {})
+            places.setdefault(place, []).append(values.to("cpu", copy=True))
+            return
         self._keep_tokens(path, place, values)
         if path not in NEVER_POOLED:
             self._keep_pooled(path, place, self._pooling(values).cpu())
@@ -162,10 +211,10 @@ class Capture:
         ids : Tensor of shape (batch * tokens, top_k)
             The chosen experts.
         """
-        if self.experts_full is not False:
+        if self.collected is not None or self.experts_full is not False:
             rows = neurons.unflatten(0, self.batch.ids.shape)
             self.keep(EXPERT_NEURONS, (layer,), rows)
-        if self.experts_full is not True:
+        if self.collected is None and self.experts_full is not True:
             pools = pool_experts(neurons, ids, self.batch.masks, self.anatomy.experts)
             self.expert_pools[layer] = pools
 
@@ -204,6 +253,10 @@ class Capture:
             found = summarise(attention, self._repeats)
             asked = {f"attention/{name}": values for name, values in found.items()}
             asked = {path: values for path, values in asked.items() if path in self.variables}
+            if self.collected is not None:
+                for path, values in asked.items():
+                    self.keep(path, (layer,), values)
+                return
             # Together: each is small, and pooling has its price for every call.
             pooled = self._pooling(torch.stack(list(asked.values()), 2)).cpu()
             for (path, values), own in zip(asked.items(), pooled.unbind(3), strict=True):
@@ -330,7 +383,8 @@ def _keep_residual(capture: Capture, place: int, layer: int, states: torch.Tenso
     for path in ("layer/norm", "residual/residual"):
         if path not in capture.variables:
             continue
-        if place == 0 and layer > 0:  # what a block is given is what the one before it gave
+        # What a block is given is what the one before it gave.
+        if place == 0 and layer > 0 and capture.collected is None:
             for parts in (capture.pooled.get(path), capture.tokens.get(path)):
                 if parts:
                     parts[layer, 0] = parts[layer - 1, after]

@@ -9,7 +9,15 @@ import pandas as pd
 
 from lmri.anatomy import Prompt, Subject
 from lmri.config import RecordOptions
-from lmri.intervene import Sampling, common_random_numbers, most_new_tokens, respond
+from lmri.intervene import (
+    INTACT,
+    BeforePass,
+    Plan,
+    Sampling,
+    common_random_numbers,
+    most_new_tokens,
+    respond,
+)
 from lmri.score import SCORES, onset_tokens, score_responses
 
 
@@ -67,27 +75,95 @@ def respond_to_trials(
     texts : list of Text
         One per row.
     """
-    repeated = trials.loc[trials.index.repeat(options.repeats)].reset_index(drop=True)
-    repeated["repeat"] = np.tile(np.arange(options.repeats), len(trials))
-    asked = [prompt for prompt in prompts for _ in range(options.repeats)]
+    repeated, asked = repeat_trials(trials, prompts, options.repeats)
     if subject.anatomy.encoder:
         silent = [Text(prompt, np.empty(0, np.int32)) for prompt in asked]
         return _index(_unscored(repeated), silent), silent
+    return respond_to_rows(subject, repeated, asked, options, seed)
+
+
+def repeat_trials(
+    trials: pd.DataFrame, prompts: list[Prompt], repeats: int
+) -> tuple[pd.DataFrame, list[Prompt]]:
+    """Repeat every trial: all repeats of a trial one after another.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        The trials.
+    prompts : list of Prompt
+        One per trial.
+    repeats : int
+        Number of repeats.
+
+    Returns
+    -------
+    trials : DataFrame
+        With the number of the ``repeat``.
+    prompts : list of Prompt
+        One per row.
+    """
+    repeated = trials.loc[trials.index.repeat(repeats)].reset_index(drop=True)
+    repeated["repeat"] = np.tile(np.arange(repeats), len(trials))
+    return repeated, [prompt for prompt in prompts for _ in range(repeats)]
+
+
+def respond_to_rows(
+    subject: Subject,
+    trials: pd.DataFrame,
+    prompts: list[Prompt],
+    options: RecordOptions,
+    seed: int,
+    before_pass: BeforePass | None = None,
+) -> tuple[pd.DataFrame, list[Text]]:
+    """Generate and score one response per row.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        Trials with the number of their ``repeat``.
+    prompts : list of Prompt
+        One per row.
+    options : RecordOptions
+        Limits, sampling, and experts that are off.
+    seed : int
+        Seed of the study.
+    before_pass : callable, optional
+        See :func:`lmri.intervene.respond`.
+
+    Returns
+    -------
+    trials : DataFrame
+        The rows with their scores.
+    texts : list of Text
+        One per row.
+    """
     responses = respond(
         subject,
-        [prompt.ids for prompt in asked],
-        onset_tokens(subject.tokenizer, repeated),
+        [prompt.ids for prompt in prompts],
+        onset_tokens(subject.tokenizer, trials),
+        plans=[lesion(options)],
         max_new_tokens=options.max_new_tokens,
         rows=options.rows,
         padding=options.padding,
         batch_tokens=options.batch_tokens,
-        **_sampling(subject, repeated, options, seed),
+        before_pass=before_pass,
+        **_sampling(subject, trials, options, seed),
     )
     scores = score_responses(
-        subject.tokenizer, repeated, responses.tokens, responses.ended, responses.onset_margin
+        subject.tokenizer, trials, responses.tokens, responses.ended, responses.onset_margin
     )
-    said = [Text(p, r.astype(np.int32)) for p, r in zip(asked, responses.tokens, strict=True)]
-    return _index(pd.concat([repeated, scores], axis=1), said), said
+    said = [Text(p, r.astype(np.int32)) for p, r in zip(prompts, responses.tokens, strict=True)]
+    return _index(pd.concat([trials, scores], axis=1), said), said
+
+
+def lesion(options: RecordOptions) -> Plan:
+    """Plan of the experts that are off while a subject is recorded; intact by default."""
+    if options.without is None:
+        return INTACT
+    return Plan(options.without.mode, tuple((layer, unit) for layer, unit in options.without.units))
 
 
 def _sampling(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from lmri.anatomy import (
+    Prompt,
+    Subject,
     check_prompts,
     load_subject,
     prompt_room,
@@ -16,9 +18,10 @@ from lmri.anatomy import (
 )
 from lmri.config import LoadOptions, RecordOptions
 from lmri.errors import StimuliError
+from lmri.record.during import scan_during_generation
 from lmri.record.generation import respond_to_trials
 from lmri.record.phases import phase_names, span_names
-from lmri.record.scan import scan
+from lmri.record.scan import ScanReport, scan
 from lmri.store import (
     RecordingWriter,
     atomic_directory,
@@ -97,7 +100,6 @@ def record_task(
         phases = phase_names(loaded.tokenizer, template, table["prompt"].iloc[0])
         room = prompt_room(loaded.model.config, options.max_new_tokens)
         prompts = render_trials(loaded.tokenizer, trials, room)
-        scored, texts = respond_to_trials(loaded, trials, prompts, options, seed)
         attributes = {
             "subject": subject,
             "task": task,
@@ -108,13 +110,18 @@ def record_task(
             "spans": list(span_names(phases)),
             "template": template_attributes(loaded.tokenizer, template),
             "max_new_tokens": options.max_new_tokens,
+            "when": options.when,
+            "without": None if options.without is None else options.without.to_dict(),
             "provenance": provenance,
         }
         with (
             atomic_directory(out) as partial,
             RecordingWriter(partial, attributes, compression=options.compression) as writer,
         ):
-            report = scan(loaded, scored, texts, phases, options, writer)
+            record = loaded, trials, prompts, phases, options, seed, writer
+            generating = options.when == "during" and not loaded.anatomy.encoder
+            run = scan_during_generation if generating else _respond_and_scan
+            scored, report = run(*record)
             shapes = writer.close()
         return write_manifest(
             out,
@@ -126,6 +133,19 @@ def record_task(
             truncated_prompts=_per_condition(scored, scored["n_dropped"] > 0),
             **report.to_dict(),
         )
+
+
+def _respond_and_scan(
+    subject: Subject,
+    trials: pd.DataFrame,
+    prompts: list[Prompt],
+    phases: tuple[str, ...],
+    options: RecordOptions,
+    seed: int,
+    writer: RecordingWriter,
+) -> tuple[pd.DataFrame, ScanReport]:
+    scored, texts = respond_to_trials(subject, trials, prompts, options, seed)
+    return scored, scan(subject, scored, texts, phases, options, writer)
 
 
 def _shard_trials(

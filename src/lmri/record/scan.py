@@ -7,6 +7,7 @@ the shard and a recording is the same to the bit whenever it is made on the same
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 from lmri.anatomy import SPANS, Subject, pad, similar_length_batches, trunk
 from lmri.config import RecordOptions
 from lmri.errors import StimuliError
+from lmri.intervene import Plan, intervened
 from lmri.record.arrays import ArrayWriter
 from lmri.record.capture import Batch, Capture, capturing
-from lmri.record.generation import Text
+from lmri.record.generation import Text, lesion
 from lmri.record.next_token import next_token_statistics
 from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
@@ -92,40 +94,120 @@ def scan(
     StimuliError
         If an activation is not finite and the options say to stop.
     """
-    report = ScanReport()
     progress = Progress(f"record {subject.name}", len(texts), sum(map(len, texts)))
     compared = set(_rows_to_compare(len(texts)))
-    quantities, full = set(options.quantities), set(options.full)
+    lengths = [len(text) for text in texts]
     kept: dict[int, np.ndarray] = {}
-    with capturing(subject, quantities, full, options.stored) as capture:
-        arrays = ArrayWriter(writer, capture, phases)
-        written = 0
-        lengths = [len(text) for text in texts]
+    plan = lesion(options)
+    with opened(subject, options) as capture, intervened(subject, [plan]) as session:
+        sink = Sink(subject, capture, phases, options, writer, progress)
         limits = options.rows, options.padding, options.batch_tokens
         for rows in similar_length_batches(lengths, *limits):
-            batch, spans = _batch(subject, [texts[row] for row in rows], phases)
+            batch, spans = make_batch(subject, [texts[row] for row in rows], phases)
+            session.rows = torch.zeros(len(rows), dtype=torch.int64, device=subject.device)
             states = _run(subject, capture, batch)
-            own = trials.iloc[rows].reset_index(drop=True)
-            _check_finite(capture, subject, own, report, options)
-            arrays.expert_storage = arrays.expert_storage or capture.choose_expert_storage()
             index = {"spans": spans, **_next_token(subject, states, batch)}
-            arrays.write(batch, index, first_trial=written)
-            last = batch.masks[:, phases.index("content_last")].int().argmax(dim=1)
-            writer.append_trials(own.assign(content_last=last.cpu().numpy()))
+            sink.write(trials.iloc[rows].reset_index(drop=True), batch, index)
             if len(rows) > 1:
                 kept |= _choices(capture, batch, rows, compared)
-            written += len(rows)
-            report.tokens += int(batch.real.sum())
-            progress.advance(len(rows), int(batch.real.sum()), arrays.bytes)
-    _compare(subject, texts, phases, kept, report)
+    _compare(subject, texts, phases, kept, plan, sink.report)
     progress.close()
-    return report
+    return sink.report
 
 
-def _batch(
+def opened(subject: Subject, options: RecordOptions) -> AbstractContextManager[Capture]:
+    """Capture what the options ask for, see :func:`lmri.record.capture.capturing`."""
+    return capturing(subject, set(options.quantities), set(options.full), options.stored)
+
+
+class Sink:
+    """Checks and writes what each batch left behind.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    capture : Capture
+        What the passes leave behind.
+    phases : tuple of str
+        Phases that are pooled.
+    options : RecordOptions
+        What is done about activity that is not finite.
+    writer : RecordingWriter
+        Where to.
+    progress : Progress
+        Told of every batch.
+
+    Attributes
+    ----------
+    report : ScanReport
+        What was met so far.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        capture: Capture,
+        phases: tuple[str, ...],
+        options: RecordOptions,
+        writer: RecordingWriter,
+        progress: Progress,
+    ) -> None:
+        self.report = ScanReport()
+        self._subject, self._capture, self._phases = subject, capture, phases
+        self._options, self._writer, self._progress = options, writer, progress
+        self._arrays = ArrayWriter(writer, capture, phases)
+        self._written = 0
+
+    def write(self, trials: pd.DataFrame, batch: Batch, index: dict[str, np.ndarray]) -> None:
+        """Write one batch.
+
+        Parameters
+        ----------
+        trials : DataFrame
+            Its rows.
+        batch : Batch
+            Its tokens.
+        index : dict of str to ndarray of shape (n_tokens,)
+            ``spans`` and what is known of the next tokens.
+
+        Raises
+        ------
+        StimuliError
+            If an activation is not finite and the options say to stop.
+        """
+        _check_finite(self._capture, self._subject, trials, self.report, self._options)
+        arrays, tokens = self._arrays, int(batch.real.sum())
+        arrays.expert_storage = arrays.expert_storage or self._capture.choose_expert_storage()
+        arrays.write(batch, index, first_trial=self._written)
+        last = batch.masks[:, self._phases.index("content_last")].int().argmax(dim=1)
+        self._writer.append_trials(trials.assign(content_last=last.cpu().numpy()))
+        self._written += len(trials)
+        self.report.tokens += tokens
+        self._progress.advance(len(trials), tokens, arrays.bytes)
+
+
+def make_batch(
     subject: Subject, texts: list[Text], phases: tuple[str, ...]
 ) -> tuple[Batch, np.ndarray]:
-    """Batch on the subject's device, and the span of every token, row after row."""
+    """Put texts into a batch.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    texts : list of Text
+        The rows.
+    phases : tuple of str
+        Phases that are pooled.
+
+    Returns
+    -------
+    batch : Batch
+        On the subject's device.
+    spans : ndarray of shape (n_tokens,), uint8
+        Span of every token, row after row.
+    """
     filler = subject.tokenizer.pad_token_id or 0
     ids, real = pad([text.tokens for text in texts], filler, left=False)
     masks = torch.zeros(len(texts), len(phases), ids.shape[1], dtype=torch.bool)
@@ -213,14 +295,16 @@ def _compare(
     texts: list[Text],
     phases: tuple[str, ...],
     kept: dict[int, np.ndarray],
+    plan: Plan,
     report: ScanReport,
 ) -> None:
     """Count the choices of experts that come out otherwise when a row is run alone."""
     if not kept:
         return
-    with capturing(subject, {"router"}, set()) as capture:
+    with capturing(subject, {"router"}, set()) as capture, intervened(subject, [plan]) as session:
+        session.rows = torch.zeros(1, dtype=torch.int64, device=subject.device)
         for row, batched in kept.items():
-            batch, _ = _batch(subject, [texts[row]], phases)
+            batch, _ = make_batch(subject, [texts[row]], phases)
             _run(subject, capture, batch)
             parts = capture.tokens["router/expert_id"]
             alone = capture.assemble("router/expert_id", parts).numpy()
