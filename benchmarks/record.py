@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import crashes
-from benchmarks.recording.environment import PeersMissing, peers_python, peers_variables
+from benchmarks.recording.environment import PeersMissingError, peers_python, peers_variables
 from benchmarks.recording.subjects import save_batches, save_model
 from benchmarks.rows import Row, at_most, cheaper, parser, report
 
@@ -173,7 +173,7 @@ def against_peers(folder: Path, architecture: str, rounds: int) -> Iterator[Row]
         for peer, variant in PEERS:
             try:
                 spent[peer, variant] += _peer(folder, architecture, peer, variant)["cpu"]
-            except PeersMissing as error:
+            except PeersMissingError as error:
                 missing = str(error)
     for (peer, variant), bars in PEERS.items():
         figure = f"{architecture}: full tokens, against {peer} {variant}"
@@ -210,7 +210,7 @@ def memory(folder: Path, trials: int) -> Iterator[Row]:
         figure = f"olmoe: peak memory, {trials} trials of {SHORT} tokens, against {peer}"
         try:
             theirs = _peer(folder, "olmoe", peer, "filtered")["peak"]
-        except PeersMissing as error:
+        except PeersMissingError as error:
             yield _not_measured(figure, str(error), "MB")
         else:
             yield cheaper(figure, many, theirs, 2.0, "MB")
@@ -227,7 +227,7 @@ def _peer(folder: Path, architecture: str, peer: str, variant: str) -> dict:
     try:
         return _json(command, peers_variables())
     except subprocess.CalledProcessError as error:
-        raise PeersMissing((error.stderr or str(error)).strip().splitlines()[-1]) from None
+        raise PeersMissingError((error.stderr or str(error)).strip().splitlines()[-1]) from None
 
 
 def _json(command: list[str], environment: dict[str, str]) -> dict:

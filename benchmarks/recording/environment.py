@@ -12,7 +12,7 @@ from pathlib import Path
 PINS = ("torch==2.13.0", "transformers==5.23.0", "transformer-lens==4.3.0", "nnsight==0.8.1")
 
 
-class PeersMissing(Exception):
+class PeersMissingError(Exception):
     """The peers cannot be installed here; the message says why."""
 
 
@@ -26,7 +26,7 @@ def peers_python() -> Path:
 
     Raises
     ------
-    PeersMissing
+    PeersMissingError
         If pip cannot install them.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -42,7 +42,7 @@ def peers_python() -> Path:
     except (OSError, subprocess.CalledProcessError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         said = getattr(error, "stderr", None) or str(error)
-        raise PeersMissing(said.strip().splitlines()[-1]) from None
+        raise PeersMissingError(said.strip().splitlines()[-1]) from None
     complete.touch()
     return python
 

@@ -19,6 +19,7 @@ from lmri.errors import StimuliError
 from lmri.record.arrays import ArrayWriter
 from lmri.record.capture import Batch, Capture, capturing
 from lmri.record.generation import Text
+from lmri.record.memory import keep_freed_memory
 from lmri.record.next_token import next_token_statistics
 from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
@@ -92,6 +93,7 @@ def scan(
     StimuliError
         If an activation is not finite and the options say to stop.
     """
+    keep_freed_memory()
     report = ScanReport()
     progress = Progress(f"record {subject.name}", len(texts), sum(map(len, texts)))
     compared = set(_rows_to_compare(len(texts)))
