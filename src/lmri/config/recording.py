@@ -31,7 +31,7 @@ def record_problems(study: StudyConfig) -> Iterator[str]:
             )
     if record.repeats > 1 and not record.temperature:
         yield (
-            f"'record.repeats' must be 1 where 'record.temperature' is 0: every repeat would be the "
+            "'record.repeats' must be 1 where 'record.temperature' is 0: every repeat would be the "
             f"same. Got {record.repeats}."
         )
     if record.without is not None and study.hypotheses:

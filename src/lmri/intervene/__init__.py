@@ -19,7 +19,7 @@ from lmri.intervene.plans import (
     check_plan,
     feasible,
 )
-from lmri.intervene.routing import intervened
+from lmri.intervene.routing import Session, intervened
 from lmri.intervene.thinking_budget import most_new_tokens
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Responses",
     "Sampling",
+    "Session",
     "ablated_direction",
     "can_reroute",
     "check_plan",

@@ -6,37 +6,12 @@ pooled values, and what was asked for in full, outlive the layer and come to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
-from torch import nn
 
-from lmri.anatomy import (
-    Anatomy,
-    Subject,
-    Variable,
-    after_attention,
-    attention_outputs,
-    blocks,
-    dense_outputs,
-    output_of_router,
-    routers,
-    selection_scores,
-    shared_outputs,
-    variables,
-)
-from lmri.intervene import tapped_experts
-from lmri.record.attention import (
-    Attention,
-    Repeats,
-    observed_attention,
-    repeats,
-    summarise,
-    value_norms,
-)
+from lmri.anatomy import Anatomy, Variable
+from lmri.record.attention import Attention, Repeats, repeats, summarise, value_norms
 from lmri.record.pooling import STATISTICS, ExpertPools, Pooling, all_finite, pool_experts
 
 SUM = STATISTICS.index("sum")
@@ -299,124 +274,3 @@ class Capture:
         lead += 1  # a part has neither layer nor place
         rows = [torch.stack([parts[i, p] for p in places], lead) for i in variable.layers]
         return torch.stack(rows, lead)
-
-
-@contextmanager
-def capturing(
-    subject: Subject, quantities: set[str], full: set[str], stored: str = "float16"
-) -> Iterator[Capture]:
-    """Capture every forward pass inside the block; everything is restored afterwards.
-
-    Parameters
-    ----------
-    subject : Subject
-        The subject.
-    quantities : set of str
-        What is captured, see :data:`lmri.anatomy.QUANTITIES`.
-    full : set of str
-        Which of these are kept for every token.
-    stored : str
-        Type of full states and neurons.
-
-    Yields
-    ------
-    Capture
-        Call its ``begin`` before every forward pass.
-    """
-    asked = {v.path: v for v in variables(subject.anatomy, stored) if v.quantity in quantities}
-    kept = {path for path, v in asked.items() if v.quantity in full or path in ALWAYS_FULL}
-    capture = Capture(subject.anatomy, asked, frozenset(kept))
-    capture.experts_full = True if EXPERT_NEURONS in kept else None
-    with ExitStack() as stack:
-        if EXPERT_NEURONS in asked:
-            stack.enter_context(tapped_experts(subject.model, capture.keep_experts))
-        if quantities & {"head", "attention"}:
-            observe = capture.summarise_attention
-            stack.enter_context(observed_attention(subject.model, observe))
-        for hook in _hooks(subject, capture):
-            stack.callback(hook.remove)
-        yield capture
-
-
-def _hooks(subject: Subject, capture: Capture) -> list:
-    model, wanted = subject.model, capture.variables
-    hooks = []
-    if "router/expert_id" in wanted:
-        for layer, module in routers(model).items():
-            hooks.append(module.register_forward_hook(partial(_keep_router, capture, layer)))
-    if "layer/norm" in wanted or "residual/residual" in wanted:
-        hooks += _residual_hooks(model, capture)
-    if "head/norm" in wanted or "head_output/output" in wanted:
-        hooks += _inputs(attention_outputs(model), partial(_keep_heads, capture))
-    if "neuron/activation" in wanted:
-        hooks += _inputs(dense_outputs(model), partial(_keep_neurons, capture, "neuron"))
-    if "shared_neuron/activation" in wanted:
-        hooks += _inputs(shared_outputs(model), partial(_keep_neurons, capture, "shared_neuron"))
-    return hooks
-
-
-def _inputs(modules: dict[int, nn.Module], keep: Callable[[int, torch.Tensor], None]) -> list:
-    def hook(layer: int, module: nn.Module, arguments: tuple, options: dict) -> None:
-        keep(layer, arguments[0] if arguments else next(iter(options.values())))
-
-    return [
-        module.register_forward_pre_hook(partial(hook, layer), with_kwargs=True)
-        for layer, module in modules.items()
-    ]
-
-
-def _residual_hooks(model: nn.Module, capture: Capture) -> list:
-    def keep_output(layer: int, module: nn.Module, arguments: tuple, output: object) -> None:
-        after = len(capture.anatomy.places) - 1
-        _keep_residual(capture, after, layer, output[0] if isinstance(output, tuple) else output)
-
-    layers = dict(enumerate(blocks(model)))
-    hooks = _inputs(layers, partial(_keep_residual, capture, 0))
-    hooks += _inputs(after_attention(model), partial(_keep_residual, capture, 1))
-    return hooks + [
-        block.register_forward_hook(partial(keep_output, layer)) for layer, block in layers.items()
-    ]
-
-
-def _keep_residual(capture: Capture, place: int, layer: int, states: torch.Tensor) -> None:
-    after = len(capture.anatomy.places) - 1
-    for path in ("layer/norm", "residual/residual"):
-        if path not in capture.variables:
-            continue
-        # What a block is given is what the one before it gave.
-        if place == 0 and layer > 0 and capture.collected is None:
-            for parts in (capture.pooled.get(path), capture.tokens.get(path)):
-                if parts:
-                    parts[layer, 0] = parts[layer - 1, after]
-            continue
-        values = states.float().norm(dim=-1) if path == "layer/norm" else states
-        capture.keep(path, (layer, place), values)
-
-
-def _keep_router(
-    capture: Capture, layer: int, module: nn.Module, arguments: tuple, output: tuple
-) -> None:
-    anatomy, shape = capture.anatomy, capture.batch.ids.shape
-    logits, weights, ids = output_of_router(anatomy.routing, output, anatomy.top_k)
-    capture.keep("router/expert_id", (layer,), ids.unflatten(0, shape))
-    capture.keep("router/weight", (layer,), weights.float().unflatten(0, shape))
-    capture.keep("router/logits", (layer,), logits.float().unflatten(0, shape))
-    if "router/selection" in capture.full:
-        scores = selection_scores(module, anatomy.routing, logits)
-        scores = torch.softmax(logits.float(), -1) if scores is None else scores
-        capture.keep("router/selection", (layer,), scores.unflatten(0, shape))
-
-
-def _keep_heads(capture: Capture, layer: int, joined: torch.Tensor) -> None:
-    anatomy = capture.anatomy
-    outputs = joined.unflatten(-1, (anatomy.heads, anatomy.head_size))
-    if "head/norm" in capture.variables:
-        capture.keep("head/norm", (layer,), outputs.float().norm(dim=-1))
-    if "head_output/output" in capture.variables:
-        capture.keep("head_output/output", (layer,), outputs)
-
-
-def _keep_neurons(capture: Capture, node: str, layer: int, neurons: torch.Tensor) -> None:
-    # Experts are given tokens in one row after another.
-    rows = neurons if neurons.ndim == 3 else neurons.unflatten(0, capture.batch.ids.shape)
-    capture.keep(f"{node}/activation", (layer,), rows)

@@ -7,7 +7,8 @@ the shard and a recording is the same to the bit whenever it is made on the same
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,10 +18,12 @@ import torch
 from lmri.anatomy import SPANS, Subject, pad, similar_length_batches, trunk
 from lmri.config import RecordOptions
 from lmri.errors import StimuliError
-from lmri.intervene import Plan, intervened
+from lmri.intervene import Session, intervened
 from lmri.record.arrays import ArrayWriter
-from lmri.record.capture import Batch, Capture, capturing
+from lmri.record.capture import Batch, Capture
 from lmri.record.generation import Text, lesion
+from lmri.record.hooks import capturing
+from lmri.record.memory import keep_freed_memory
 from lmri.record.next_token import next_token_statistics
 from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
@@ -94,23 +97,22 @@ def scan(
     StimuliError
         If an activation is not finite and the options say to stop.
     """
+    keep_freed_memory()
     progress = Progress(f"record {subject.name}", len(texts), sum(map(len, texts)))
     compared = set(_rows_to_compare(len(texts)))
     lengths = [len(text) for text in texts]
     kept: dict[int, np.ndarray] = {}
-    plan = lesion(options)
-    with opened(subject, options) as capture, intervened(subject, [plan]) as session:
+    with opened(subject, options) as capture, without_experts(subject, options) as session:
         sink = Sink(subject, capture, phases, options, writer, progress)
         limits = options.rows, options.padding, options.batch_tokens
         for rows in similar_length_batches(lengths, *limits):
             batch, spans = make_batch(subject, [texts[row] for row in rows], phases)
-            session.rows = torch.zeros(len(rows), dtype=torch.int64, device=subject.device)
-            states = _run(subject, capture, batch)
+            states = _run(subject, capture, batch, session)
             index = {"spans": spans, **_next_token(subject, states, batch)}
             sink.write(trials.iloc[rows].reset_index(drop=True), batch, index)
             if len(rows) > 1:
                 kept |= _choices(capture, batch, rows, compared)
-    _compare(subject, texts, phases, kept, plan, sink.report)
+    _compare(subject, texts, phases, kept, options, sink.report)
     progress.close()
     return sink.report
 
@@ -118,6 +120,17 @@ def scan(
 def opened(subject: Subject, options: RecordOptions) -> AbstractContextManager[Capture]:
     """Capture what the options ask for, see :func:`lmri.record.capture.capturing`."""
     return capturing(subject, set(options.quantities), set(options.full), options.stored)
+
+
+@contextmanager
+def without_experts(subject: Subject, options: RecordOptions) -> Iterator[Session | None]:
+    """Switch off the experts that a subject is recorded without; yields None if there are none."""
+    plan = lesion(options)
+    if not plan.units:
+        yield None
+        return
+    with intervened(subject, [plan]) as session:
+        yield session
 
 
 class Sink:
@@ -225,8 +238,10 @@ def make_batch(
     return Batch(ids.to(on), real.to(on), masks.to(on), content.to(on)), np.concatenate(spans)
 
 
-def _run(subject: Subject, capture: Capture, batch: Batch) -> torch.Tensor:
+def _run(subject: Subject, capture: Capture, batch: Batch, session: Session | None) -> torch.Tensor:
     capture.begin(batch)
+    if session is not None:
+        session.rows = torch.zeros(len(batch.ids), dtype=torch.int64, device=subject.device)
     # Padding comes last: no token of a decoder sees it, so only an encoder needs a mask.
     masked = subject.anatomy.encoder and batch.padded
     mask = {"attention_mask": batch.real.long()} if masked else {}
@@ -295,17 +310,17 @@ def _compare(
     texts: list[Text],
     phases: tuple[str, ...],
     kept: dict[int, np.ndarray],
-    plan: Plan,
+    options: RecordOptions,
     report: ScanReport,
 ) -> None:
     """Count the choices of experts that come out otherwise when a row is run alone."""
     if not kept:
         return
-    with capturing(subject, {"router"}, set()) as capture, intervened(subject, [plan]) as session:
-        session.rows = torch.zeros(1, dtype=torch.int64, device=subject.device)
+    capturing_choices = capturing(subject, {"router"}, set())
+    with capturing_choices as capture, without_experts(subject, options) as session:
         for row, batched in kept.items():
             batch, _ = make_batch(subject, [texts[row]], phases)
-            _run(subject, capture, batch)
+            _run(subject, capture, batch, session)
             parts = capture.tokens["router/expert_id"]
             alone = capture.assemble("router/expert_id", parts).numpy()
             same = (batched[..., :, None] == alone[..., None, :]).any(-1)

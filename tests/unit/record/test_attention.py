@@ -119,18 +119,22 @@ def test_weights_are_those_of_the_librarys_eager_attention(kind):
         assert (ours.sum(-1) < 0.999).any() == (kind == "gpt_oss")
 
 
-def test_blocks_of_queries_give_the_same(monkeypatch):
-    model, ids, seen = tiny_model("gpt_oss"), tokens("gpt_oss"), {}
+@pytest.mark.parametrize("kind", ["gpt_oss", "llama"])  # with a mask, and without
+@pytest.mark.parametrize(
+    ("name", "limit"), [("WEIGHTS_AT_ONCE", 3 * 4 * 14), ("QUERIES_AT_ONCE", 3)]
+)
+def test_blocks_of_rows_and_queries_give_the_same(kind, name, limit, monkeypatch):
+    model, ids, seen = tiny_model(kind), tokens(kind), {}
     with observed_attention(model, lambda layer, call: seen.update({layer: call})):
         model(input_ids=ids)
     found = repeats(ids, torch.ones_like(ids, dtype=torch.bool))
     for call in seen.values():
         whole = summarise(call, found)
-        monkeypatch.setattr(attention_module, "WEIGHTS_AT_ONCE", 3 * 4 * 14 * 3)
+        monkeypatch.setattr(attention_module, name, limit)
         parts = summarise(call, found)
         monkeypatch.undo()
-        for name in whole:
-            torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=1e-6)
+        for summary in whole:
+            torch.testing.assert_close(parts[summary], whole[summary], rtol=1e-5, atol=1e-6)
 
 
 def test_values_shared_by_heads_have_the_same_norm():

@@ -22,7 +22,8 @@ from lmri.anatomy import (
     shared_outputs,
     trunk,
 )
-from lmri.record.capture import Batch, capturing
+from lmri.record.capture import Batch
+from lmri.record.hooks import capturing
 from lmri.record.next_token import next_token_statistics
 from lmri.record.pooling import STATISTICS
 

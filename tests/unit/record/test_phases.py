@@ -15,6 +15,7 @@ from lmri.record import (
     phase_masks,
     phase_names,
     pool,
+    pooling,
     span_names,
     trial_spans,
 )
@@ -165,3 +166,11 @@ def test_rows_phases_and_units_stay_apart():
 def test_sums_do_not_lose_small_values():
     many = [1e8, *[1.0] * 8, -1e8]
     assert statistics(many, [True] * 10)["sum"] == 8.0
+
+
+def test_rows_pooled_in_steps_give_the_same(monkeypatch):
+    values = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(0))
+    masks = torch.rand(5, 4, 7, generator=torch.Generator().manual_seed(1)) < 0.6
+    whole = pool(values, masks)
+    monkeypatch.setattr(pooling, "POOLED_AT_ONCE", 2 * 7 * 3)
+    assert torch.equal(pool(values, masks), whole)

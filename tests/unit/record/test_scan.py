@@ -42,8 +42,8 @@ def test_choices_that_depend_on_the_batch_are_counted(record, tmp_path, monkeypa
     original = scan._run
     calls = []
 
-    def run(subject, capture, batch):
-        states = original(subject, capture, batch)
+    def run(subject, capture, batch, session):
+        states = original(subject, capture, batch, session)
         calls.append(len(batch.ids))
         if len(batch.ids) > 1:  # one of the two choices of every token is another in a batch
             ids = capture.tokens["router/expert_id"][0,]

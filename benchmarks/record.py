@@ -1,0 +1,257 @@
+"""What recording costs: against a bare forward pass, TransformerLens and nnsight, and in memory.
+
+Two random models (see :mod:`benchmarks.recording.subjects`) read batches of about 128 random
+tokens with one torch thread. The figure is CPU time, user and system, of all threads of a process:
+it depends less than wall-clock time on what else a machine does. Ours is the whole way of the stage
+``record`` without generation: hooks, pooling, log-probabilities, compression, files, hashes.
+
+- Against a bare forward pass with all logits: one process runs the bare pass and every mode of the
+  recorder in turn, several rounds; the least of each counts. ``pooled`` is the router's ids and
+  weights in full and its logits pooled, the pooled residual at three places, head and value norms,
+  and log-probability and entropy of the next token; the other modes add to it.
+- Against the peers: all keep the same quantities of every token. The peers keep them in memory, as
+  float16; we write them, and pool them too. OLMoE: residual at three places, router. GPT-2:
+  residual at three places, neurons. Each side is a process of its own, in turn, several rounds;
+  the least counts. ``unfiltered`` is the peer with everything it can keep.
+- Memory: the most that a process ever held while all trials, short ones, were kept by each.
+
+The peers are installed in an environment of their own the first time; where that fails their rows
+are ``not_measured``. Crashes are those of ``python -m benchmarks.crashes``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import crashes
+from benchmarks.recording.environment import PeersMissingError, peers_python, peers_variables
+from benchmarks.recording.subjects import save_batches, save_model
+from benchmarks.rows import Row, at_most, cheaper, parser, report
+
+POOLED = ("router", "residual", "head")
+MODES = {
+    "bare": None,
+    "pooled": {"quantities": POOLED},
+    "pooled and attention": {"quantities": (*POOLED, "attention")},
+    "pooled and full neurons": {"quantities": (*POOLED, "neuron"), "full": ("neuron",)},
+    "pooled and full neurons, uncompressed": {
+        "quantities": (*POOLED, "neuron"),
+        "full": ("neuron",),
+        "compression": "none",
+    },
+}
+BARS = dict(zip(list(MODES)[1:], (1.10, 1.25, 1.45, 1.30), strict=True))
+FULL = {
+    "olmoe": {"quantities": ("router", "residual"), "full": ("router", "residual")},
+    "gpt2": {"quantities": ("residual", "neuron"), "full": ("residual", "neuron")},
+}
+PEERS = {
+    ("transformer_lens", "filtered"): {"olmoe": 1.1, "gpt2": 1.0},
+    ("transformer_lens", "unfiltered"): {"olmoe": 1.4, "gpt2": 1.1},
+    ("nnsight", "filtered"): {"olmoe": 0.9, "gpt2": 0.9},
+}
+"""How many times cheaper ours has to be."""
+
+SHORTEST, LONGEST = 120, 136
+"""Tokens of a trial."""
+
+SHORT = 16
+"""Tokens of a trial where memory is measured: ten thousand of them take a minute."""
+
+GROWTH = 10.0
+"""Per cent by which the memory of ten times the trials may differ."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes
+    ----------
+    trials, rows : dict of str to int
+        By architecture: trials in all and of a batch.
+    kept : int
+        Trials that are kept where memory is measured.
+    rounds : int
+        Rounds; the best counts.
+    """
+
+    trials: dict[str, int]
+    rows: dict[str, int]
+    kept: int
+    rounds: int
+
+
+def whole(rounds: int) -> Size:
+    """Return the size that the figures are reported for."""
+    return Size({"olmoe": 256, "gpt2": 24}, {"olmoe": 16, "gpt2": 8}, 10_000, rounds)
+
+
+def quick() -> Size:
+    """Return a size that shows that the benchmark works, and little more."""
+    return Size({"olmoe": 32, "gpt2": 4}, {"olmoe": 16, "gpt2": 4}, 200, 1)
+
+
+def measure(size: Size) -> Iterator[Row]:
+    """Measure costs, throughput and memory.
+
+    Parameters
+    ----------
+    size : Size
+        How much.
+
+    Yields
+    ------
+    Row
+        One for each bar.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        for architecture in size.trials:
+            folder = Path(name) / architecture
+            save_model(folder, architecture)
+            rows = size.rows[architecture]
+            save_batches(folder, size.trials[architecture], SHORTEST, LONGEST, rows)
+            yield from against_bare(folder, architecture, size.rounds)
+            yield from against_peers(folder, architecture, size.rounds)
+        yield from memory(Path(name) / "olmoe", size.kept)
+
+
+def against_bare(folder: Path, architecture: str, rounds: int) -> Iterator[Row]:
+    """Compare every mode with a bare forward pass.
+
+    Parameters
+    ----------
+    folder : Path
+        With the model and its batches.
+    architecture : str
+        Its name.
+    rounds : int
+        How many; the best counts.
+
+    Yields
+    ------
+    Row
+        One for each mode.
+    """
+    spent = {name: min(all_) for name, all_ in _ours(folder, MODES, rounds)["cpu"].items()}
+    for mode, bar in BARS.items():
+        ours, bare = spent[mode], spent["bare"]
+        status = "held" if ours <= bar * bare else "failed"
+        figure = f"{architecture}: {mode}, against a bare pass"
+        text = f"at most {bar:.2f} times the CPU time"
+        yield Row(figure, ours, bare, bare / ours, text, "CPU s", status)
+
+
+def against_peers(folder: Path, architecture: str, rounds: int) -> Iterator[Row]:
+    """Compare full recordings with what the peers keep in memory.
+
+    Parameters
+    ----------
+    folder : Path
+        With the model and its batches.
+    architecture : str
+        Its name.
+    rounds : int
+        How many; the best counts.
+
+    Yields
+    ------
+    Row
+        One for each peer and variant.
+    """
+    spent: dict[object, list[float]] = {side: [] for side in ("ours", *PEERS)}
+    missing = ""
+    for _ in range(rounds):
+        spent["ours"] += _ours(folder, {"full": FULL[architecture]}, 1)["cpu"]["full"]
+        for peer, variant in PEERS:
+            try:
+                spent[peer, variant] += _peer(folder, architecture, peer, variant)["cpu"]
+            except PeersMissingError as error:
+                missing = str(error)
+    for (peer, variant), bars in PEERS.items():
+        figure = f"{architecture}: full tokens, against {peer} {variant}"
+        if spent[peer, variant]:
+            ours, theirs = min(spent["ours"]), min(spent[peer, variant])
+            yield cheaper(figure, ours, theirs, bars[architecture], "CPU s")
+        else:
+            yield _not_measured(figure, missing, "CPU s")
+
+
+def memory(folder: Path, trials: int) -> Iterator[Row]:
+    """Compare the most memory held, with the peers and with a tenth of the trials.
+
+    Parameters
+    ----------
+    folder : Path
+        With the model of ``olmoe``.
+    trials : int
+        Trials that are kept.
+
+    Yields
+    ------
+    Row
+        One for each peer, and one for the growth.
+    """
+    modes = {"full": FULL["olmoe"]}
+    save_batches(folder, trials // 10, SHORT, SHORT, 64)
+    few = _ours(folder, modes, 1)["peak"]
+    save_batches(folder, trials, SHORT, SHORT, 64)
+    many = _ours(folder, modes, 1)["peak"]
+    growth = f"olmoe: peak memory, {trials // 10} and {trials} trials of {SHORT} tokens: difference"
+    yield at_most(growth, 100 * abs(many / few - 1), GROWTH, "%")
+    for peer in dict.fromkeys(name for name, _ in PEERS):
+        figure = f"olmoe: peak memory, {trials} trials of {SHORT} tokens, against {peer}"
+        try:
+            theirs = _peer(folder, "olmoe", peer, "filtered")["peak"]
+        except PeersMissingError as error:
+            yield _not_measured(figure, str(error), "MB")
+        else:
+            yield cheaper(figure, many, theirs, 2.0, "MB")
+
+
+def _ours(folder: Path, modes: dict[str, dict | None], rounds: int) -> dict:
+    command = [sys.executable, "-m", "benchmarks.recording.ours", str(folder)]
+    return _json([*command, json.dumps(modes), str(rounds)], {**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def _peer(folder: Path, architecture: str, peer: str, variant: str) -> dict:
+    script = Path(__file__).parent / "recording" / "peers.py"
+    command = [str(peers_python()), str(script), str(folder), architecture, peer, variant, "1"]
+    try:
+        return _json(command, peers_variables())
+    except subprocess.CalledProcessError as error:
+        raise PeersMissingError((error.stderr or str(error)).strip().splitlines()[-1]) from None
+
+
+def _json(command: list[str], environment: dict[str, str]) -> dict:
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def _not_measured(figure: str, reason: str, unit: str) -> Row:
+    text = f"not measured: the peer could not be installed or run ({reason})"
+    return Row(figure, None, None, None, text, unit, "not_measured")
+
+
+def main() -> int:
+    """Measure and report."""
+    made = parser("record", "What recording costs, beside a bare pass and its peers.")
+    made.add_argument("--rounds", type=int, default=3, help="rounds; the best counts")
+    made.add_argument("--quick", action="store_true", help="few trials, one round, no crashes")
+    arguments = made.parse_args()
+    size = quick() if arguments.quick else whole(arguments.rounds)
+    rows = list(measure(size))
+    if not arguments.quick:
+        rows += crashes.measure(200, 500, 0, crashes.Recorded())
+    return report(rows, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
