@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -29,7 +29,7 @@ WEIGHTS_AT_ONCE = 393_216
 WEIGHTS_ON_DEVICE = 67_108_864
 """The same on other devices, 256 MB: few large steps are faster there."""
 
-QUERIES_AT_ONCE = 32
+QUERIES_AT_ONCE = 64
 """Queries at a time on a processor: keys that come after all of them are left out."""
 
 HIDDEN = -1e30
@@ -176,9 +176,13 @@ def summarise(attention: Attention, found: Repeats) -> dict[str, torch.Tensor]:
     summaries = attention.query.new_empty(
         (batch, tokens, len(ATTENTION_SUMMARIES), heads), dtype=torch.float32
     )
+    # Copied once here, or by every product below.
+    attention = replace(
+        attention, query=attention.query.contiguous(), key=attention.key.contiguous()
+    )
     for rows, queries in _blocks(attention):
-        for i, values in enumerate(_summarise_block(attention, found, rows, queries)):
-            summaries[rows, queries, i] = values.transpose(1, 2)
+        block = torch.stack(_summarise_block(attention, found, rows, queries))
+        summaries[rows, queries] = block.permute(1, 3, 0, 2)
     return dict(zip(ATTENTION_SUMMARIES, summaries.unbind(2), strict=True))
 
 
@@ -235,8 +239,10 @@ def weights_of(
     if attention.sinks is not None:
         sinks = attention.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
         scores = torch.cat([scores, sinks], dim=-1)
-    # Not exp of the logarithms: that is four times slower, most of all where nothing is left.
-    weights, logs = scores.softmax(dim=-1), scores.log_softmax(dim=-1)
+    scores -= scores.amax(dim=-1, keepdim=True)
+    weights = scores.softmax(dim=-1)
+    # The largest score is now 0, and the logarithm of its weight -log Σ exp score.
+    logs = scores.add_(weights.amax(dim=-1, keepdim=True).log_())
     if attention.sinks is not None:
         weights, logs = weights[..., :-1], logs[..., :-1]
     if attention.mask is not None:  # a query that sees nothing (padding) has no weights at all

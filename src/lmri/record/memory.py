@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, so that it is used again."""
+"""What the C library does with memory that is freed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import sys
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of the parameters of ``mallopt``, from ``malloc.h`` of the GNU C library."""
 
-GIB = 2**30
+KEPT_BELOW = 4 * 2**20
+LARGEST_TRIM = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library not to give freed memory back to the system until the process ends.
+    """Ask the C library to keep small tensors' memory when freed, and give that of large ones back.
 
-    A pass frees and asks for the same tensors again and again. New pages must be mapped and
-    cleared by the system, which took a twentieth of the time of a recording. The most that is ever
-    held does not change.
+    A pass frees and asks for the same tensors again and again, and new pages must be mapped and
+    cleared by the system. From 4 MiB on a tensor has pages of its own: left to itself the C library
+    moves this limit up to 32 MiB, and aligned tensors that are freed out of order then leave holes
+    that never fit again, so that memory grew with every batch.
 
     Returns
     -------
@@ -28,4 +30,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(MMAP_THRESHOLD, GIB)) and bool(mallopt(TRIM_THRESHOLD, 2 * GIB - 1))
+    return bool(mallopt(MMAP_THRESHOLD, KEPT_BELOW)) and bool(mallopt(TRIM_THRESHOLD, LARGEST_TRIM))

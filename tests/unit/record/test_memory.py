@@ -25,8 +25,8 @@ def test_the_c_library_is_asked_to_keep_memory(library, monkeypatch):
     monkeypatch.setattr(memory.sys, "platform", "linux")
     assert memory.keep_freed_memory()
     assert dict(library) == {
-        memory.MMAP_THRESHOLD: memory.GIB,
-        memory.TRIM_THRESHOLD: 2 * memory.GIB - 1,
+        memory.MMAP_THRESHOLD: memory.KEPT_BELOW,
+        memory.TRIM_THRESHOLD: memory.LARGEST_TRIM,
     }
 
 
