@@ -16,7 +16,6 @@ from lmri.config import RecordOptions
 from lmri.intervene import most_new_tokens
 from lmri.record.capture import Batch, Capture
 from lmri.record.generation import Text, repeat_trials, respond_to_rows
-from lmri.record.memory import keep_freed_memory
 from lmri.record.next_token import next_token_statistics
 from lmri.record.progress import Progress
 from lmri.record.scan import ScanReport, Sink, make_batch, opened
@@ -67,7 +66,6 @@ def scan_during_generation(
     StimuliError
         If an activation is not finite and the options say to stop.
     """
-    keep_freed_memory()
     repeated, asked = repeat_trials(trials, prompts, options.repeats)
     lengths = [len(prompt.ids) for prompt in asked]
     progress = Progress(f"record {subject.name}", len(asked), sum(lengths))

@@ -23,11 +23,14 @@ from lmri.record.arrays import ArrayWriter
 from lmri.record.capture import Batch, Capture
 from lmri.record.generation import Text, lesion
 from lmri.record.hooks import capturing
-from lmri.record.memory import keep_freed_memory
+from lmri.record.memory import give_back_freed_memory
 from lmri.record.next_token import next_token_statistics
 from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
 from lmri.store import RecordingWriter
+
+BYTES_BETWEEN_CLEARINGS = 512 * 2**20
+"""Bytes of values after which freed memory is given back."""
 
 MOST_COMPARED = 8
 """Rows that are run again alone, at most: one in a hundred."""
@@ -97,7 +100,6 @@ def scan(
     StimuliError
         If an activation is not finite and the options say to stop.
     """
-    keep_freed_memory()
     progress = Progress(f"record {subject.name}", len(texts), sum(map(len, texts)))
     compared = set(_rows_to_compare(len(texts)))
     lengths = [len(text) for text in texts]
@@ -171,6 +173,7 @@ class Sink:
         self._options, self._writer, self._progress = options, writer, progress
         self._arrays = ArrayWriter(writer, capture, phases)
         self._written = 0
+        self._cleared = 0
 
     def write(self, trials: pd.DataFrame, batch: Batch, index: dict[str, np.ndarray]) -> None:
         """Write one batch.
@@ -198,6 +201,9 @@ class Sink:
         self._written += len(trials)
         self.report.tokens += tokens
         self._progress.advance(len(trials), tokens, arrays.bytes)
+        if arrays.bytes - self._cleared > BYTES_BETWEEN_CLEARINGS:
+            give_back_freed_memory()
+            self._cleared = arrays.bytes
 
 
 def make_batch(
