@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lmri.anatomy import check_prompts, check_weights, load_tokenizer
+from lmri.anatomy import check_architecture, check_prompts, check_weights, load_tokenizer
 from lmri.config import StudyConfig
 from lmri.errors import ConfigError, LmriError
 from lmri.localise import (
@@ -48,20 +48,33 @@ def check_inputs(study: StudyConfig, source: str) -> None:
     for subject in study.subjects.values():
         if subject.path is not None:
             check_weights(Path(subject.path))
+            check_architecture(subject.path)
     tables = {
         name: make_stimuli(
             task=name, options=task, splits=study.splits, world=study.world, seed=study.seed
         )
         for name, task in study.tasks.items()
     }
+    _check_shards(study, tables, source)
     for name, subject in study.subjects.items():
         if subject.path is not None:
-            check_prompts(Path(subject.path), name, tables, study.record.max_new_tokens)
+            limits = study.record.max_new_tokens, subject.load.max_think_tokens
+            check_prompts(Path(subject.path), name, tables, *limits)
     for name in study.contrasts:
         try:
             _check_contrast(study, name, tables)
         except LmriError as error:
             raise ConfigError(f"{source}: {error}") from None
+
+
+def _check_shards(study: StudyConfig, tables: dict[str, pd.DataFrame], source: str) -> None:
+    for name, table in tables.items():
+        trials = int(table["split"].isin(study.record.splits).sum())
+        if trials < study.record.shards:
+            raise ConfigError(
+                f"{source}: 'record.shards' must be at most the trials that are recorded of each "
+                f"task. Got {study.record.shards} for the {trials} of task '{name}'."
+            )
 
 
 def preview_tokenizer(study: StudyConfig, model: Path | None) -> PreTrainedTokenizerBase:

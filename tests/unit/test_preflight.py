@@ -2,10 +2,15 @@
 
 import copy
 import csv
+import json
+import shutil
 
+import pandas as pd
 import pytest
 import yaml
+from transformers import AutoTokenizer
 
+from lmri.anatomy import check_prompts
 from lmri.config import StudyConfig
 from lmri.errors import LmriError
 from lmri.preflight import check_inputs
@@ -215,3 +220,33 @@ def test_a_trial_that_a_subject_cannot_read(own):
 def test_a_chat_without_a_chat_template(own):
     own["tasks"]["words"]["template"] = {"kind": "chat"}
     refused(own, r"^subject 'mine', task 'words': .*tokenizer with a chat template")
+
+
+def test_more_shards_than_trials(table):
+    study = study_of(table(animal=30, plant=30))
+    study["record"] = {"shards": 99}
+    refused(study, r"^mine\.yaml: 'record\.shards' must be at most .* Got 99 for the \d+ of task")
+
+
+def test_an_architecture_that_cannot_be_recorded(own, tmp_path):
+    folder = shutil.copytree(own["subjects"]["mine"]["path"], tmp_path / "opt")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "opt", "architectures": ["OPTForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    own["subjects"]["mine"]["path"] = str(folder)
+    refused(
+        own, r"opt: The architecture of a subject must be one of .* Got 'opt' \(OPTForCausalLM\)"
+    )
+
+
+def test_a_thought_needs_its_room_in_the_context(own, tmp_path):
+    """Positions of the tiny model: 128."""
+    folder = shutil.copytree(own["subjects"]["mine"]["path"], tmp_path / "thinks")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(folder)
+    prompts = {"words": pd.DataFrame({"trial": ["t"], "prompt": ["<user>"], "template": [""]})}
+    check_prompts(folder, "mine", prompts, 100)
+    check_prompts(folder, "mine", prompts, 100, 20)
+    with pytest.raises(LmriError, match="at most 0 tokens"):
+        check_prompts(folder, "mine", prompts, 100, 24)

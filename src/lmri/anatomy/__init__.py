@@ -32,12 +32,18 @@ from lmri.anatomy.sites import (
     shared_outputs,
     trunk,
 )
-from lmri.anatomy.table import anatomy_table, empty_model, read_configuration
+from lmri.anatomy.table import (
+    anatomy_table,
+    check_architecture,
+    empty_model,
+    read_configuration,
+)
 from lmri.anatomy.templates import check_template, read_template, template_attributes
 from lmri.anatomy.thinking import (
     THINKING,
     Thinking,
     answer_start,
+    longest_response,
     thinking_blocks,
     thinking_delimiters,
 )
@@ -74,6 +80,7 @@ __all__ = [
     "attention_outputs",
     "attentions",
     "blocks",
+    "check_architecture",
     "check_load",
     "check_prompts",
     "check_template",
@@ -87,6 +94,7 @@ __all__ = [
     "load_model",
     "load_subject",
     "load_tokenizer",
+    "longest_response",
     "model_files",
     "output_of_router",
     "pad",

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from lmri.anatomy.architectures import ARCHITECTURES
 from lmri.anatomy.loading import load_tokenizer, resolve_pointer
 from lmri.anatomy.templates import RenderedText, check_template, read_template, render_text
-from lmri.anatomy.thinking import thinking_blocks, thinking_delimiters
+from lmri.anatomy.thinking import longest_response, thinking_blocks, thinking_delimiters
 from lmri.config import TemplateOptions
 from lmri.errors import StimuliError, SubjectError
 
@@ -130,7 +130,11 @@ def prompt_room(config: PreTrainedConfig, max_new_tokens: int) -> int | None:
 
 
 def check_prompts(
-    path: Path, subject: str, tables: Mapping[str, pd.DataFrame], max_new_tokens: int
+    path: Path,
+    subject: str,
+    tables: Mapping[str, pd.DataFrame],
+    max_new_tokens: int,
+    max_think_tokens: int | None = None,
 ) -> None:
     """Raise unless a subject can read every trial; loads its tokenizer, not its weights.
 
@@ -144,6 +148,8 @@ def check_prompts(
         Stimuli by task.
     max_new_tokens : int
         Limit of the responses.
+    max_think_tokens : int, optional
+        Limit of thought, see :func:`lmri.anatomy.longest_response`.
 
     Raises
     ------
@@ -154,7 +160,8 @@ def check_prompts(
         If the tokenizer or the configuration cannot be loaded.
     """
     tokenizer = load_tokenizer(path)
-    room = prompt_room(_configuration(resolve_pointer(path)), max_new_tokens)
+    longest = longest_response(tokenizer, max_new_tokens, max_think_tokens)
+    room = prompt_room(_configuration(resolve_pointer(path)), longest)
     for task, trials in tables.items():
         for text in trials["template"].unique() if "template" in trials.columns else ():
             check_template(tokenizer, read_template(text), f"subject '{subject}', task '{task}'")

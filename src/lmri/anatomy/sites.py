@@ -137,15 +137,33 @@ def architecture_of(model: nn.Module) -> Architecture:
         If there is none: names the class and tells how to add one.
     """
     kind = model.config.model_type
-    if kind not in ARCHITECTURES:
-        raise SubjectError(
-            f"The architecture of a subject must be one of {', '.join(ARCHITECTURES)}. Got "
-            f"'{kind}' ({type(model).__name__}). Add a row to lmri.anatomy.architectures, see "
-            "docs/architectures.md."
-        )
+    check_known(kind, type(model).__name__)
     if kind == "gpt_neox" and not model.config.use_parallel_residual:
         return SEQUENTIAL_GPT_NEOX
     return ARCHITECTURES[kind]
+
+
+def check_known(kind: str, name: str) -> None:
+    """Raise unless an architecture is in the table.
+
+    Parameters
+    ----------
+    kind : str
+        ``model_type`` of a configuration.
+    name : str
+        Class of the model.
+
+    Raises
+    ------
+    SubjectError
+        Naming both, and what to do.
+    """
+    if kind not in ARCHITECTURES:
+        raise SubjectError(
+            f"The architecture of a subject must be one of {', '.join(ARCHITECTURES)}. Got "
+            f"'{kind}' ({name}). Add a row to lmri.anatomy.architectures, see "
+            "docs/architectures.md."
+        )
 
 
 def trunk(model: nn.Module) -> nn.Module:

@@ -19,6 +19,7 @@ from lmri.anatomy.sites import (
     architecture_of,
     attention_outputs,
     blocks,
+    check_known,
     dense_outputs,
     describe,
     expert_groups,
@@ -85,6 +86,27 @@ def empty_model(config: PretrainedConfig) -> nn.Module:
     loader = auto_class(config, f"model type '{config.model_type}'")
     with torch.device("meta"):
         return loader.from_config(config)
+
+
+def check_architecture(model: str) -> None:
+    """Raise unless a model is of an architecture in the table; reads its configuration only.
+
+    Parameters
+    ----------
+    model : str
+        Folder in Hugging Face layout, or hub id.
+
+    Raises
+    ------
+    SubjectError
+        Naming the model and its architecture.
+    """
+    config = read_configuration(model)
+    config = config.get_text_config()
+    try:
+        check_known(config.model_type, (config.architectures or ["no class given"])[0])
+    except SubjectError as error:
+        raise SubjectError(f"{model}: {error}") from None
 
 
 def anatomy_table(model: nn.Module) -> str:

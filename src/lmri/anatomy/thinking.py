@@ -125,6 +125,37 @@ def thinking_blocks(
         begin, inside = stop + len(thinking.end), False
 
 
+def longest_response(
+    tokenizer: PreTrainedTokenizerBase, max_new_tokens: int, max_think_tokens: int | None
+) -> int:
+    """Count the tokens that a response may have, thought and delimiters included.
+
+    Parameters
+    ----------
+    tokenizer : transformers.PreTrainedTokenizerBase
+        Of the subject.
+    max_new_tokens : int
+        Limit of the answer.
+    max_think_tokens : int or None
+        Limit of all thought.
+
+    Returns
+    -------
+    int
+        ``max_new_tokens`` for a subject that does not think or whose thought has no limit of its
+        own.
+    """
+    thinking = None if max_think_tokens is None else thinking_delimiters(tokenizer)
+    if thinking is None:
+        return max_new_tokens
+    delimiters = sum(
+        len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        for text in (thinking.start, thinking.end)
+    )
+    # A thought may be begun a second time, and is then closed at once.
+    return max_new_tokens + max_think_tokens + 2 * delimiters
+
+
 def answer_start(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> int:
     """Where the answer begins in a response that may think first.
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from lmri.anatomy import Subject, encode, thinking_blocks, thinking_delimiters
+from lmri.anatomy import (
+    Subject,
+    encode,
+    longest_response,
+    thinking_blocks,
+    thinking_delimiters,
+)
 
 
 def most_new_tokens(subject: Subject, max_new_tokens: int) -> int:
@@ -25,17 +31,16 @@ def most_new_tokens(subject: Subject, max_new_tokens: int) -> int:
         ``max_new_tokens`` for a subject that does not think or whose thought has no limit of its
         own.
     """
-    if not _limited(subject):
-        return max_new_tokens
-    return max_new_tokens + subject.max_think_tokens + len(_end_tokens(subject))
+    return longest_response(subject.tokenizer, max_new_tokens, subject.max_think_tokens)
 
 
 class ThinkingBudget:
     """Counts thought and answer of every row of a batch, and closes thoughts that are too long.
 
-    Tokens of thought are those between the delimiters of the subject's family. When they are
-    ``max_think_tokens``, the end delimiter is written in place of what the subject would say. The
-    answer is everything else, and a row is done when it has ``max_new_tokens`` of it.
+    Tokens of thought are those between the delimiters of the subject's family, of all its thoughts
+    together. When they are ``max_think_tokens``, the end delimiter is written in place of what the
+    subject would say. The answer is what is no thought and no delimiter (of a delimiter of several
+    tokens, only the last is known as one), and a row is done when it has ``max_new_tokens`` of it.
 
     Parameters
     ----------
@@ -66,6 +71,7 @@ class ThinkingBudget:
         self._thought = [0] * len(prompts)
         self._answer = [0] * len(prompts)
         self._forced: list[list[int]] = [[] for _ in prompts]
+        self._closing = [False] * len(prompts)
         self.lengths = [0] * len(prompts)
 
     @classmethod
@@ -109,12 +115,18 @@ class ThinkingBudget:
         if delimiter in self._said[row]:
             self._inside[row] = not self._inside[row]
             self._said[row] = ""
+            self._close_long(row)  # a second thought may find nothing left
         elif self._inside[row]:
-            self._thought[row] += 1
-            if self._thought[row] == self._most_thought:
-                self._forced[row] = list(self._end)
+            self._thought[row] += not self._forced[row]
+            self._close_long(row)
         else:
             self._answer[row] += 1
+
+    def _close_long(self, row: int) -> None:
+        spent = self._thought[row] >= self._most_thought
+        if self._inside[row] and spent and not self._closing[row]:
+            self._forced[row] = list(self._end)
+        self._closing[row] = self._inside[row] and spent
 
 
 def _limited(subject: Subject) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from lmri.anatomy import Subject, prompt_room, render_trials
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.errors import EvidenceError
-from lmri.intervene import INTACT, Plan, feasible, respond
+from lmri.intervene import INTACT, Plan, feasible, most_new_tokens, respond
 from lmri.localise.draws import Unit
 from lmri.score import (
     coherent,
@@ -304,5 +304,5 @@ def coherence_limits(
 
 
 def _prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:
-    room = prompt_room(subject.model.config, max_new_tokens)
+    room = prompt_room(subject.model.config, most_new_tokens(subject, max_new_tokens))
     return [prompt.ids for prompt in render_trials(subject.tokenizer, trials, room)]

@@ -21,8 +21,13 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy import ATTENTION_SUMMARIES, attentions
+from lmri.errors import SubjectError
 
 PREFIX = "lmri_"
+
+OBSERVED = ("sdpa", "eager")
+"""Implementations whose masks are understood here."""
+
 WEIGHTS_AT_ONCE = 393_216
 """Attention weights held at a time: 1.5 MB in float32, which stays in a processor's cache."""
 
@@ -83,8 +88,18 @@ def observed_attention(model: nn.Module, observe: Callable[[int, Attention], Non
         Language model of transformers.
     observe : callable
         Must not change what it gets.
+
+    Raises
+    ------
+    SubjectError
+        If the model's attention is of another implementation.
     """
     before = model.config._attn_implementation
+    if before not in OBSERVED:
+        raise SubjectError(
+            "The 'attention' of a subject must be one of 'sdpa', 'eager' where 'head' or "
+            f"'attention' are recorded: others say otherwise what a token sees. Got '{before}'."
+        )
     name = PREFIX + before
     ALL_ATTENTION_FUNCTIONS.register(name, partial(_run_and_observe, before))
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[before])
@@ -230,7 +245,8 @@ def weights_of(
     key = attention.key[rows, :, :last]
     if _sharing(attention) > 1:
         key = key.repeat_interleave(_sharing(attention), dim=1)
-    scores = (attention.query[rows, :, queries] @ key.mT).float().mul_(attention.scaling)
+    # In float32 from the start: half precision would round the scores before the softmax.
+    scores = (attention.query[rows, :, queries].float() @ key.float().mT).mul_(attention.scaling)
     if attention.softcap is not None:
         scores = attention.softcap * torch.tanh(scores / attention.softcap)
     hidden = _hidden_keys(attention, rows, queries, scores.shape[-1])

@@ -249,7 +249,8 @@ class Capture:
         total = pooled[:, :, SUM]
         if not all_finite(total):
             finite = torch.isfinite(total).flatten(1).all(1)
-            self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
+            if not finite.all():
+                self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
 
     def assemble(self, path: str, parts: dict[Place, torch.Tensor]) -> torch.Tensor:
         """Put the layers, and the places, of a variable together.

@@ -18,6 +18,7 @@ from lmri.anatomy import (
 )
 from lmri.config import LoadOptions, RecordOptions
 from lmri.errors import StimuliError
+from lmri.intervene import most_new_tokens
 from lmri.record.during import scan_during_generation
 from lmri.record.generation import respond_to_trials
 from lmri.record.phases import phase_names, span_names
@@ -94,11 +95,13 @@ def record_task(
             return read_manifest(manifest)
         table = read_table(stimuli, ("trial", "split", "prompt", "template"))
         trials = _shard_trials(table, shard, options, stimuli)
-        check_prompts(model, subject, {task: trials}, options.max_new_tokens)  # before the weights
+        thought = None if load is None else load.max_think_tokens
+        # Before the weights are read.
+        check_prompts(model, subject, {task: trials}, options.max_new_tokens, thought)
         loaded = load_subject(model, subject, load=load)
         template = read_template(table["template"].iloc[0])
         phases = phase_names(loaded.tokenizer, template, table["prompt"].iloc[0])
-        room = prompt_room(loaded.model.config, options.max_new_tokens)
+        room = prompt_room(loaded.model.config, most_new_tokens(loaded, options.max_new_tokens))
         prompts = render_trials(loaded.tokenizer, trials, room)
         attributes = {
             "subject": subject,

@@ -120,15 +120,19 @@ class Pooling:
 
 
 def all_finite(values: torch.Tensor) -> bool:
-    """Tell whether every value is finite.
+    """Tell by their sum whether all values are finite: ten times faster than one test for each.
 
     Parameters
     ----------
-    values : Tensor, float32 or narrower
-        The sum of finite ones is finite in float64; it is made ten times faster than one test
-        for each.
+    values : Tensor, float32
+        The values.
+
+    Returns
+    -------
+    bool
+        False also where finite values have a sum that is not: then look at each.
     """
-    return math.isfinite(values.sum(dtype=torch.float64))
+    return math.isfinite(values.sum())
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ BYTES_BETWEEN_CLEARINGS = 512 * 2**20
 """Bytes of values after which freed memory is given back."""
 
 MOST_COMPARED = 8
-"""Rows that are run again alone, at most: one in a hundred."""
+"""Rows that are run again alone, at most: one in five hundred."""
 
 
 @dataclass
@@ -284,14 +284,20 @@ def _check_finite(
             if options.non_finite == "stop":
                 raise StimuliError(
                     f"The activity of subject '{subject.name}' must be finite. '{path}' of layer "
-                    f"{place[0]} is not in trial {found['trial']!r}: load the subject in float32 "
-                    "or bfloat16, or set 'record.non_finite' to 'count' to go on."
+                    f"{place[0]} is not in trial {found['trial']!r}: {_advice(subject)}, or set "
+                    "'record.non_finite' to 'count' to go on."
                 )
             report.non_finite.append(found)
 
 
+def _advice(subject: Subject) -> str:
+    if subject.dtype == torch.float16:
+        return "load the subject in float32 or bfloat16"
+    return "its weights hold such a value or lead to it, so mend them"
+
+
 def _rows_to_compare(rows: int) -> list[int]:
-    count = min(MOST_COMPARED, math.ceil(rows / 100))
+    count = min(MOST_COMPARED, math.ceil(rows / 500))
     return np.linspace(0, rows - 1, count, dtype=int).tolist()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject, encode, prompt_room, render_trials
-from lmri.intervene import INTACT, Plan, Responses, respond, says_exactly
+from lmri.intervene import INTACT, Plan, Responses, most_new_tokens, respond, says_exactly
 from lmri.score import coherent, onset_tokens, response_log_probability, score_responses
 
 
@@ -212,7 +212,8 @@ class Bench:
 
     def _prompts(self, trials: pd.DataFrame) -> list[list[int]]:
         # Room for a whole response, so that an onset is asked of the prompts that responses get.
-        room = prompt_room(self._subject.model.config, self._max_new_tokens)
+        longest = most_new_tokens(self._subject, self._max_new_tokens)
+        room = prompt_room(self._subject.model.config, longest)
         return [prompt.ids for prompt in render_trials(self._subject.tokenizer, trials, room)]
 
 

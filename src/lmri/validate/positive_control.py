@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from lmri.anatomy import Subject, blocks, equal_length_batches, prompt_room, render_trials
+from lmri.intervene import most_new_tokens
 from lmri.validate.parts import condition_trials
 
 
@@ -50,7 +51,9 @@ def mean_difference(
             subject,
             condition_trials(finding["task"], condition, stimuli, "selection"),
             rows,
-            prompt_room(subject.model.config, secondary["max_new_tokens"]),
+            prompt_room(
+                subject.model.config, most_new_tokens(subject, secondary["max_new_tokens"])
+            ),
         )
         for condition in dict.fromkeys([*target, *controls, *(secondary["interaction"] or {})])
     }

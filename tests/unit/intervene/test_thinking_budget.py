@@ -64,6 +64,16 @@ def test_a_short_thought_is_left_alone(tokenizer):
     assert counter.done == [True]
 
 
+def test_a_second_thought_gets_what_the_first_left(tokenizer):
+    counter = budget(tokenizer, [[A]], thought=3, answer=9)
+    steps = said(counter, [START], [A], [A], [END], [B], [START], [A], [A], [B], [START], [B], [B])
+    assert [step[0] for step in steps] == [
+        *[START, A, A, END, B],
+        *[START, A, END, B],  # one was left
+        *[START, END, B],  # none was left
+    ]
+
+
 def subject_of(tokenizer, **options):
     model = tiny_model("llama")
     return Subject("thinker", model, tokenizer, describe(model), **options)
@@ -74,7 +84,7 @@ def test_without_a_limit_nothing_changes(tokenizer):
     assert most_new_tokens(plain, 6) == 6
     assert ThinkingBudget.of(plain, prompts, 6) is None
     limited = subject_of(tokenizer, max_think_tokens=4)
-    assert most_new_tokens(limited, 6) == 11  # four of thought, one to close it
+    assert most_new_tokens(limited, 6) == 14  # four of thought, delimiters of two thoughts
     # The tiny model never thinks by itself.
     options = {"watched": [A, A], "max_new_tokens": 6, "rows": 2}
     for one, other in zip(

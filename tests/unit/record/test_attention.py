@@ -6,6 +6,7 @@ import pytest
 import torch
 from families import FAMILIES, tiny_model, tokens
 
+from lmri.errors import SubjectError
 from lmri.record import attention as attention_module
 from lmri.record.attention import (
     Attention,
@@ -153,3 +154,23 @@ def test_attention_is_restored_after_an_error():
     with pytest.raises(RuntimeError), observed_attention(model, lambda *a: None):
         raise RuntimeError
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_half_precision_does_not_round_the_scores():
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(1, 2, 20, 16, generator=generator) * 3 for _ in range(2))
+    half = [part.bfloat16() for part in (query, key)]
+    call = Attention(*half, half[1], None, True, 0.5, None, None)
+    exact = Attention(*(p.float() for p in half), half[1].float(), None, True, 0.5, None, None)
+    every = slice(0, 20)
+    assert torch.equal(weights_of(call, every)[0], weights_of(exact, every)[0])
+
+
+def test_another_implementation_is_refused(monkeypatch):
+    model = tiny_model("llama")
+    monkeypatch.setattr(model.config, "_attn_implementation_internal", "flex_attention")
+    with (
+        pytest.raises(SubjectError, match=r"'sdpa', 'eager'.*Got 'flex_attention'"),
+        observed_attention(model, lambda *a: None),
+    ):
+        pass

@@ -115,7 +115,7 @@ ONLY_NORMS = {"quantities": ("router", "layer"), "full": (), "max_new_tokens": 1
 
 
 def test_activity_that_is_not_finite_ends_the_recording_and_is_located(record, broken, tmp_path):
-    with pytest.raises(StimuliError, match=r"'layer/norm' of layer 1 is not in trial '.*float32"):
+    with pytest.raises(StimuliError, match=r"'layer/norm' of layer 1 is not in trial '.*mend them"):
         record(tmp_path / "out", model=broken, **ONLY_NORMS)
     assert not any((tmp_path / "out").iterdir())
 
