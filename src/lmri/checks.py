@@ -149,3 +149,20 @@ def quoted(values: Iterable[object]) -> str:
         For example ``'a', 'b'``, or ``nothing`` when there are none.
     """
     return ", ".join(f"'{value}'" for value in sorted(map(str, values))) or "nothing"
+
+
+def shortened(value: object) -> str:
+    """Write a value for a message: on one line, 60 characters at most.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+
+    Returns
+    -------
+    str
+        Its beginning, as Python writes it.
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

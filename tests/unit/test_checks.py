@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmri.checks import check_choice, check_columns, check_range, check_slug, quoted
+from lmri.checks import check_choice, check_columns, check_range, check_slug, quoted, shortened
 from lmri.errors import (
     ConfigError,
     EvidenceError,
@@ -86,3 +86,9 @@ def test_a_check_raises_the_error_asked_for(error):
 def test_quoted_values_are_sorted():
     assert quoted(["b", 1, "a"]) == "'1', 'a', 'b'"
     assert quoted([]) == "nothing"
+
+
+def test_a_long_value_is_cut_and_stays_on_one_line():
+    assert shortened("a\nb") == r"'a\nb'"
+    assert shortened([1, 2]) == "[1, 2]"
+    assert shortened("x" * 100) == "'" + "x" * 56 + "..."

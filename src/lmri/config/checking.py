@@ -5,7 +5,6 @@ Every message is one line: the source, the key (dotted), what is allowed, what w
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import json
 import math
@@ -18,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 from jsonschema.exceptions import ValidationError, best_match
 
-from lmri.checks import check_slug, quoted
+from lmri.checks import check_slug, quoted, shortened
 from lmri.config.options import (
     LOAD_KEYS,
     ConditionOptions,
     ContrastOptions,
     SubjectOptions,
     TaskOptions,
-    TemplateOptions,
 )
 from lmri.config.recording import record_problems
+from lmri.config.templates import template_problems
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,25 +57,6 @@ ANY_SOURCE = {"series", "step", *LOAD_KEYS}
 
 REVISION = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/-]*")
 """Revisions of a hub model: each is a file name in the cache of the hub."""
-RESERVED_ARGUMENTS = (
-    "add_generation_prompt",
-    "chat_template",
-    "continue_final_message",
-    "conversation",
-    "documents",
-    "max_length",
-    "messages",
-    "padding",
-    "return_assistant_tokens_mask",
-    "return_dict",
-    "return_tensors",
-    "sanitize_control_tokens",
-    "tokenize",
-    "tokenizer_kwargs",
-    "tools",
-    "truncation",
-)
-"""Arguments of a chat template that follow from the messages and are never given."""
 
 KINDS = {
     "object": "a mapping of keys to values",
@@ -179,7 +159,7 @@ def _sentence(error: ValidationError) -> str:
             rule = f"must be {description[0].lower()}{description[1:]}"
         case _:
             rule = f"is not valid ({error.message})"
-    return f"'{where}' {rule}. Got {_short(error.instance)}."
+    return f"'{where}' {rule}. Got {shortened(error.instance)}."
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:
@@ -196,11 +176,6 @@ def _hint(unknown: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(unknown, list(allowed), n=1)
     question = f"; did you mean '{close[0]}'?" if close else "."
     return f"{question} Allowed: {quoted(allowed)}."
-
-
-def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _unportable(value: object, where: str) -> Iterator[str]:
@@ -247,7 +222,7 @@ def _subject(where: str, subject: SubjectOptions) -> Iterator[str]:
     if subject.revision is not None and not REVISION.fullmatch(subject.revision):
         yield (
             f"'{where}.revision' must be a commit, tag or branch: letters, digits, and . _ / - "
-            f"between them, without '..'. Got {_short(subject.revision)}."
+            f"between them, without '..'. Got {shortened(subject.revision)}."
         )
 
 
@@ -263,34 +238,9 @@ def _task(where: str, task: TaskOptions) -> Iterator[str]:
     else:
         for key in sorted({"path", "carriers"} - set(_given(task))):
             yield f"missing key '{key}' in '{where}'. It is needed for a task with source: table."
-    yield from _template(f"{where}.template", task.template, task.source)
+    yield from template_problems(f"{where}.template", task.template, task.source)
     if task.splits is not None:
         yield from _shares(f"{where}.splits", task.splits)
-
-
-def _template(where: str, template: TemplateOptions, source: str) -> Iterator[str]:
-    if source == "world" and template.kind != "none":
-        yield (
-            f"'{where}.kind' must be 'none' for a task with source: world, whose prompts hold "
-            f"their template. Got '{template.kind}'."
-        )
-    if template.kind == "text" and (template.text or "").count("{prompt}") != 1:
-        yield (
-            f"'{where}.text' must hold {{prompt}} once where 'kind' is 'text'. "
-            f"Got {_short(template.text)}."
-        )
-    for key, kind in (("text", "text"), ("arguments", "chat")):
-        if getattr(template, key) and template.kind != kind:
-            yield f"unknown key '{key}' in '{where}'. It is for a template with kind: {kind}."
-    for name in sorted(set(template.arguments) & set(RESERVED_ARGUMENTS)):
-        yield (
-            f"unknown key '{name}' in '{where}.arguments'. It follows from the messages: give "
-            "arguments of the chat template itself."
-        )
-    try:
-        datetime.date.fromisoformat(template.date)
-    except ValueError:
-        yield f"'{where}.date' must be a date like '2026-01-01'. Got '{template.date}'."
 
 
 def _given(task: TaskOptions) -> list[str]:
@@ -358,7 +308,7 @@ def _conditions(where: str, contrast: ContrastOptions, study: StudyConfig) -> It
     if not compared.issuperset(weights) or not math.isclose(sum(weights.values()), 0, abs_tol=1e-9):
         yield (
             f"'{where}.interaction' must weigh conditions of the contrast ({quoted(compared)}) "
-            f"with a sum of 0. Got {_short(weights)}."
+            f"with a sum of 0. Got {shortened(weights)}."
         )
     if contrast.null_condition is not None:
         place = ConditionOptions(contrast.task, contrast.null_condition)

@@ -109,18 +109,10 @@ def base_finding(
     units = result.selected(evidence.alpha)[: max(evidence.doses)]
     found = bool(units)
     return {
-        "stage": "localise",
-        "subject": subject,
-        "task": contrast.task,
-        "contrast": contrast.name,
-        "phase": phase,
-        "kind": "expert",
-        "method": "resonance",
-        "role": role,
+        **unmapped_finding(subject, contrast, phase, role, provenance),
         "status": "not_testable" if found else "null",
         "reason": REASONS[role, found],
         "units": _describe(result, units),
-        "provenance": provenance,
     }
 
 
