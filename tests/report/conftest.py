@@ -368,7 +368,8 @@ def _null_verdict(study, subject, text) -> dict:
     row = dict.fromkeys(_verdict(study, subject, text), np.nan)
     return row | {
         **_verdict_head(subject, "null_places", "negative_control"),
-        "verdict": "nothing to validate",
+        "status": "null",
+        "verdict": "not testable",
         "reason": "No expert passed the threshold.",
         "units": "[]",
         "mode": "mask",

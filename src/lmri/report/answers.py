@@ -11,8 +11,6 @@ from lmri.config import ContrastOptions, StudyConfig
 from lmri.report import words
 from lmri.report.inputs import Scan
 
-NOTHING_TO_VALIDATE = "nothing to validate"
-
 
 def ask_study(config: StudyConfig) -> str:
     """Say in one sentence what the study asked.
@@ -243,7 +241,7 @@ def _answer_unmapped(scan: Scan) -> str:
 
 
 def _answer_untested(verdict: dict) -> str:
-    if verdict["verdict"] == NOTHING_TO_VALIDATE:
+    if verdict["status"] == "null":
         lead = "No expert stood out, so there was nothing to switch off."
     else:
         lead = "This could not be tested."

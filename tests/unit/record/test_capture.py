@@ -19,6 +19,7 @@ from lmri.anatomy import (
     expert_groups,
     output_of_router,
     routers,
+    shared_gates,
     shared_outputs,
     trunk,
 )
@@ -165,6 +166,26 @@ def test_neurons_and_heads_give_their_projections_output(kind):
             torch.testing.assert_close(
                 module(kept), outputs[layer].reshape(-1, 32), rtol=1e-5, atol=1e-5
             )
+
+
+SHARED = tuple(kind for kind in MIXTURES if shared_outputs(tiny_model(kind)))
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_routed_and_shared_experts_are_the_blocks_output(kind):
+    model = tiny_model(kind)
+    with (
+        Outputs(expert_groups(model)) as routed,
+        Outputs(shared_outputs(model)) as shared,
+        Outputs(shared_gates(model)) as gates,
+        Outputs(added_by_mlp(model)) as block,
+    ):
+        model(input_ids=tokens(kind))
+    assert list(gates) == ([1] if kind == "qwen2_moe" else [])
+    scale = torch.sigmoid(gates[1]) if gates else 1.0
+    by_experts = routed[1].reshape(-1, 42, 32).sum(0)  # Llama 4 gives one output per expert
+    together = by_experts + scale * shared[1].reshape(42, 32)
+    torch.testing.assert_close(together, block[1].reshape(42, 32), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", MIXTURES)

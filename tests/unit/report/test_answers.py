@@ -103,14 +103,15 @@ def test_inconclusive_says_what_held():
 
 
 @pytest.mark.parametrize(
-    ("word", "lead"),
+    ("status", "lead"),
     [
-        ("not testable", "This could not be tested. Too few trials."),
-        ("nothing to validate", "No expert stood out, so there was nothing to switch off. Too few"),
+        ("not_testable", "This could not be tested. Too few trials."),
+        ("null", "No expert stood out, so there was nothing to switch off. Too few"),
     ],
 )
-def test_untested(word, lead):
-    verdict = VERDICT | {"verdict": word, "units": "[]", "reason": "Too few trials."}
+def test_untested(status, lead):
+    own = {"verdict": "not testable", "status": status, "units": "[]", "reason": "Too few trials."}
+    verdict = VERDICT | own
     assert answer_contrast(scan(units=0), verdict).startswith(lead)
 
 

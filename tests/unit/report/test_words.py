@@ -60,10 +60,10 @@ def test_a_narrow_interval_does_not_look_like_a_point():
 @pytest.mark.parametrize(
     ("verdict", "role", "status", "units", "name"),
     [
-        ("nothing to validate", "negative_control", "null", "[]", "empty, as expected"),
+        ("not testable", "negative_control", "null", "[]", "empty, as expected"),
         ("not testable", "negative_control", "not_testable", "[[0, 1]]", "false alarm"),
         ("not testable", "negative_control", "not_testable", "[]", "not testable"),  # no experts
-        ("nothing to validate", "hypothesis", "null", "[]", "nothing to validate"),
+        ("not testable", "hypothesis", "null", "[]", "not testable"),
         ("confirmed", "hypothesis", "testable", "[[0, 1]]", "confirmed"),
     ],
 )
