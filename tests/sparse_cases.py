@@ -97,13 +97,13 @@ def _kept_heads(model) -> list[Rule]:
 def _skipped(model) -> list[Rule]:
     layers = describe(model).moe_layers
     return [
-        SkippedExperts(layer, (1, 2, 6), ("mask", "zero", "zero_renormalise")[layer % 3])
+        SkippedExperts(layer, (1, 2, 5), ("mask", "zero", "zero_renormalise")[layer % 3])
         for layer in layers
     ]
 
 
 def _ratio(model) -> list[Rule]:
-    return [ExpertRatio(layer, 0.8, layer % 2 == 1) for layer in describe(model).moe_layers]
+    return [ExpertRatio(layer, 0.97, layer % 2 == 1) for layer in describe(model).moe_layers]
 
 
 def _attention_top_k(model) -> list[Rule]:
