@@ -258,6 +258,8 @@ def _packed(
     device = part.matrix.device
     if part.name == "attention_output":
         return None, _of_heads(heads.heads, sites.anatomy.heads, part.inputs, device)
+    if _normalised_together(attentions(sites.model)[part.layer], part, sites.anatomy.head_size):
+        return None, None
     if part.name == "query":
         return _of_heads(heads.heads, sites.anatomy.heads, part.outputs, device), None
     of_keys = sites.key_heads(part.layer)
@@ -266,6 +268,13 @@ def _packed(
     if len(read) == of_keys:
         return None, None
     return _of_heads(read, of_keys, part.outputs, device), None
+
+
+def _normalised_together(attention: nn.Module, part: Projection, head_size: int) -> bool:
+    """Whether what a projection makes is normalised over several heads (OLMoE): all count then."""
+    norm = getattr(attention, {"query": "q_norm", "key": "k_norm"}.get(part.name, ""), None)
+    sizes = [] if norm is None else [weight.numel() for weight in norm.parameters()]
+    return any(size > head_size for size in sizes)
 
 
 def _of_heads(heads: tuple[int, ...], count: int, channels: int, device: torch.device) -> Tensor:
