@@ -1,6 +1,7 @@
 """Calibration: what the policies need of a subject's activity on recorded trials."""
 
 from lmri.sparse.calibration.activity import LEAST_TOKENS, Activity, Score
+from lmri.sparse.calibration.flow import hidden_flow
 from lmri.sparse.calibration.looks import SITES, Look, Site, observed, sites_of
 from lmri.sparse.calibration.texts import MOST_TOKENS, Texts, calibration_texts
 
@@ -14,6 +15,7 @@ __all__ = [
     "Site",
     "Texts",
     "calibration_texts",
+    "hidden_flow",
     "observed",
     "sites_of",
 ]

@@ -189,7 +189,7 @@ class Activity:
             yield observer
 
     def order_statistics(
-        self, scores: Mapping[Hashable, Score], shares: Mapping[Hashable, Sequence[float]]
+        self, scores: Mapping[Hashable, Score], shares: Mapping[Hashable, float]
     ) -> dict[Hashable, Tensor]:
         """Find thresholds that skip exactly a share of the values: ``v <= t``.
 
@@ -200,18 +200,18 @@ class Activity:
         ----------
         scores : mapping of hashable to Score
             What is ranked.
-        shares : mapping of hashable to sequence of float
-            Shares in [0, 1), for every score.
+        shares : mapping of hashable to float
+            Share in [0, 1) of every score.
 
         Returns
         -------
-        dict of hashable to Tensor of shape (n_shares,), float32
+        dict of hashable to Tensor of shape (), float32
             Thresholds. A score without any row has none: it is left out.
         """
         return self._ranked(scores, shares, above=0)
 
     def least_kept(
-        self, scores: Mapping[Hashable, Score], shares: Mapping[Hashable, Sequence[float]]
+        self, scores: Mapping[Hashable, Score], shares: Mapping[Hashable, float]
     ) -> dict[Hashable, Tensor]:
         """Find thresholds for rules that skip ``v < t``: the value one rank higher.
 
@@ -222,7 +222,7 @@ class Activity:
 
         Returns
         -------
-        dict of hashable to Tensor of shape (n_shares,), float32
+        dict of hashable to Tensor of shape (), float32
             Thresholds: the least value that is kept.
         """
         return self._ranked(scores, shares, above=1)
@@ -236,20 +236,20 @@ class Activity:
     def _ranked(
         self,
         scores: Mapping[Hashable, Score],
-        shares: Mapping[Hashable, Sequence[float]],
+        shares: Mapping[Hashable, float],
         above: int,
     ) -> dict[Hashable, Tensor]:
         selections = self.coarse(scores)
         ranks = {
-            name: [skipped_count(share, own.total) + above for share in shares[name]]
-            for name, own in selections.items()
+            name: skipped_count(shares[name], own.total) + above for name, own in selections.items()
         }
         for name, own in selections.items():
-            own.seek([max(1, rank) for rank in ranks[name]])
+            own.seek([max(1, ranks[name])])
         left = {name: scores[name] for name in selections}
         self.look(_grouped(left, lambda name: selections[name].refine))
         return {
-            name: own.found() * (torch.tensor(ranks[name]) > 0) for name, own in selections.items()
+            name: own.found()[0] if ranks[name] else torch.tensor(0.0)
+            for name, own in selections.items()
         }
 
     def mean_squares(self, scores: Mapping[Hashable, Score]) -> dict[Hashable, Tensor]:

@@ -68,17 +68,16 @@ class Look:
 
     @cached_property
     def up(self) -> Tensor:
-        """What a neuron's gate is multiplied with (n_rows, neurons); ones without a gate."""
+        """What the activation is multiplied with (n_rows, neurons); ones without a gate."""
+        ones = torch.ones_like(self.gate)
         if self._mlp.gate is None:
-            return torch.ones_like(self.gate)
-        return self._product(self._mlp.up)
+            return ones
+        return self._mlp.combine(ones, self._product(self._mlp.up))
 
     @cached_property
     def neurons(self) -> Tensor:
-        """What ``down`` reads (n_rows, neurons)."""
-        if self._mlp.gate is None:
-            return self.activation
-        return self._mlp.combine(self.activation, self.up)
+        """What ``down`` reads (n_rows, neurons): the product of both."""
+        return self.activation * self.up
 
     def read_by(self, projection: str) -> Tensor:
         """Input of a projection of this site.
