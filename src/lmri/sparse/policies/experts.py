@@ -78,8 +78,8 @@ def skip_experts(activity: Activity, options: SkipExpertsOptions, runs: Runs) ->
     subject = activity.subject
     if not can_reroute(subject.anatomy):
         raise SparseError(
-            f"The policy 'skip_experts' needs a subject that runs experts one by one. Got '{subject.name}' "
-            f"({subject.anatomy.architecture}), which does not."
+            "The policy 'skip_experts' needs a subject that runs experts one by one. Got "
+            f"'{subject.name}' ({subject.anatomy.architecture}), which does not."
         )
     if options.experts is not None:
         units = tuple(sorted({tuple(map(int, unit)) for unit in options.experts}))
@@ -121,8 +121,8 @@ def _by_ratio(activity: Activity, options: SkipExpertsOptions) -> Draft:
     anatomy = activity.subject.anatomy
     if anatomy.top_k < 2:
         raise SparseError(
-            f"The policy 'skip_experts' by the ratio of weights needs at least 2 experts per token. Got "
-            f"{anatomy.top_k}: name 'experts'."
+            "The policy 'skip_experts' by the ratio of weights needs at least 2 experts per token. "
+            f"Got {anatomy.top_k}: name 'experts'."
         )
     scores = {layer: Score((layer, "router"), _ratios) for layer in anatomy.moe_layers}
     found = activity.least_kept(scores, dict.fromkeys(scores, options.quantile))
