@@ -197,11 +197,19 @@ def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
     """Forwards of all other linear modules of blocks, and of the output."""
     if tools.kernel.name == "reference":
         return {}
+    # An MLP that is swapped as a whole does not run the modules in it.
+    inside = {
+        part.module
+        for groups in sites.mlps.values()
+        for mlp in groups.values()
+        for part in mlp.projections
+        if mlp.module in ruled
+    }
     found = {
         part.module: replace(part, rows=slice(None))
         for own in sites.projections.values()
         for part in own.values()
-        if not part.experts
+        if not part.experts and part.module not in inside
     }
     head = sites.model.get_output_embeddings()
     # A matrix that also embeds tokens is read by its rows there: it stays as it is.
