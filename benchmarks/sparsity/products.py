@@ -34,12 +34,12 @@ class Data:
     indices: dict[int, list[Tensor]]
 
     @classmethod
-    def make(cls, dtype: torch.dtype, rows: int, columns: int, copies: int) -> Data:
+    def make(cls, dtype: torch.dtype, rows: int, columns: int, copies: int, cpu: Backend) -> Data:
         """Draw them; exactly the share asked for is at most the threshold, or is not named."""
         torch.manual_seed(0)
         weights = [torch.randn(rows, columns).to(dtype)]
         weights += [weights[0].clone() for _ in range(copies - 1)]
-        transposed = [weight.T.contiguous() for weight in weights]
+        transposed = [cpu.transposed(weight) for weight in weights]
         inputs, indices = {}, {}
         for sparsity in SPARSITIES:
             inputs[sparsity] = [_input(columns, sparsity).to(dtype) for _ in range(INPUTS)]
@@ -74,8 +74,8 @@ def measure(
         sparsity in per cent.
     """
     torch.set_num_threads(threads)
-    data = Data.make(dtype, rows, columns, copies)
     cpu = backend("cpu")
+    data = Data.make(dtype, rows, columns, copies, cpu)
     runs = _runs(data, cpu)
     spent: dict[str, dict[str, list[float]]] = {
         clock: {name: [] for name in runs} for clock in ("cpu", "wall")
@@ -93,8 +93,8 @@ def measure(
 
 def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
     copies, threshold = len(data.weights), torch.tensor(THRESHOLD)
-    # The same bytes in float32, which sums fastest.
-    words = [weight.view(torch.float32) for weight in data.weights]
+    # The memory that input-sparse products read, as float32, which sums fastest.
+    words = [weight.view(torch.float32) for weight in data.transposed]
 
     def x(turn: int, sparsity: int = 0) -> Tensor:
         return data.inputs[sparsity][turn % INPUTS]

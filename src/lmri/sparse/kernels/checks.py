@@ -15,6 +15,14 @@ MOST_ROWS = 8
 """Rows of x in one product. Of more, a dense product costs less."""
 
 
+def check_transposed(weight: Tensor, device: str) -> None:
+    """Raise unless the argument is as :meth:`Backend.transposed` needs it."""
+    owner = "a transposed copy"
+    if weight.dim() != 2:
+        _refuse("weight", owner, "be of two dimensions", _shape(weight))
+    _check_kind(weight, "weight", owner, device)
+
+
 def check_input_sparse(
     x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None, device: str
 ) -> None:

@@ -118,6 +118,19 @@ def test_sparse_mlp_names_what_is_wrong(any_backend, name, value, got):
         any_backend.sparse_mlp(**MLP | {name: value})
 
 
+@pytest.mark.parametrize(
+    ("weight", "got"),
+    [
+        (torch.ones(3), r"\(3,\)"),
+        (torch.ones(3, 2).half(), "torch.float16"),
+        (torch.ones(3, 2, device="meta"), "meta"),
+    ],
+)
+def test_transposed_names_what_is_wrong(any_backend, weight, got):
+    with pytest.raises(SparseError, match=f"The 'weight' of a transposed copy .*{got}"):
+        any_backend.transposed(weight)
+
+
 def test_what_is_not_wrong_is_computed(any_backend):
     assert any_backend.sparse_mlp(**MLP).tolist() == [[36.0] * 4] * 2
     assert any_backend.input_sparse(**INPUT).tolist() == [7.0] * 4
