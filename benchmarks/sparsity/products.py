@@ -42,7 +42,7 @@ class Data:
         transposed = [cpu.transposed(weight) for weight in weights]
         inputs, indices = {}, {}
         for sparsity in SPARSITIES:
-            inputs[sparsity] = [_input(columns, sparsity).to(dtype) for _ in range(INPUTS)]
+            inputs[sparsity] = [draw_input(columns, sparsity).to(dtype) for _ in range(INPUTS)]
             named = rows - rows * sparsity // 100
             indices[sparsity] = [torch.randperm(rows)[:named].sort().values for _ in range(INPUTS)]
         return cls(weights, transposed, inputs, indices)
@@ -70,8 +70,8 @@ def measure(
     -------
     dict
         ``bytes`` of the weights, ``backend``, and ``cpu`` and ``wall``: seconds of every round by
-        ``mv``, ``linear``, ``read`` (a sum of the weights), ``input N`` and ``output N`` with the
-        sparsity in per cent.
+        ``mv``, ``linear``, ``read`` (a sum of the weights), and ``input N``, ``output N`` and
+        ``mlp N`` (an up and a down projection) with the sparsity in per cent.
     """
     torch.set_num_threads(threads)
     cpu = backend("cpu")
@@ -93,6 +93,7 @@ def measure(
 
 def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
     copies, threshold = len(data.weights), torch.tensor(THRESHOLD)
+    hidden = data.inputs[0][0][: len(data.weights[0])]
     # The memory that input-sparse products read, as float32, which sums fastest.
     words = [weight.view(torch.float32) for weight in data.transposed]
 
@@ -108,14 +109,34 @@ def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
         runs[f"input {sparsity}"] = lambda turn, sparsity=sparsity: cpu.input_sparse(
             x(turn, sparsity), data.transposed[turn % copies], threshold
         )
+        runs[f"mlp {sparsity}"] = lambda turn, sparsity=sparsity: cpu.sparse_mlp(
+            x(turn, sparsity),
+            hidden,
+            data.transposed[(turn + 1) % copies],
+            data.transposed[turn % copies],
+            threshold,
+        )
         runs[f"output {sparsity}"] = lambda turn, sparsity=sparsity: cpu.output_sparse(
             x(turn), data.weights[turn % copies], data.indices[sparsity][turn % INPUTS]
         )
     return runs
 
 
-def _input(columns: int, sparsity: int) -> Tensor:
-    """Draw values of which exactly a share, anywhere, is at most the threshold."""
+def draw_input(columns: int, sparsity: int) -> Tensor:
+    """Draw values of which exactly a share, anywhere, is at most the threshold.
+
+    Parameters
+    ----------
+    columns : int
+        How many values.
+    sparsity : int
+        The share, in per cent.
+
+    Returns
+    -------
+    Tensor of shape (columns,), float32
+        The values.
+    """
     skipped = torch.randperm(columns)[: columns * sparsity // 100]
     x = torch.rand(columns) + 1.2 * THRESHOLD
     x[skipped] = torch.rand(len(skipped)) * 0.8 * THRESHOLD
