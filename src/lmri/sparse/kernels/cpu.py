@@ -11,6 +11,10 @@ those of a batch that holds the same row, and between machines with and without 
 multiplication. At most 16 threads find work in one such product, and they share 16 sums of every
 row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls.
 
+Copies that ``transposed`` makes lie in large pages, where Linux lends them on advice: rows chosen
+at random are then read several per cent faster. ``benchmarks/sparse.py`` measures how fast weights
+are read: float32 at about nine tenths of the pace of a plain sum, bfloat16 at seven to eight.
+
 Clang builds the kernels only where it comes with its OpenMP and that fits torch's; g++ always fits.
 """
 

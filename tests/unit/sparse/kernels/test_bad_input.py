@@ -5,6 +5,7 @@ import torch
 
 from lmri.errors import SparseError
 from lmri.sparse.kernels import backend
+from lmri.sparse.kernels.checks import _check_device
 
 INPUT = {
     "x": torch.ones(6),
@@ -160,3 +161,16 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
 def test_an_unknown_backend_is_named():
     with pytest.raises(SparseError, match=r"'cpu', 'reference', 'triton'\. Got 'tpu'"):
         backend("tpu")
+
+
+def test_all_tensors_have_to_be_on_the_one_gpu_of_the_weights():
+    """Of several; without any, tensors that only tell their device stand in."""
+
+    class Elsewhere:
+        def __init__(self, device):
+            self.device = torch.device(device)
+
+    _check_device(Elsewhere("cuda:1"), "x", "a product", "cuda")
+    _check_device(Elsewhere("cuda:1"), "x", "a product", "cuda:1")
+    with pytest.raises(SparseError, match=r"'x' of a product must .* cuda:1\. Got cuda:0"):
+        _check_device(Elsewhere("cuda:0"), "x", "a product", "cuda:1")
