@@ -120,7 +120,7 @@ def sparse(
     check_plan(plan, sites)
     itemsize = model.get_input_embeddings().weight.itemsize
     session = Session(plan, kernel.name, Counts(_dense_parameters(sites), itemsize, count))
-    tools = Tools(kernel, Weights(), session.counts, lambda: session._now)
+    tools = Tools(kernel, Weights(kernel), session.counts, lambda: session._now)
     with ExitStack() as stack:
         stack.callback(tools.weights.restore)
         setattr(model, ATTRIBUTE, session)
