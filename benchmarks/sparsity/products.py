@@ -109,11 +109,12 @@ def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
         runs[f"input {sparsity}"] = lambda turn, sparsity=sparsity: cpu.input_sparse(
             x(turn, sparsity), data.transposed[turn % copies], threshold
         )
+        # Of other copies than the input-sparse product, which has just read the same rows.
         runs[f"mlp {sparsity}"] = lambda turn, sparsity=sparsity: cpu.sparse_mlp(
             x(turn, sparsity),
             hidden,
             data.transposed[(turn + 1) % copies],
-            data.transposed[turn % copies],
+            data.transposed[(turn + 2) % copies],
             threshold,
         )
         runs[f"output {sparsity}"] = lambda turn, sparsity=sparsity: cpu.output_sparse(

@@ -18,8 +18,8 @@ MOST_ROWS = 8
 def check_transposed(weight: Tensor, device: str) -> None:
     """Raise unless the argument is as :meth:`Backend.transposed` needs it."""
     owner = "a transposed copy"
-    if weight.dim() != 2:
-        _refuse("weight", owner, "be of two dimensions", _shape(weight))
+    if weight.dim() < 2:
+        _refuse("weight", owner, "be of two dimensions or more", _shape(weight))
     _check_kind(weight, "weight", owner, device)
 
 

@@ -135,7 +135,7 @@ def _fake_mlp(
 
 
 def _fake_transposed(weight: Tensor) -> Tensor:
-    return weight.new_empty((weight.shape[1], weight.shape[0]))
+    return weight.new_empty(weight.mT.shape)
 
 
 FAKES: dict[str, Callable[..., Tensor]] = {

@@ -36,13 +36,13 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        weight : Tensor of shape (n_out, n_in)
-            Weights of a linear layer.
+        weight : Tensor of shape (..., n_out, n_in)
+            Weights of a linear layer, or of several.
 
         Returns
         -------
-        Tensor of shape (n_in, n_out)
-            Their transpose, contiguous.
+        Tensor of shape (..., n_in, n_out)
+            The transpose of each, contiguous.
         """
         ...
 

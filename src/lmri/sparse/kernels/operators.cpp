@@ -344,10 +344,10 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
 }
 
 Tensor transposed(const Tensor& weight) {
-  TORCH_CHECK(weight.dim() == 2 && weight.device().is_cpu(),
-              "weights must be of two dimensions, on the CPU");
-  Tensor made = empty_in_large_pages(weight.size(1), weight.size(0), weight.scalar_type());
-  return made.copy_(weight.t());
+  TORCH_CHECK(weight.dim() >= 2 && weight.device().is_cpu(),
+              "weights must be of two dimensions or more, on the CPU");
+  const Tensor turned = weight.transpose(-2, -1);
+  return empty_in_large_pages(turned.sizes(), weight.scalar_type()).copy_(turned);
 }
 
 }  // namespace

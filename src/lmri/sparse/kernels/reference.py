@@ -34,7 +34,7 @@ class Reference:
     def transposed(self, weight: Tensor) -> Tensor:
         """Copy, and no more."""
         check_transposed(weight, self.device)
-        return weight.T.clone(memory_format=torch.contiguous_format)
+        return weight.mT.clone(memory_format=torch.contiguous_format)
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None

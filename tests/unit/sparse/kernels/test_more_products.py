@@ -105,12 +105,12 @@ def test_bits_of_a_sparse_mlp_do_not_depend_on_threads(cpu, weights, rows):
     assert all(result.equal(results[0]) for result in results)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 0), (1100, 600)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 0), (1100, 600), (3, 600, 400)], ids=str)
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_a_transposed_copy_is_one(any_backend, shape, weights):
     weight = random(*shape, dtype=weights)
     copy = any_backend.transposed(weight)
-    assert copy.equal(weight.T) and copy.is_contiguous()
+    assert copy.equal(weight.mT) and copy.is_contiguous()
     assert copy.dtype is weights
     assert copy.numel() == 0 or copy.data_ptr() != weight.data_ptr()
     copy.fill_(0.5)
