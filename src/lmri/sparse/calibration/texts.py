@@ -86,13 +86,35 @@ def calibration_texts(
         )
     names, tokens = [], []
     for recording, rows in zip(recordings, chosen, strict=True):
-        rows = rows.iloc[_even_steps(_lengths(rows), min(1.0, most_tokens / total))]
+        rows = rows.iloc[even_steps(_lengths(rows).to_numpy(), most_tokens / total)]
         found = _tokens(recording, rows.index.to_numpy())
         task = recording.attributes.get("task", "")
         for (row, trial), repeat in zip(rows["trial"].items(), _repeats(rows), strict=True):
             names.append(f"{task}/{trial}" + (f"#{repeat}" if repeat else ""))
             tokens.append(found[row])
     return Texts(tuple(names), tuple(tokens), subject)
+
+
+def even_steps(sizes: Sequence[int], share: float) -> np.ndarray:
+    """Choose items at even steps through all, so that their sizes are a share together, at most.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Size of every item.
+    share : float
+        Share of the sum of all; from 1 on all are taken.
+
+    Returns
+    -------
+    ndarray of shape (n_chosen,), int64
+        Indices, ascending; none where the share is smaller than the largest item.
+    """
+    sizes = np.asarray(sizes)
+    if share >= 1.0 or not len(sizes):
+        return np.arange(len(sizes))
+    passed = np.floor(sizes.cumsum() * share / sizes.max())
+    return np.flatnonzero(np.diff(passed, prepend=0.0) > 0)
 
 
 def _of_split(recording: Recording, trials: Collection[str] | None) -> pd.DataFrame:
@@ -136,14 +158,6 @@ def _lengths(rows: pd.DataFrame) -> pd.Series:
 
 def _repeats(rows: pd.DataFrame) -> Iterable[int]:
     return rows["repeat"] if "repeat" in rows else [0] * len(rows)
-
-
-def _even_steps(lengths: pd.Series, share: float) -> np.ndarray:
-    """Rows at even steps of tokens, together a share of them at most."""
-    passed = np.floor(lengths.cumsum().to_numpy() * share / max(1, lengths.max()))
-    if share >= 1.0:
-        return np.arange(len(lengths))
-    return np.flatnonzero(np.diff(passed, prepend=0.0) > 0)
 
 
 def _tokens(recording: Recording, rows: np.ndarray) -> dict[int, np.ndarray]:
