@@ -33,7 +33,14 @@ from lmri.sparse.runtime.counts import Counts, real_rows
 from lmri.sparse.runtime.experts import experts_forward
 from lmri.sparse.runtime.neurons import MlpRules, SparseMlp, mlp_forwards
 from lmri.sparse.runtime.passes import Pass, PassReader
-from lmri.sparse.runtime.products import AttentionLinear, HeldPart, InputRule, Product, Tools
+from lmri.sparse.runtime.products import (
+    AttentionLinear,
+    HeldPart,
+    InputRule,
+    Product,
+    Tools,
+    unruled_forward,
+)
 from lmri.sparse.runtime.weights import Weights, indices
 
 Forwards = dict[nn.Module, Callable[..., Tensor]]
@@ -144,7 +151,8 @@ def _reading_passes(
     model: nn.Module, session: Session, kernels: bool
 ) -> torch.utils.hooks.RemovableHandle:
     plan = session.plan
-    reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels)
+    matter = plan.dense_tokens > 0 or any(isinstance(rule, CacheHeads) for rule in plan.rules)
+    reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels, matter)
 
     def read(module: nn.Module, arguments: tuple, options: dict) -> None:
         session._now = reader.read(arguments, options)
@@ -182,7 +190,24 @@ def _forwards(plan: SparsePlan, sites: Sites, tools: Tools) -> Forwards:
     for layer, rules in by_layer.items():
         forwards |= _mlp_forwards(layer, rules, sites, tools)
         forwards |= _attention_forwards(layer, rules, sites, tools)
-    return forwards
+    return _unruled(sites, tools, forwards) | forwards
+
+
+def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
+    """Forwards of all other linear modules of blocks, and of the output."""
+    if tools.kernel.name == "reference":
+        return {}
+    found = {
+        part.module: replace(part, rows=slice(None))
+        for own in sites.projections.values()
+        for part in own.values()
+        if not part.experts
+    }
+    head = sites.model.get_output_embeddings()
+    # A matrix that also embeds tokens is read by its rows there: it stays as it is.
+    if head is not None and head.weight is not sites.model.get_input_embeddings().weight:
+        found[head] = Projection("output", sites.anatomy.layers, head)
+    return {m: unruled_forward(tools, part) for m, part in found.items() if m not in ruled}
 
 
 def _mlp_forwards(layer: int, rules: list[Rule], sites: Sites, tools: Tools) -> Forwards:
