@@ -79,11 +79,11 @@ def test_a_sample_has_short_texts_and_long_ones_and_about_the_tokens_wanted(read
 
 
 def test_every_block_skips_the_same_share_of_its_parameters(reading):
-    plan = calibrate("teal", reading("qwen3_moe"), {"allocation": "greedy", "step": 0.2})
+    plan = calibrate("teal", reading("qwen3_moe"), {"allocation": "greedy", "step": 0.4})
     for layer in (0, 1):
         own = [found for found in plan.achieved if found.layer == layer]
         parameters = sum(found.parameters for found in own)
         share = sum(found.skipped for found in own) / parameters
-        step = 0.2 * own[0].parameters / parameters
+        step = 0.4 * own[0].parameters / parameters
         assert 0.5 - 2e-3 <= share < 0.5 + step + 2e-3
         assert len({found.asked for found in own}) > 1
