@@ -110,10 +110,7 @@ class Weights:
         key = id(part.module), part.attribute
         if key not in self._turned:
             matrix = part.matrix
-            own = matrix.detach()
-            several = own.dim() == 3
-            # (..., inputs, outputs)
-            turned = own.mT.contiguous() if several else self._kernel.transposed(own)
+            turned = self._kernel.transposed(matrix.detach())  # (..., inputs, outputs)
             self._turned[key] = turned
 
             def put_back() -> None:
