@@ -154,11 +154,26 @@ def _reading_passes(
     matter = plan.dense_tokens > 0 or any(isinstance(rule, CacheHeads) for rule in plan.rules)
     reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels, matter)
 
+    choosers = routers(model)
+    skipping = {rule.layer for rule in plan.rules if isinstance(rule, SkippedExperts)}
+
     def read(module: nn.Module, arguments: tuple, options: dict) -> None:
+        for layer in skipping:
+            _check_one_choice(choosers[layer], layer)
         session._now = reader.read(arguments, options)
         session.counts.add_tokens(session._now)
 
     return trunk(model).register_forward_pre_hook(read, with_kwargs=True)
+
+
+def _check_one_choice(router: nn.Module, layer: int) -> None:
+    """Refuse a second intervention on experts: each chooses from the logits, and one is lost."""
+    hooks = (getattr(hook, "func", hook) for hook in router._forward_hooks.values())
+    if sum(getattr(hook, "__module__", "") == intervened.__module__ for hook in hooks) > 1:
+        raise SparseError(
+            f"Experts of layer {layer} must not be skipped by a sparse plan and switched by an "
+            "intervention at once. Got both: name all of them in one of the two."
+        )
 
 
 def _skipping(plan: SparsePlan) -> list[Plan]:
