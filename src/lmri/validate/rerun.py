@@ -12,11 +12,11 @@ import pandas as pd
 from lmri.anatomy import Subject
 from lmri.config import ValidateOptions
 from lmri.intervene import ablated_direction
+from lmri.score import Effect, Resampler, carrier_columns
 from lmri.validate.arms import Arm, Bench, Part
 from lmri.validate.parts import evaluation_parts, target_part
 from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
 from lmri.validate.positive_control import mean_difference, random_direction
-from lmri.validate.statistics import Effect, Resampler, carrier_columns
 from lmri.validate.verdict import Evidence
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
