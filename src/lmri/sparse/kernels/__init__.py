@@ -1,7 +1,8 @@
 """Matrix-vector products that skip work, behind one interface.
 
 ``backend("cpu")`` skips; ``backend("reference")`` computes the same from masked dense products and
-is what the others are held against. See :class:`Backend` for the two products.
+is what the others are held against. See :class:`Backend` for the products, and
+:func:`sparse_experts` for experts.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Callable
 
 from lmri.checks import check_choice
 from lmri.errors import SparseError
+from lmri.sparse.kernels.checks import DTYPES, MOST_ROWS
 from lmri.sparse.kernels.cpu import load_cpu
-from lmri.sparse.kernels.interface import DTYPES, MOST_ROWS, Backend
+from lmri.sparse.kernels.experts import Experts, sparse_experts
+from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
 
 BACKENDS: dict[str, Callable[[], Backend]] = {"reference": Reference, "cpu": load_cpu}
@@ -41,4 +44,4 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]()
 
 
-__all__ = ["Backend", "backend", "BACKENDS", "DTYPES", "MOST_ROWS"]
+__all__ = ["Backend", "backend", "BACKENDS", "DTYPES", "Experts", "MOST_ROWS", "sparse_experts"]

@@ -25,7 +25,13 @@ from torch import Tensor
 
 from lmri.errors import SparseError
 from lmri.sparse.kernels.build import built_library
-from lmri.sparse.kernels.interface import Backend, check_input_sparse, check_output_sparse
+from lmri.sparse.kernels.checks import (
+    check_input_listed,
+    check_input_sparse,
+    check_output_sparse,
+    check_sparse_mlp,
+)
+from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
 
 
@@ -33,20 +39,45 @@ class Cpu:
     """Backend in C++; made by :func:`load_cpu`. See :class:`lmri.sparse.kernels.Backend`."""
 
     name = "cpu"
+    device = "cpu"
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """List the active channels and add up their weights."""
-        check_input_sparse(x, weight_t, threshold, bias)
+        check_input_sparse(x, weight_t, threshold, bias, self.device)
         return torch.ops.lmri_sparse.input_sparse(x, weight_t, threshold, bias)
+
+    def input_listed(
+        self, x: Tensor, weight_t: Tensor, index: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Add up the weights of the channels listed, and of no other."""
+        check_input_listed(x, weight_t, index, bias, self.device)
+        return torch.ops.lmri_sparse.input_listed(x, weight_t, index, bias)
 
     def output_sparse(
         self, x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """Multiply the rows named, and no other."""
-        check_output_sparse(x, weight, index, bias)
+        check_output_sparse(x, weight, index, bias, self.device)
         return torch.ops.lmri_sparse.output_sparse(x, weight, index, bias)
+
+    def sparse_mlp(
+        self,
+        a: Tensor,
+        x: Tensor | None,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        threshold: Tensor,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> Tensor:
+        """List the active neurons once and go through both weights by that list."""
+        check_sparse_mlp(a, x, weight_up, weight_down_t, threshold, bias_up, bias_down, self.device)
+        operators = torch.ops.lmri_sparse
+        if weight_up is None:
+            return operators.input_sparse(a, weight_down_t, threshold, bias_down)
+        return operators.sparse_mlp(a, x, weight_up, weight_down_t, threshold, bias_up, bias_down)
 
 
 @cache
@@ -68,15 +99,35 @@ def load_cpu() -> Backend:
             stacklevel=2,
         )
         return Reference()
-    for name, outputs in (("input_sparse", 1), ("output_sparse", 0)):  # dimension of the weights
-        torch.library.register_fake(f"lmri_sparse::{name}", _fake(outputs))
+    for name, make in FAKES.items():
+        torch.library.register_fake(f"lmri_sparse::{name}", make)
     return Cpu()
 
 
-def _fake(outputs: int) -> Callable[..., Tensor]:
-    """Make the function that tells the shape of a product from its arguments."""
+def _fake_input(x: Tensor, weight_t: Tensor, choice: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight_t.shape[1]))
 
-    def fake(x: Tensor, weight: Tensor, choice: Tensor, bias: Tensor | None) -> Tensor:
-        return x.new_empty((*x.shape[:-1], weight.shape[outputs]))
 
-    return fake
+def _fake_output(x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _fake_mlp(
+    a: Tensor,
+    x: Tensor,
+    weight_up: Tensor,
+    weight_down_t: Tensor,
+    threshold: Tensor,
+    bias_up: Tensor | None,
+    bias_down: Tensor | None,
+) -> Tensor:
+    return a.new_empty((*a.shape[:-1], weight_down_t.shape[1]))
+
+
+FAKES: dict[str, Callable[..., Tensor]] = {
+    "input_sparse": _fake_input,
+    "input_listed": _fake_input,
+    "output_sparse": _fake_output,
+    "sparse_mlp": _fake_mlp,
+}
+"""What tells the shape of a product from its arguments, by operator."""

@@ -1,43 +1,40 @@
-"""What every backend computes, and the checks all of them share."""
+"""What every backend computes."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
-
-from lmri.checks import quoted
-from lmri.errors import SparseError
-
-DTYPES = (torch.float32, torch.bfloat16)
-"""Of weights, activations and biases. Sums are in float32."""
-
-MOST_ROWS = 8
-"""Rows of x in one product. Of more, a dense product costs less."""
 
 
 class Backend(Protocol):
     """Products of few rows of activations with weights of which a part is never read.
 
-    All tensors are on the CPU. ``x`` is one row of shape (n_in,) or up to :data:`MOST_ROWS` of
-    shape (n_rows, n_in); every row skips on its own. Results have the leading shape and the dtype
-    of ``x``. Nothing here has a gradient.
+    All tensors are on one device. Activations are one row of shape (n_in,) or up to
+    :data:`MOST_ROWS` of shape (n_rows, n_in); where a threshold decides, every row skips on its
+    own. Weights, activations and biases are of one of :data:`DTYPES`, sums are in float32, and
+    results have the leading shape and the dtype of the first argument. A value that is not a number
+    is no value to skip: it counts as active, so that it shows. Nothing here has a gradient.
+
+    All methods raise :class:`lmri.errors.SparseError` if a shape, dtype, layout or device is not as
+    they say, or if an index is out of range or out of order. On a GPU an index is not looked at,
+    because that would hold it up: what it names out of range is skipped.
 
     Attributes
     ----------
     name : str
         As in :data:`lmri.sparse.kernels.BACKENDS`.
+    device : str
+        Type of the device that all tensors have to be on.
     """
 
     name: str
+    device: str
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """Compute ``y = sum over i with |x_i| > t_i of x_i * weight_t[i] + bias``.
-
-        A value that is not a number is no value to skip: it counts as active, so that it shows.
 
         Parameters
         ----------
@@ -55,11 +52,29 @@ class Backend(Protocol):
         -------
         Tensor of shape (n_out,) or (n_rows, n_out)
             The products.
+        """
+        ...
 
-        Raises
-        ------
-        SparseError
-            If a shape, dtype, layout or device is not as above.
+    def input_listed(
+        self, x: Tensor, weight_t: Tensor, index: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Compute ``y = sum over i in index of x_i * weight_t[i] + bias``.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_in,) or (n_rows, n_in)
+            Activations. Those of channels that are not listed are not used.
+        weight_t : Tensor of shape (n_in, n_out)
+            Weights of a linear layer, transposed and contiguous.
+        index : Tensor of shape (n_listed,), int64
+            Which channels to use, of all rows; ascending, each once.
+        bias : Tensor of shape (n_out,), optional
+            Added to every row.
+
+        Returns
+        -------
+        Tensor of shape (n_out,) or (n_rows, n_out)
+            The products.
         """
         ...
 
@@ -83,77 +98,46 @@ class Backend(Protocol):
         -------
         Tensor of shape (n_out,) or (n_rows, n_out)
             The products; 0 for every output that is not named.
-
-        Raises
-        ------
-        SparseError
-            If a shape, dtype, layout or device is not as above, or an index out of range or out of
-            order.
         """
         ...
 
+    def sparse_mlp(
+        self,
+        a: Tensor,
+        x: Tensor | None,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        threshold: Tensor,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> Tensor:
+        """Compute ``y = sum_i a_i * (weight_up[i] . x + b_i) * weight_down_t[i] + bias_down``.
 
-def check_input_sparse(x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None) -> None:
-    """Raise unless the arguments are as :meth:`Backend.input_sparse` needs them."""
-    owner = "an input-sparse product"
-    _check_weight(weight_t, "weight_t", owner)
-    n_in, n_out = weight_t.shape
-    _check_common(x, n_in, bias, n_out, owner)
-    if threshold.shape not in ((), (n_in,)):
-        _refuse("threshold", owner, f"have the shape () or ({n_in},)", tuple(threshold.shape))
-    if threshold.dtype is not torch.float32:
-        _refuse("threshold", owner, "be float32", threshold.dtype)
-    _check_device(threshold, "threshold", owner)
+        The sum is over neurons with ``|a_i| > t_i``. Of others, neither a row of ``weight_up`` nor
+        one of ``weight_down_t`` is read. Neurons stay in float32 between the two products.
 
+        Parameters
+        ----------
+        a : Tensor of shape (n_neurons,) or (n_rows, n_neurons)
+            What the gate gives after its nonlinearity.
+        x : Tensor of shape (n_in,) or (n_rows, n_in), or None
+            Input of the MLP; None without ``weight_up``.
+        weight_up : Tensor of shape (n_neurons, n_in), or None
+            Weights of the up projection. None where ``a`` are the neurons themselves: the product
+            is then :meth:`input_sparse` of them.
+        weight_down_t : Tensor of shape (n_neurons, n_out)
+            Weights of the down projection, transposed and contiguous, of the dtype of
+            ``weight_up``.
+        threshold : Tensor of shape () or (n_neurons,), float32
+            One threshold for all neurons or one for each, in the unit of ``a``. Strict.
+        bias_up : Tensor of shape (n_neurons,), optional
+            Of the up projection.
+        bias_down : Tensor of shape (n_out,), optional
+            Of the down projection.
 
-def check_output_sparse(x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None) -> None:
-    """Raise unless the arguments are as :meth:`Backend.output_sparse` needs them."""
-    owner = "an output-sparse product"
-    _check_weight(weight, "weight", owner)
-    n_out, n_in = weight.shape
-    _check_common(x, n_in, bias, n_out, owner)
-    if index.dtype is not torch.int64 or index.dim() != 1:
-        got = f"{index.dtype} of shape {tuple(index.shape)}"
-        _refuse("index", owner, "be int64 of one dimension", got)
-    _check_device(index, "index", owner)
-    if index.numel() and (
-        index[0] < 0 or index[-1] >= n_out or (index.numel() > 1 and index.diff().min() < 1)
-    ):
-        _refuse("index", owner, f"ascend within [0, {n_out - 1}], each once", index.tolist()[:8])
-
-
-def _check_weight(weight: Tensor, name: str, owner: str) -> None:
-    if weight.dim() != 2 or not weight.is_contiguous():
-        got = f"shape {tuple(weight.shape)} with strides {weight.stride()}"
-        _refuse(name, owner, "be contiguous, of two dimensions", got)
-    _check_dtype(weight, name, owner)
-    _check_device(weight, name, owner)
-
-
-def _check_common(x: Tensor, n_in: int, bias: Tensor | None, n_out: int, owner: str) -> None:
-    rows = 1 if x.dim() == 1 else x.shape[0] if x.dim() == 2 else 0
-    if not 1 <= rows <= MOST_ROWS or x.shape[-1] != n_in:
-        allowed = f"have the shape ({n_in},) or (1 to {MOST_ROWS}, {n_in})"
-        _refuse("x", owner, allowed, tuple(x.shape))
-    _check_dtype(x, "x", owner)
-    _check_device(x, "x", owner)
-    if bias is None:
-        return
-    if bias.shape != (n_out,):
-        _refuse("bias", owner, f"have the shape ({n_out},)", tuple(bias.shape))
-    _check_dtype(bias, "bias", owner)
-    _check_device(bias, "bias", owner)
-
-
-def _check_dtype(tensor: Tensor, name: str, owner: str) -> None:
-    if tensor.dtype not in DTYPES:
-        _refuse(name, owner, f"be one of {quoted(DTYPES)}", tensor.dtype)
-
-
-def _check_device(tensor: Tensor, name: str, owner: str) -> None:
-    if tensor.device.type != "cpu":
-        _refuse(name, owner, "be on the device cpu", tensor.device)
-
-
-def _refuse(name: str, owner: str, allowed: str, got: object) -> None:
-    raise SparseError(f"The '{name}' of {owner} must {allowed}. Got {got}.")
+        Returns
+        -------
+        Tensor of shape (n_out,) or (n_rows, n_out)
+            What the MLP adds to the residual stream.
+        """
+        ...

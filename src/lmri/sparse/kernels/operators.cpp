@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -13,10 +12,14 @@
 #include <string>
 #include <vector>
 
+#include "active.h"
 #include "products.h"
 
 namespace lmri {
 namespace {
+
+using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
 
 // Outputs whose sums stay in the first cache while the weights stream past: 16 KiB.
 constexpr int64_t TILE = 4096;
@@ -52,81 +55,59 @@ void add(float* sums, const Half* weight, int64_t stride, const int32_t* channel
   products().add_halves(sums, weight, stride, channels, values, count, width);
 }
 
-void dot(float* y, const float* weight, const int64_t* rows, int64_t count, const float* x,
+void dot(float* y, const float* weight, const int32_t* rows, int64_t count, const float* x,
          int64_t n) {
   products().dot_floats(y, weight, rows, count, x, n);
 }
 
-void dot(float* y, const Half* weight, const int64_t* rows, int64_t count, const float* x,
+void dot(float* y, const Half* weight, const int32_t* rows, int64_t count, const float* x,
          int64_t n) {
   products().dot_halves(y, weight, rows, count, x, n);
 }
 
-// See products.h.
-void pair(const float* natural, float* paired, int64_t n, int64_t lanes) {
-  int64_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes)
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      paired[i + lane] = natural[i + 2 * lane];
-      paired[i + lanes + lane] = natural[i + 2 * lane + 1];
-    }
-  for (; i < n; ++i) paired[i] = natural[i];
+// Call with the weights as an array of their type.
+template <typename Run>
+void with_weights(const Tensor& weight, const Run& run) {
+  if (weight.scalar_type() == at::kFloat)
+    run(weight.const_data_ptr<float>());
+  else
+    run(static_cast<const Half*>(weight.const_data_ptr()));
 }
 
-void unpair(const float* paired, float* natural, int64_t n, int64_t lanes) {
-  int64_t i = 0;
-  for (; i + 2 * lanes <= n; i += 2 * lanes)
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      natural[i + 2 * lane] = paired[i + lane];
-      natural[i + 2 * lane + 1] = paired[i + lanes + lane];
-    }
-  for (; i < n; ++i) natural[i] = paired[i];
+// Rows of x in the order in which weights of type W are multiplied.
+template <typename W>
+std::vector<float> factors(const Tensor& x) {
+  const int64_t n = x.size(1);
+  std::vector<float> made(x.numel());
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    const float* row = x.const_data_ptr<float>() + b * n;
+    if (sizeof(W) == sizeof(Half))
+      pair(row, made.data() + b * n, n, products().lanes);
+    else
+      std::copy(row, row + n, made.data() + b * n);
+  }
+  return made;
 }
 
-// Active channels of every row of x, in ascending order, and their union.
-struct Active {
-  struct Row {
-    std::vector<int32_t> channels;
-    std::vector<float> values;
-    int64_t count;
-  };
-  std::vector<Row> rows;
-  std::vector<int32_t> all;
+// The up projection of a gated MLP: values of active neurons are multiplied with it.
+template <typename W>
+struct Up {
+  const W* weight;
+  const float* bias;  // or none
+  std::vector<float> x;
+  int64_t n_in;
 
-  Active(const at::Tensor& x, const at::Tensor& threshold) : rows(x.size(0)) {
-    const int64_t n = x.size(1);
-    for (size_t b = 0; b < rows.size(); ++b) {
-      rows[b].channels.resize(n + SLACK);
-      rows[b].values.resize(n + SLACK);
-      rows[b].count = products().compact(
-          x.const_data_ptr<float>() + b * n, threshold.const_data_ptr<float>(),
-          threshold.dim(), n, rows[b].channels.data(), rows[b].values.data());
+  void multiply(Active& active, int64_t b, int64_t from, int64_t to) const {
+    constexpr int64_t AT_ONCE = 64;
+    float sums[AT_ONCE];
+    const int32_t* channels = active.channels(b);
+    float* values = active.rows[b].values.data();
+    for (int64_t k = from; k < to; k += AT_ONCE) {
+      const int64_t count = std::min(AT_ONCE, to - k);
+      dot(sums, weight, channels + k, count, x.data() + b * n_in, n_in);
+      for (int64_t i = 0; i < count; ++i)
+        values[k + i] *= bias ? sums[i] + bias[channels[k + i]] : sums[i];
     }
-    if (rows.size() == 1) {
-      all.swap(rows[0].channels);
-      all.resize(rows[0].count);
-    } else {
-      unite(n);
-    }
-  }
-
-  const int32_t* channels(size_t b) const {
-    return rows.size() == 1 ? all.data() : rows[b].channels.data();
-  }
-
-  // Where the channels of a row from this one on begin.
-  int64_t find(size_t b, int32_t channel) const {
-    const int32_t* first = channels(b);
-    return std::lower_bound(first, first + rows[b].count, channel) - first;
-  }
-
- private:
-  void unite(int64_t n) {
-    std::vector<uint8_t> active(n, 0);
-    for (const Row& row : rows)
-      for (int64_t k = 0; k < row.count; ++k) active[row.channels[k]] = 1;
-    for (int64_t j = 0; j < n; ++j)
-      if (active[j]) all.push_back(static_cast<int32_t>(j));
   }
 };
 
@@ -138,24 +119,34 @@ int64_t count_parts(int64_t channels) {
   return parts;
 }
 
+// Call with every row and where its channels lie, for one block after another of the channels
+// first..last of the union.
+template <typename Run>
+void for_blocks(const Active& active, int64_t first, int64_t last, int64_t block, const Run& run) {
+  const int64_t rows = active.rows.size();
+  for (int64_t k = first; k < last; k += block) {
+    const int32_t begin = active.all[k], end = active.all[std::min(k + block, last) - 1] + 1;
+    for (int64_t b = 0; b < rows; ++b) run(b, active.find(b, begin), active.find(b, end));
+  }
+}
+
+// How many channels several rows go through together.
+int64_t block_of(int64_t rows, int64_t channel_bytes, int64_t channels) {
+  if (rows == 1) return std::max<int64_t>(1, channels);
+  return std::max<int64_t>(16, BLOCK_BYTES / std::max<int64_t>(1, channel_bytes));
+}
+
 // Add the channels first..last of the union to the sums of every row. A row reads only its own.
 template <typename W>
 void add_part(const Active& active, int64_t first, int64_t last, const W* weight, int64_t n_out,
               float* sums) {
-  const int64_t rows = active.rows.size();
   for (int64_t tile = 0; tile < n_out; tile += TILE) {
     const int64_t width = std::min(TILE, n_out - tile);
-    const int64_t fitting = std::max<int64_t>(16, BLOCK_BYTES / (width * sizeof(W)));
-    const int64_t block = rows == 1 ? last - first : fitting;
-    for (int64_t k = first; k < last; k += block) {
-      const int32_t begin = active.all[k];
-      const int32_t end = active.all[std::min(k + block, last) - 1] + 1;
-      for (int64_t b = 0; b < rows; ++b) {
-        const int64_t from = active.find(b, begin), to = active.find(b, end);
-        add(sums + b * n_out + tile, weight + tile, n_out, active.channels(b) + from,
-            active.rows[b].values.data() + from, to - from, width);
-      }
-    }
+    const int64_t block = block_of(active.rows.size(), width * sizeof(W), last - first);
+    for_blocks(active, first, last, block, [&](int64_t b, int64_t from, int64_t to) {
+      add(sums + b * n_out + tile, weight + tile, n_out, active.channels(b) + from,
+          active.rows[b].values.data() + from, to - from, width);
+    });
   }
 }
 
@@ -169,21 +160,28 @@ void sum_parts(const float* sums, int64_t parts, int64_t size, float* y) {
   });
 }
 
+// y = sums over the active channels, each multiplied with its up projection before if there is one.
 template <typename W>
-void input_sparse_sums(const Active& active, const W* weight, int64_t n_out, float* y) {
+void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, float* y) {
   // Kept from call to call: memory that is new to a process costs more than filling it.
   thread_local std::vector<float> workspace;
   const int64_t rows = active.rows.size(), n_active = active.all.size(), size = rows * n_out;
   const int64_t parts = count_parts(n_active);
   if (static_cast<int64_t>(workspace.size()) < parts * size) workspace.resize(parts * size);
   float* sums = workspace.data();
-  const int64_t part_bytes = 1 + n_active * n_out * sizeof(W) / parts;
+  const int64_t up_bytes = up ? up->n_in * sizeof(W) : 0;
+  const int64_t part_bytes = 1 + n_active * (n_out * sizeof(W) + up_bytes) / parts;
   const int64_t grain = 1 + LEAST_BYTES / part_bytes;
   at::parallel_for(0, parts, grain, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
+      const int64_t first = n_active * part / parts, last = n_active * (part + 1) / parts;
+      if (up)
+        for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
+                   [&](int64_t b, int64_t from, int64_t to) {
+                     up->multiply(active, b, from, to);
+                   });
       std::memset(sums + part * size, 0, size * sizeof(float));
-      add_part(active, n_active * part / parts, n_active * (part + 1) / parts, weight, n_out,
-               sums + part * size);
+      add_part(active, first, last, weight, n_out, sums + part * size);
     }
   });
   sum_parts(sums, parts, size, y);
@@ -195,95 +193,133 @@ void input_sparse_sums(const Active& active, const W* weight, int64_t n_out, flo
   }
 }
 
-void check_weight(const at::Tensor& weight) {
+void check_weight(const Tensor& weight) {
   TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() &&
                   (weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16),
               "weights must be contiguous, of two dimensions, float32 or bfloat16, on the CPU");
   TORCH_CHECK(weight.size(0) < INT32_MAX && weight.size(1) < INT32_MAX, "weights are too large");
 }
 
-at::Tensor rows_of(const at::Tensor& x, int64_t n_in) {
+Tensor rows_of(const Tensor& x, int64_t n_in) {
   TORCH_CHECK((x.dim() == 1 || x.dim() == 2) && x.size(-1) == n_in && x.device().is_cpu() &&
                   x.is_floating_point(),
               "x must be one or several rows of ", n_in, " values on the CPU");
   return x.reshape({-1, n_in}).to(at::kFloat).contiguous();
 }
 
-at::Tensor biases(const std::optional<at::Tensor>& bias, int64_t n_out) {
+Tensor biases(const MaybeTensor& bias, int64_t n_out) {
   if (!bias) return {};
   TORCH_CHECK(bias->dim() == 1 && bias->size(0) == n_out && bias->device().is_cpu(),
               "the bias must have ", n_out, " values on the CPU");
   return bias->to(at::kFloat).contiguous();
 }
 
-at::Tensor finished(const at::Tensor& y, const at::Tensor& x) {
-  return (x.dim() == 1 ? y.squeeze(0) : y).to(x.scalar_type());
-}
-
-at::Tensor input_sparse(const at::Tensor& x, const at::Tensor& weight_t,
-                        const at::Tensor& threshold, const std::optional<at::Tensor>& bias) {
-  check_weight(weight_t);
-  const int64_t n_in = weight_t.size(0), n_out = weight_t.size(1);
+Tensor thresholds(const Tensor& threshold, int64_t n_in) {
   TORCH_CHECK(threshold.device().is_cpu() && threshold.scalar_type() == at::kFloat &&
                   (threshold.dim() == 0 || (threshold.dim() == 1 && threshold.size(0) == n_in)),
               "the threshold must be float32 on the CPU: one value or ", n_in);
-  const at::Tensor rows = rows_of(x, n_in), offset = biases(bias, n_out);
-  at::Tensor y = at::zeros({rows.size(0), n_out}, at::kFloat);
-  float* sums = y.data_ptr<float>();
-  const Active active(rows, threshold.contiguous());
-  if (weight_t.scalar_type() == at::kFloat)
-    input_sparse_sums(active, weight_t.const_data_ptr<float>(), n_out, sums);
-  else
-    input_sparse_sums(active, static_cast<const Half*>(weight_t.const_data_ptr()), n_out, sums);
+  return threshold.contiguous();
+}
+
+std::vector<int32_t> listed(const Tensor& index, int64_t size) {
+  TORCH_CHECK(index.device().is_cpu() && index.scalar_type() == at::kLong && index.dim() == 1,
+              "the index must be int64 of one dimension on the CPU");
+  const Tensor named = index.contiguous();
+  const int64_t* which = named.const_data_ptr<int64_t>();
+  for (int64_t k = 0; k < named.size(0); ++k)
+    TORCH_CHECK_INDEX(which[k] > (k == 0 ? -1 : which[k - 1]) && which[k] < size,
+                      "the index must name some of ", size, " in ascending order");
+  return std::vector<int32_t>(which, which + named.size(0));
+}
+
+Tensor finished(const Tensor& y, const Tensor& x) {
+  return (x.dim() == 1 ? y.squeeze(0) : y).to(x.scalar_type());
+}
+
+Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& offset) {
+  const int64_t n_out = weight_t.size(1), rows = active.rows.size();
+  Tensor y = at::zeros({rows, n_out}, at::kFloat);
+  with_weights(weight_t, [&]<typename W>(const W* weight) {
+    input_sparse_sums<W>(active, weight, n_out, nullptr, y.data_ptr<float>());
+  });
   if (offset.defined()) y.add_(offset);
-  return finished(y, x);
+  return y;
+}
+
+Tensor input_sparse(const Tensor& x, const Tensor& weight_t, const Tensor& threshold,
+                    const MaybeTensor& bias) {
+  check_weight(weight_t);
+  const Tensor limits = thresholds(threshold, weight_t.size(0));
+  const Tensor rows = rows_of(x, weight_t.size(0)), offset = biases(bias, weight_t.size(1));
+  Active active(products(), rows, limits);
+  return finished(products_of(active, weight_t, offset), x);
+}
+
+Tensor input_listed(const Tensor& x, const Tensor& weight_t, const Tensor& index,
+                    const MaybeTensor& bias) {
+  check_weight(weight_t);
+  const std::vector<int32_t> channels = listed(index, weight_t.size(0));
+  const Tensor rows = rows_of(x, weight_t.size(0)), offset = biases(bias, weight_t.size(1));
+  Active active(rows, channels);
+  return finished(products_of(active, weight_t, offset), x);
+}
+
+Tensor sparse_mlp(const Tensor& a, const Tensor& x, const Tensor& weight_up,
+                  const Tensor& weight_down_t, const Tensor& threshold, const MaybeTensor& bias_up,
+                  const MaybeTensor& bias_down) {
+  check_weight(weight_up);
+  check_weight(weight_down_t);
+  const int64_t neurons = weight_down_t.size(0), n_out = weight_down_t.size(1);
+  TORCH_CHECK(weight_up.size(0) == neurons && weight_up.scalar_type() == weight_down_t.scalar_type(),
+              "both weights must be of ", neurons, " neurons and one dtype");
+  const Tensor gates = rows_of(a, neurons), inputs = rows_of(x, weight_up.size(1));
+  TORCH_CHECK(gates.size(0) == inputs.size(0), "a and x must have the same number of rows");
+  const Tensor limits = thresholds(threshold, neurons);
+  const Tensor up_offset = biases(bias_up, neurons), offset = biases(bias_down, n_out);
+  Active active(products(), gates, limits);
+  Tensor y = at::zeros({gates.size(0), n_out}, at::kFloat);
+  with_weights(weight_down_t, [&]<typename W>(const W* weight) {
+    const float* bias = up_offset.defined() ? up_offset.const_data_ptr<float>() : nullptr;
+    const Up<W> up{static_cast<const W*>(weight_up.const_data_ptr()), bias, factors<W>(inputs),
+                   inputs.size(1)};
+    input_sparse_sums<W>(active, weight, n_out, &up, y.data_ptr<float>());
+  });
+  if (offset.defined()) y.add_(offset);
+  return finished(y, a);
 }
 
 template <typename W>
-void output_sparse_sums(const at::Tensor& x, const W* weight, const at::Tensor& index,
-                        int64_t n_out, float* y) {
-  const int64_t n_in = x.size(1), rows = x.size(0);
-  const int64_t* named = index.const_data_ptr<int64_t>();
-  std::vector<float> values(rows * n_in);
-  for (int64_t b = 0; b < rows; ++b) {
-    const float* row = x.const_data_ptr<float>() + b * n_in;
-    if (sizeof(W) == sizeof(Half))
-      pair(row, values.data() + b * n_in, n_in, products().lanes);
-    else
-      std::copy(row, row + n_in, values.data() + b * n_in);
-  }
+void output_sparse_sums(const Tensor& x, const W* weight, const std::vector<int32_t>& named,
+                        const float* bias, int64_t n_out, float* y) {
+  const int64_t n_in = x.size(1), rows = x.size(0), count = named.size();
+  const std::vector<float> values = factors<W>(x);
   const int64_t row_bytes = 1 + n_in * sizeof(W);
-  const int64_t together = rows == 1 ? index.size(0) : 4;
-  at::parallel_for(0, index.size(0), 4 + LEAST_BYTES / row_bytes, [&](int64_t begin, int64_t end) {
+  const int64_t together = rows == 1 ? 64 : 4;
+  at::parallel_for(0, count, 4 + LEAST_BYTES / row_bytes, [&](int64_t begin, int64_t end) {
+    float sums[64];
     for (int64_t k = begin; k < end; k += together)
-      for (int64_t b = 0; b < rows; ++b)
-        dot(y + b * n_out, weight, named + k, std::min(together, end - k),
-            values.data() + b * n_in, n_in);
+      for (int64_t b = 0; b < rows; ++b) {
+        const int64_t now = std::min(together, end - k);
+        dot(sums, weight, named.data() + k, now, values.data() + b * n_in, n_in);
+        for (int64_t i = 0; i < now; ++i) {
+          const int32_t out = named[k + i];
+          y[b * n_out + out] = bias ? sums[i] + bias[out] : sums[i];
+        }
+      }
   });
 }
 
-at::Tensor output_sparse(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& index,
-                         const std::optional<at::Tensor>& bias) {
+Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
+                     const MaybeTensor& bias) {
   check_weight(weight);
   const int64_t n_out = weight.size(0), n_in = weight.size(1);
-  TORCH_CHECK(index.device().is_cpu() && index.scalar_type() == at::kLong && index.dim() == 1,
-              "the index must be int64 of one dimension on the CPU");
-  const at::Tensor rows = rows_of(x, n_in), offset = biases(bias, n_out);
-  const at::Tensor named = index.contiguous();
-  const int64_t* which = named.const_data_ptr<int64_t>();
-  for (int64_t k = 0; k < named.size(0); ++k)
-    TORCH_CHECK_INDEX(which[k] > (k == 0 ? -1 : which[k - 1]) && which[k] < n_out,
-                      "the index must name outputs below ", n_out, " in ascending order");
-  at::Tensor y = at::zeros({rows.size(0), n_out}, at::kFloat);
-  float* sums = y.data_ptr<float>();
-  if (weight.scalar_type() == at::kFloat)
-    output_sparse_sums(rows, weight.const_data_ptr<float>(), named, n_out, sums);
-  else
-    output_sparse_sums(rows, static_cast<const Half*>(weight.const_data_ptr()), named, n_out, sums);
-  if (offset.defined())
-    for (int64_t b = 0; b < rows.size(0); ++b)
-      for (int64_t k = 0; k < named.size(0); ++k)
-        sums[b * n_out + which[k]] += offset.const_data_ptr<float>()[which[k]];
+  const std::vector<int32_t> named = listed(index, n_out);
+  const Tensor rows = rows_of(x, n_in), offset = biases(bias, n_out);
+  Tensor y = at::zeros({rows.size(0), n_out}, at::kFloat);
+  with_weights(weight, [&](const auto* array) {
+    const float* added = offset.defined() ? offset.const_data_ptr<float>() : nullptr;
+    output_sparse_sums(rows, array, named, added, n_out, y.data_ptr<float>());
+  });
   return finished(y, x);
 }
 
@@ -292,10 +328,16 @@ at::Tensor output_sparse(const at::Tensor& x, const at::Tensor& weight, const at
 
 TORCH_LIBRARY(lmri_sparse, library) {
   library.def("input_sparse(Tensor x, Tensor weight_t, Tensor threshold, Tensor? bias) -> Tensor");
+  library.def("input_listed(Tensor x, Tensor weight_t, Tensor index, Tensor? bias) -> Tensor");
   library.def("output_sparse(Tensor x, Tensor weight, Tensor index, Tensor? bias) -> Tensor");
+  library.def(
+      "sparse_mlp(Tensor a, Tensor x, Tensor weight_up, Tensor weight_down_t, Tensor threshold, "
+      "Tensor? bias_up, Tensor? bias_down) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("input_sparse", &lmri::input_sparse);
+  library.impl("input_listed", &lmri::input_listed);
   library.impl("output_sparse", &lmri::output_sparse);
+  library.impl("sparse_mlp", &lmri::sparse_mlp);
 }

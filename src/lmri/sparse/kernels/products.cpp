@@ -107,7 +107,7 @@ void add(float* sums, const W* weight, int64_t stride, const int32_t* channels,
 
 // Rows share what is read of x. The order of each sum does not depend on R.
 template <typename W, int R>
-inline void dot_rows(float* y, const W* weight, const int64_t* rows, const float* x, int64_t n) {
+inline void dot_rows(float* y, const W* weight, const int32_t* rows, const float* x, int64_t n) {
   const W* row[R];
   Floats low[R], high[R];
 #pragma GCC unroll 4
@@ -131,16 +131,16 @@ inline void dot_rows(float* y, const W* weight, const int64_t* rows, const float
     float sum = 0;
     for (int64_t lane = 0; lane < LANES; ++lane) sum += both[lane];
     for (int64_t rest = i; rest < n; ++rest) sum += widen(row[r][rest]) * x[rest];
-    y[rows[r]] = sum;
+    y[r] = sum;
   }
 }
 
 template <typename W>
-void dot(float* y, const W* weight, const int64_t* rows, int64_t count, const float* x,
+void dot(float* y, const W* weight, const int32_t* rows, int64_t count, const float* x,
          int64_t n) {
   int64_t k = 0;
-  for (; k + 4 <= count; k += 4) dot_rows<W, 4>(y, weight, rows + k, x, n);
-  for (; k < count; ++k) dot_rows<W, 1>(y, weight, rows + k, x, n);
+  for (; k + 4 <= count; k += 4) dot_rows<W, 4>(y + k, weight, rows + k, x, n);
+  for (; k < count; ++k) dot_rows<W, 1>(y + k, weight, rows + k, x, n);
 }
 
 // The comparison is "not at most": a value that is not a number is kept, so that it shows.

@@ -29,11 +29,11 @@ struct Products {
                      const float* values, int64_t count, int64_t width);
   void (*add_halves)(float* sums, const Half* weight, int64_t stride, const int32_t* channels,
                      const float* values, int64_t count, int64_t width);
-  // y[rows[k]] = sum over i of weight[rows[k] * n + i] * x[i], k < count. With halves, x is in
-  // paired order.
-  void (*dot_floats)(float* y, const float* weight, const int64_t* rows, int64_t count,
+  // y[k] = sum over i of weight[rows[k] * n + i] * x[i], k < count. With halves, x is in paired
+  // order.
+  void (*dot_floats)(float* y, const float* weight, const int32_t* rows, int64_t count,
                      const float* x, int64_t n);
-  void (*dot_halves)(float* y, const Half* weight, const int64_t* rows, int64_t count,
+  void (*dot_halves)(float* y, const Half* weight, const int32_t* rows, int64_t count,
                      const float* x, int64_t n);
 };
 

@@ -18,6 +18,24 @@ OUTPUT = {
     "index": torch.tensor([0, 2]),
     "bias": torch.ones(4),
 }
+MLP = {
+    "a": torch.ones(2, 5),
+    "x": torch.ones(2, 6),
+    "weight_up": torch.ones(5, 6),
+    "weight_down_t": torch.ones(5, 4),
+    "threshold": torch.tensor(0.0),
+    "bias_up": torch.ones(5),
+    "bias_down": torch.ones(4),
+}
+INDICES = [
+    (torch.tensor([0, 2], dtype=torch.int32), "torch.int32"),
+    (torch.tensor([[0]]), r"\(1, 1\)"),
+    (torch.tensor([0, 6]), r"\[0, 6\]"),
+    (torch.tensor([-1, 2]), r"\[-1, 2\]"),
+    (torch.tensor([2, 0]), r"\[2, 0\]"),
+    (torch.tensor([1, 1]), r"\[1, 1\]"),
+    (torch.ones(2, dtype=torch.int64, device="meta"), "meta"),
+]
 
 
 @pytest.mark.parametrize(
@@ -51,13 +69,7 @@ def test_input_sparse_names_what_is_wrong(any_backend, name, value, got):
     [
         ("x", torch.ones(4), r"\(4,\)"),
         ("weight", torch.ones(6, 4).T, "strides"),
-        ("index", torch.tensor([0, 2], dtype=torch.int32), "torch.int32"),
-        ("index", torch.tensor([[0]]), r"\(1, 1\)"),
-        ("index", torch.tensor([0, 4]), r"\[0, 4\]"),
-        ("index", torch.tensor([-1, 2]), r"\[-1, 2\]"),
-        ("index", torch.tensor([2, 0]), r"\[2, 0\]"),
-        ("index", torch.tensor([1, 1]), r"\[1, 1\]"),
-        ("index", torch.ones(2, dtype=torch.int64, device="meta"), "meta"),
+        *(("index", value, got) for value, got in INDICES),
     ],
 )
 def test_output_sparse_names_what_is_wrong(any_backend, name, value, got):
@@ -65,7 +77,49 @@ def test_output_sparse_names_what_is_wrong(any_backend, name, value, got):
         any_backend.output_sparse(**OUTPUT | {name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("x", torch.ones(5), r"\(5,\)"),
+        ("weight_t", torch.ones(6, 4).half(), "torch.float16"),
+        ("bias", torch.ones(6), r"\(6,\)"),
+        *(("index", value, got) for value, got in INDICES),
+    ],
+)
+def test_input_listed_names_what_is_wrong(any_backend, name, value, got):
+    arguments = {key: kept for key, kept in INPUT.items() if key != "threshold"}
+    arguments |= {"index": torch.tensor([0, 2]), name: value}
+    with pytest.raises(SparseError, match=f"The '{name}' of an input-listed product .*{got}"):
+        any_backend.input_listed(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("a", torch.ones(2, 4), r"\(2, 4\)"),
+        ("a", torch.ones(2, 5, dtype=torch.int64), "torch.int64"),
+        ("x", torch.ones(2, 5), r"\(2, 5\)"),
+        ("x", torch.ones(3, 6), r"leading shape \(2,\), as 'a'\. Got \(3, 6\)"),
+        ("x", None, "None"),
+        ("weight_up", None, r"left out"),
+        ("weight_up", torch.ones(4, 6), r"\(4, 6\)"),
+        ("weight_up", torch.ones(5, 6).bfloat16(), "torch.bfloat16"),
+        ("weight_up", torch.ones(6, 5).T, "strides"),
+        ("weight_down_t", torch.ones(4, 5).T, "strides"),
+        ("weight_down_t", torch.ones(5, 4, device="meta"), "meta"),
+        ("threshold", torch.ones(6), r"\(6,\)"),
+        ("bias_up", torch.ones(4), r"\(4,\)"),
+        ("bias_down", torch.ones(5), r"\(5,\)"),
+    ],
+)
+def test_sparse_mlp_names_what_is_wrong(any_backend, name, value, got):
+    named = "x" if (name, value) == ("weight_up", None) else name
+    with pytest.raises(SparseError, match=f"The '{named}' of a sparse MLP .*{got}"):
+        any_backend.sparse_mlp(**MLP | {name: value})
+
+
 def test_what_is_not_wrong_is_computed(any_backend):
+    assert any_backend.sparse_mlp(**MLP).tolist() == [[36.0] * 4] * 2
     assert any_backend.input_sparse(**INPUT).tolist() == [7.0] * 4
     assert any_backend.output_sparse(**OUTPUT).tolist() == [7.0, 0.0, 7.0, 0.0]
     nothing = torch.tensor([], dtype=torch.int64)
@@ -83,6 +137,11 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
         operators.input_sparse(torch.ones(5), INPUT["weight_t"], INPUT["threshold"], None)
     with pytest.raises(RuntimeError, match="one value or 6"):
         operators.input_sparse(INPUT["x"], INPUT["weight_t"], torch.ones(5), None)
+    with pytest.raises(IndexError, match="ascending"):
+        operators.input_listed(INPUT["x"], INPUT["weight_t"], torch.tensor([6]), None)
+    for name, value in (("weight_up", torch.ones(4, 6)), ("x", torch.ones(3, 6))):
+        with pytest.raises(RuntimeError, match=r"5 neurons|number of rows"):
+            operators.sparse_mlp(*(MLP | {name: value}).values())
 
 
 def test_an_unknown_backend_is_named():

@@ -1,28 +1,13 @@
-"""Products of the kernels against masked dense ones; what is skipped is not read.
-
-Tolerances are of the relative L2 norm. Sums are in float32 on both sides: they differ by the order
-of additions (1e-5), and with activations in bfloat16 also by the rounding of results (5e-3).
-"""
+"""Products of the kernels against masked dense ones; what is skipped is not read."""
 
 import pytest
 import torch
+from sparse_products import WEIGHTS, assert_close, random
 
 from lmri.sparse.kernels import MOST_ROWS
 
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 SHAPES = [(1, 1), (3, 5), (16, 16), (37, 65), (64, 1), (200, 131), (130, 4100), (700, 33)]
-WEIGHTS = [torch.float32, torch.bfloat16]
 THRESHOLD = torch.tensor(0.7)
-
-
-def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def assert_close(got, expected):
-    assert got.dtype == expected.dtype and got.shape == expected.shape
-    error = torch.linalg.vector_norm(got.double() - expected.double())
-    assert error <= TOLERANCE[got.dtype] * torch.linalg.vector_norm(expected.double())
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -151,8 +136,13 @@ def test_bits_do_not_depend_on_threads(cpu, weights, rows):
 
 def test_operators_are_registered_with_torch(cpu):
     x, weight_t = random(2, 30), random(30, 20)
-    operators = torch.ops.lmri_sparse
+    weight, index = weight_t.T.contiguous(), torch.tensor([1, 4])
     checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(operators.input_sparse, (x, weight_t, THRESHOLD, None), test_utils=checks)
-    arguments = (x[0], weight_t.T.contiguous(), torch.tensor([1, 4]), random(20))
-    torch.library.opcheck(operators.output_sparse, arguments, test_utils=checks)
+    for name, arguments in {
+        "input_sparse": (x, weight_t, THRESHOLD, None),
+        "input_listed": (x, weight_t, index, random(20)),
+        "output_sparse": (x[0], weight, index, random(20)),
+        "sparse_mlp": (random(2, 20), x, weight, random(20, 9), THRESHOLD, None, random(9)),
+    }.items():
+        operator = getattr(torch.ops.lmri_sparse, name)
+        torch.library.opcheck(operator, arguments, test_utils=checks)

@@ -1,0 +1,145 @@
+"""What every backend refuses, in the same words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lmri.checks import quoted
+from lmri.errors import SparseError
+
+DTYPES = (torch.float32, torch.bfloat16)
+"""Of weights, activations and biases. Sums are in float32."""
+
+MOST_ROWS = 8
+"""Rows of x in one product. Of more, a dense product costs less."""
+
+
+def check_input_sparse(
+    x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None, device: str
+) -> None:
+    """Raise unless the arguments are as :meth:`Backend.input_sparse` needs them."""
+    owner = "an input-sparse product"
+    _check_weight(weight_t, "weight_t", owner, device)
+    n_in, n_out = weight_t.shape
+    _check_rows(x, "x", n_in, owner, device)
+    _check_threshold(threshold, n_in, owner, device)
+    _check_bias(bias, "bias", n_out, owner, device)
+
+
+def check_input_listed(
+    x: Tensor, weight_t: Tensor, index: Tensor, bias: Tensor | None, device: str
+) -> None:
+    """Raise unless the arguments are as :meth:`Backend.input_listed` needs them."""
+    owner = "an input-listed product"
+    _check_weight(weight_t, "weight_t", owner, device)
+    n_in, n_out = weight_t.shape
+    _check_rows(x, "x", n_in, owner, device)
+    _check_index(index, n_in, owner, device)
+    _check_bias(bias, "bias", n_out, owner, device)
+
+
+def check_output_sparse(
+    x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None, device: str
+) -> None:
+    """Raise unless the arguments are as :meth:`Backend.output_sparse` needs them."""
+    owner = "an output-sparse product"
+    _check_weight(weight, "weight", owner, device)
+    n_out, n_in = weight.shape
+    _check_rows(x, "x", n_in, owner, device)
+    _check_index(index, n_out, owner, device)
+    _check_bias(bias, "bias", n_out, owner, device)
+
+
+def check_sparse_mlp(
+    a: Tensor,
+    x: Tensor | None,
+    weight_up: Tensor | None,
+    weight_down_t: Tensor,
+    threshold: Tensor,
+    bias_up: Tensor | None,
+    bias_down: Tensor | None,
+    device: str,
+) -> None:
+    """Raise unless the arguments are as :meth:`Backend.sparse_mlp` needs them."""
+    owner = "a sparse MLP"
+    _check_weight(weight_down_t, "weight_down_t", owner, device)
+    n_neurons, n_out = weight_down_t.shape
+    _check_rows(a, "a", n_neurons, owner, device)
+    _check_threshold(threshold, n_neurons, owner, device)
+    _check_bias(bias_down, "bias_down", n_out, owner, device)
+    if weight_up is None:
+        for name, value in (("x", x), ("bias_up", bias_up)):
+            if value is not None:
+                _refuse(name, owner, "be left out where there is no 'weight_up'", _shape(value))
+        return
+    _check_weight(weight_up, "weight_up", owner, device)
+    if len(weight_up) != n_neurons or weight_up.dtype is not weight_down_t.dtype:
+        allowed = f"have {n_neurons} rows of {weight_down_t.dtype}, as 'weight_down_t'"
+        _refuse("weight_up", owner, allowed, f"{_shape(weight_up)} of {weight_up.dtype}")
+    if x is None or x.shape[:-1] != a.shape[:-1]:
+        allowed = f"have the leading shape {tuple(a.shape[:-1])}, as 'a'"
+        _refuse("x", owner, allowed, None if x is None else _shape(x))
+    _check_rows(x, "x", weight_up.shape[1], owner, device)
+    _check_bias(bias_up, "bias_up", n_neurons, owner, device)
+
+
+def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> None:
+    if weight.dim() != 2 or not weight.is_contiguous():
+        got = f"shape {_shape(weight)} with strides {weight.stride()}"
+        _refuse(name, owner, "be contiguous, of two dimensions", got)
+    _check_kind(weight, name, owner, device)
+
+
+def _check_rows(x: Tensor, name: str, n_in: int, owner: str, device: str) -> None:
+    rows = 1 if x.dim() == 1 else x.shape[0] if x.dim() == 2 else 0
+    if not 1 <= rows <= MOST_ROWS or x.shape[-1] != n_in:
+        allowed = f"have the shape ({n_in},) or (1 to {MOST_ROWS}, {n_in})"
+        _refuse(name, owner, allowed, _shape(x))
+    _check_kind(x, name, owner, device)
+
+
+def _check_bias(bias: Tensor | None, name: str, n_out: int, owner: str, device: str) -> None:
+    if bias is None:
+        return
+    if bias.shape != (n_out,):
+        _refuse(name, owner, f"have the shape ({n_out},)", _shape(bias))
+    _check_kind(bias, name, owner, device)
+
+
+def _check_threshold(threshold: Tensor, n_in: int, owner: str, device: str) -> None:
+    if threshold.shape not in ((), (n_in,)):
+        _refuse("threshold", owner, f"have the shape () or ({n_in},)", _shape(threshold))
+    if threshold.dtype is not torch.float32:
+        _refuse("threshold", owner, "be float32", threshold.dtype)
+    _check_device(threshold, "threshold", owner, device)
+
+
+def _check_index(index: Tensor, size: int, owner: str, device: str) -> None:
+    if index.dtype is not torch.int64 or index.dim() != 1:
+        got = f"{index.dtype} of shape {_shape(index)}"
+        _refuse("index", owner, "be int64 of one dimension", got)
+    _check_device(index, "index", owner, device)
+    if index.device.type != "cpu" or not index.numel():  # to look at it would hold up a GPU
+        return
+    if index[0] < 0 or index[-1] >= size or (index.numel() > 1 and index.diff().min() < 1):
+        _refuse("index", owner, f"ascend within [0, {size - 1}], each once", index.tolist()[:8])
+
+
+def _check_kind(tensor: Tensor, name: str, owner: str, device: str) -> None:
+    if tensor.dtype not in DTYPES:
+        _refuse(name, owner, f"be one of {quoted(DTYPES)}", tensor.dtype)
+    _check_device(tensor, name, owner, device)
+
+
+def _check_device(tensor: Tensor, name: str, owner: str, device: str) -> None:
+    if tensor.device.type != device:
+        _refuse(name, owner, f"be on the device {device}", tensor.device)
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)
+
+
+def _refuse(name: str, owner: str, allowed: str, got: object) -> None:
+    raise SparseError(f"The '{name}' of {owner} must {allowed}. Got {got}.")
