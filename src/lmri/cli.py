@@ -272,6 +272,42 @@ def _group(options: argparse.Namespace) -> None:
     )
 
 
+def _calibrate(options: argparse.Namespace) -> None:
+    values = _read(options, "calibrate", subject=options.subject)
+    from lmri.config import LoadOptions, SparseOptions
+    from lmri.sparse import calibrate_subject
+
+    calibrate_subject(
+        subject=options.subject,
+        model=options.model,
+        recordings=options.recordings,
+        out=options.out,
+        options=SparseOptions.from_dict(values["sparse"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("calibrate", values, values["seed"], options.model),
+    )
+
+
+def _sparse_run(options: argparse.Namespace) -> None:
+    values = _read(options, "sparse_run", subject=options.subject)
+    from lmri.config import LoadOptions, SparseOptions
+    from lmri.sparse import measure_subject
+
+    measure_subject(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        tasks=values["tasks"],
+        plans=options.plans,
+        out=options.out,
+        options=SparseOptions.from_dict(values["sparse"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("sparse_run", values, values["seed"], options.model),
+    )
+
+
 def _validate(options: argparse.Namespace) -> None:
     values = _read(options, "validate", subject=options.subject)
     from lmri.config import LoadOptions, ValidateOptions
@@ -282,12 +318,21 @@ def _validate(options: argparse.Namespace) -> None:
         model=options.model,
         stimuli=options.stimuli,
         findings=options.findings,
+        plan=_plan(options.plans, values["sparse_plan"]),
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
         seed=values["seed"],
         provenance=_provenance("validate", values, values["seed"], options.model),
     )
+
+
+def _plan(plans: Path | None, name: str) -> Path | None:
+    if not name:
+        return None
+    if plans is None:
+        raise LmriError(f"lmri validate needs --plans: findings are re-run under '{name}'.")
+    return plans / f"{name}.json"
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -301,6 +346,13 @@ def _report(options: argparse.Namespace) -> None:
         config=StudyConfig.from_dict(values, "the slice given as --config"),
         provenance=_provenance("report", values, values["seed"]),
     )
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from lmri.report import explain_verdict
+
+    for line in explain_verdict(options.study, options.verdict):
+        print(line)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -373,11 +425,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
+    "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
+    "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
     "paths": {
         "type": Path,
         "nargs": "+",
@@ -419,16 +473,31 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
         "compare the maps of all subjects",
         "--config --maps --findings --out",
     ),
+    "calibrate": (
+        _calibrate,
+        "calibrate the sparse policies of a study on recorded trials",
+        "--config --subject --model --recordings --out",
+    ),
+    "sparse-run": (
+        _sparse_run,
+        "run a subject under its sparse plans: quality, sparsity, speed",
+        "--config --subject --model --stimuli --plans --out",
+    ),
     "validate": (
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
-        "--config --subject --model --stimuli --findings --out",
+        "--config --subject --model --stimuli --findings --plans? --out",
     ),
     "report": (_report, "write the report of a study", "--config --study --out"),
     "anatomy": (
         _anatomy,
         "say what a model is made of and what recording it takes",
         "model_id --revision?",
+    ),
+    "explain": (
+        _explain,
+        "say what a verdict rests on, with the files it stands in",
+        "verdict --study",
     ),
     "verify": (_verify, "check that stores hold the bytes of their manifests", "paths"),
     "check": (_check, "check a study file and say what it would run", "study_file"),

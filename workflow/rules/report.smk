@@ -12,6 +12,11 @@ rule report:
             subject=STUDY.subjects,
             table=["arms", "transcripts", "verdicts"],
         ),
+        sparse=expand(
+            "<study>/sparse/{subject}/{table}.parquet",
+            subject=STUDY.subjects if STUDY.sparse.policies else [],
+            table=["quality", "achieved", "speed"],
+        ),
     output:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lmri.config.analyses import SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.options import (
     ContrastOptions,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Options]] = {
     "localise": LocaliseOptions,
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
+    "sparse": SparseOptions,
     "report": ReportOptions,
 }
 """Sections with one set of keys; each may be left out, wholly or partly."""
@@ -57,7 +59,7 @@ class StudyConfig:
         By name, in the order of the file.
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
-    seed, world, splits, record, localise, evidence, validate, report
+    seed, world, splits, record, localise, evidence, validate, sparse, report
         The seed of the study and its sections.
     """
 
@@ -73,6 +75,7 @@ class StudyConfig:
     localise: LocaliseOptions = field(default_factory=LocaliseOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
+    sparse: SparseOptions = field(default_factory=SparseOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
     @classmethod
@@ -160,7 +163,9 @@ class StudyConfig:
             "record": subjects * tasks * self.record.shards,
             "localise": subjects,
             "group": 1,
+            "calibrate": subjects if self.sparse.policies else 0,
             "validate": subjects,
+            "sparse_run": subjects if self.sparse.policies else 0,
             "report": 1,
         }
 

@@ -1,1 +1,6 @@
-"""Sparse re-runs: policies that say what to skip, and kernels that really skip it."""
+"""Sparsity: policies that say what to skip, kernels that skip it, and what that costs."""
+
+from lmri.sparse.calibrating import calibrate_subject
+from lmri.sparse.measures import measure_subject
+
+__all__ = ["calibrate_subject", "measure_subject"]
