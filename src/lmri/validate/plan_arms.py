@@ -105,7 +105,10 @@ class _Maker:
 
     def __init__(self, finding: dict) -> None:
         self._kind = finding["kind"]
-        self._means = {tuple(unit): values for unit, values in finding.get("means", [])}
+        self._means, self._values = (
+            {tuple(unit): values for unit, values in finding.get(name, [])}
+            for name in ("means", "values")
+        )
         self._endpoint = finding.get("primary_endpoint")
 
     def is_primary(self, mode: str, dose: int) -> bool:
@@ -114,7 +117,8 @@ class _Maker:
 
     def __call__(self, name: str, mode: str, ranked: Sequence[Unit], dose: int, draw: int) -> Arm:
         primary = name in {"finding", "sham"} and self.is_primary(mode, dose)
-        plan = Plan.of(mode, ranked[:dose], self._kind, self._means)
+        values = self._means if mode == "mean" else self._values
+        plan = Plan.of(mode, ranked[:dose], self._kind, values)
         return Arm(name, mode, dose, draw, plan, primary)
 
 
