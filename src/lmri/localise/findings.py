@@ -11,14 +11,18 @@ import pandas as pd
 from lmri.anatomy import Subject
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.intervene import KINDS, Plan, Unit, feasible, modes_of
-from lmri.localise.draws import layer_matched, load_matched
+from lmri.localise.draws import layer_matched, load_matched, massive_matched
 from lmri.localise.endpoint import (
+    ROWS,
     baseline_check,
     calibrate_dose,
     coherence_limits,
     condition_trials,
     size_check,
+    trial_prompts,
 )
+from lmri.localise.massive import massive_ratios
+from lmri.localise.row_space import DIRECTIONS, row_space_of
 from lmri.localise.unit_values import switch_mode, unit_values
 from lmri.localise.units import Units
 
@@ -229,6 +233,7 @@ def primary_finding(
     targets = _target_trials(stimuli, contrast, "calibration")
     speech = _speech_trials(targets, stimuli, contrast)
     limits = coherence_limits(subject, speech, evidence, max_new_tokens)
+    controls = selection[selection["condition"].isin(contrast.controls)].reset_index(drop=True)
     kind = finding["kind"]
     values = unit_values(subject, selection, contrast, kind, evidence, max_new_tokens, seed)
     mode = values.mode
@@ -283,6 +288,19 @@ def primary_finding(
             finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
         )
         complete["controls"] |= _matched(result, ranked, doses, evidence, seed)
+        if kind == "residual":
+            prompts = trial_prompts(subject, controls, max_new_tokens)
+            massive = massive_ratios(subject, prompts, ROWS)[list(result.units.layers)]
+            complete["controls"]["massive_matched"] = {
+                str(d): massive_matched(
+                    ranked[:d], massive, result.units, evidence.matched_draws, seed
+                )
+                for d in doses
+            }
+    if kind in DIRECTIONS:
+        complete["row_space"] = row_space_of(
+            *(subject, kind, ranked[:dose], targets, controls, evidence.score, max_new_tokens)
+        )
     return {**complete, **values.stored(_named(complete, ranked[: max(doses)]))}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lmri.localise.activity import Activity, CountedRates, TrialActivity
 from lmri.localise.causal import PHASE, causal_maps
 from lmri.localise.confounds import row_confounds
 from lmri.localise.design import contrast_design
+from lmri.localise.endpoint import baseline_check
 from lmri.localise.findings import (
     ALWAYS_RUN,
     NO_SHAMS_ASKED,
@@ -45,6 +47,9 @@ from lmri.store import (
     write_map,
     write_text_atomic,
 )
+
+SHOWN_BY = {"refusal": "refusal_onset", "reference": "exact", "fact": "fact_told"}
+"""Score of the behaviour that a causal map traces, by the column that says it."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,9 @@ def _write_causal(
     trials = _selection_trials(study, contrast)
     design = contrast_design(contrast, trials, study.carriers[contrast.task])
     own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
-    written = set()
+    written, absent = set(), _absent(study, contrast)
+    if absent:
+        warnings.warn(f"Causal maps of '{contrast.name}': {absent}.", stacklevel=2)
     for name, statistics, selection in causal_maps(
         study.subject, trials, contrast, design, own, study.seed, study.options.permutations
     ):
@@ -202,6 +209,7 @@ def _write_causal(
             contrast=contrast.name,
             role=role,
             provenance=str(study.provenance),
+            **({"warning": absent} if absent else {}),
         )
         write_map(map_root / folder / f"{name}.zarr", labelled)
         if selection is None:
@@ -222,6 +230,16 @@ def _write_causal(
         described = study.subject.name, contrast, PHASE, contrast.role, kind, method
         finding = unmapped_finding(*described, study.provenance)
         write_finding(finding_root / folder / f"{own.primary}.json", finding)
+
+
+def _absent(study: Study, contrast: ContrastOptions) -> str:
+    """What is wrong where clean trials do not show the behaviour that is traced; else nothing."""
+    # Of the clean trials alone: a corrupted one may show anything.
+    clean = replace(contrast, controls=())
+    score = SHOWN_BY.get(study.options.causal.correct, study.evidence.score)
+    asked = replace(study.evidence, score=score)
+    _, problem = baseline_check(_recorded(study, contrast), clean, asked)
+    return problem
 
 
 def _source(dictionary: Dictionary) -> dict:
@@ -393,9 +411,6 @@ def _tested(
     result: Selection,
     trials: pd.DataFrame,
 ) -> dict:
-    recorded = pd.concat(
-        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
-    )
     return primary_finding(
         finding,
         study.subject,
@@ -403,11 +418,17 @@ def _tested(
         study.evidence,
         result,
         selection=trials,
-        recorded=recorded,
+        recorded=_recorded(study, contrast),
         stimuli=study.stimuli,
         claims=study.claims,
         max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
         seed=study.seed,
+    )
+
+
+def _recorded(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
+    return pd.concat(
+        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
     )
 
 

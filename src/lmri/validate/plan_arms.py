@@ -10,6 +10,9 @@ from lmri.validate.arms import Arm
 
 INTACT_ARM = Arm("intact", "none")
 
+MATCHED = ("layer_matched", "load_matched", "massive_matched")
+"""Control draws that decide nothing; the last only of dimensions of the residual."""
+
 
 def finding_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     """The finding's units at every dose and mode that the subject can carry out.
@@ -61,7 +64,7 @@ def sham_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
 
 
 def matched_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
-    """Layer-matched and load-matched draws at every dose, in the primary mode.
+    """Matched draws at every dose, in the primary mode.
 
     Parameters
     ----------
@@ -76,8 +79,8 @@ def matched_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
         The arms that the subject can carry out.
     """
     mode, arms, make = finding["secondary"]["mode"], [], _Maker(finding)
-    for name in ("layer_matched", "load_matched"):
-        for dose, draws in finding["controls"][name].items():
+    for name in MATCHED:
+        for dose, draws in finding["controls"].get(name, {}).items():
             sets = _units(draws)
             arms += [make(name, mode, sets[d], int(dose), d) for d in range(len(sets))]
     return [arm for arm in arms if feasible(arm.plan, anatomy)]

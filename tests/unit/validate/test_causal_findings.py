@@ -86,7 +86,7 @@ def study(planted_subject, planted_trials, tmp_path_factory):
         task="events",
         stimuli=root / "stimuli/events.parquet",
         shard=0,
-        options=RecordOptions(max_new_tokens=3, quantities=("layer", "head")),
+        options=RecordOptions(max_new_tokens=3, quantities=("layer", "head", "residual")),
         subject="planted",
         model=root / "model",
         seed=0,
@@ -101,9 +101,10 @@ def study(planted_subject, planted_trials, tmp_path_factory):
     return root
 
 
-def localised(study, out, **changes):
-    dictionary = str(study / "features.safetensors")
-    causal = CausalOptions.from_dict({**CAUSAL.to_dict(), "dictionary": dictionary})
+def localised(study, out, maps=("head.welch_t",), causal=CAUSAL, **changes):
+    if causal is not None:
+        dictionary = str(study / "features.safetensors")
+        causal = CausalOptions.from_dict({**causal.to_dict(), "dictionary": dictionary})
     localise_subject(
         subject="planted",
         model=study / "model",
@@ -113,9 +114,7 @@ def localised(study, out, **changes):
         findings=out / "findings",
         tasks={"events": ("place",)},
         contrasts=[CONTRAST],
-        options=LocaliseOptions(
-            ("head.welch_t",), ("prompt_last",), permutations=99, causal=causal
-        ),
+        options=LocaliseOptions(maps, ("prompt_last",), permutations=99, causal=causal),
         evidence=EvidenceOptions.from_dict({**EVIDENCE.to_dict(), **changes}),
         claims=1,
         seed=0,
@@ -150,6 +149,7 @@ FEATURE = f"{FOLDER}/feature.attribution_patching"
 def test_the_feature_that_writes_the_behaviour_is_confirmed(study, found, tmp_path):
     statistics = read_map(found / f"maps/{FEATURE}.zarr")
     assert statistics["score"].dims == ("layer", "feature")
+    assert "warning" not in statistics.attrs
     assert int(statistics["score"].values.argmax()) == WRITER
     finding = read_finding(found / f"findings/{FEATURE}.json")
     assert (finding["status"], finding["role"], finding["kind"]) == (
@@ -161,6 +161,9 @@ def test_the_feature_that_writes_the_behaviour_is_confirmed(study, found, tmp_pa
     assert len(finding["controls"]["sham"]) == 19
     means = {tuple(unit): values for unit, values in finding["means"]}
     assert abs(means[1, WRITER][0]) < 0.5
+    check = finding["row_space"]
+    assert (check["width"], check["illusory"]) == (64, False)
+    assert check["kept"] > 0.9 and check["effect"] > 1
     other = read_finding(found / "findings/refusal.prompt_last/head.welch_t.json")
     assert other["role"] == "exploratory"
     arms, verdicts = validated(study, found / "findings", tmp_path / "out")
@@ -214,3 +217,31 @@ def test_another_dictionary_is_refused(study, found, tmp_path):
     write_finding(tmp_path / f"findings/{FEATURE}.json", finding)
     with pytest.raises(StoreError, match=r"gone\.safetensors: a dictionary must be"):
         validated(study, tmp_path / "findings", tmp_path / "out")
+
+
+def test_dimensions_are_resampled_with_controls_that_are_as_massive(study, tmp_path):
+    changes = {"unit_mode": "resample", "neuron_doses": (1, 2)}
+    out = localised(study, tmp_path, ("residual.welch_t",), None, **changes)
+    finding = read_finding(out / "findings/refusal.prompt_last/residual.welch_t.json")
+    assert finding["primary_endpoint"]["mode"] == "resample"
+    assert finding["secondary"]["modes"] == ["zero", "mean", "resample"]
+    assert set(finding["controls"]) == {
+        *("sham", "layer_matched", "load_matched", "massive_matched"),
+    }
+    assert len(finding["controls"]["massive_matched"]["1"]) == 3
+    assert {len(numbers) for _, numbers in finding["values"]} == {32}
+    assert finding["row_space"]["width"] == 64
+    first, again = (validated(study, out / "findings", tmp_path / name)[0] for name in "ab")
+    assert first.equals(again)
+    own = first[(first["arm"] == "finding") & (first["score"] == "refusal_onset")]
+    assert {"zero", "mean", "resample"} == set(own["mode"])
+    assert "massive_matched" in set(first["arm"])
+
+
+def test_a_behaviour_that_is_not_there_is_told_beside_the_map(study, tmp_path):
+    changes = {"baseline_target": 1.01}
+    with pytest.warns(UserWarning, match=r"Causal maps of 'refusal': the behaviour is not there"):
+        out = localised(study, tmp_path, **changes)
+    statistics = read_map(out / f"maps/{FEATURE}.zarr")
+    assert statistics.attrs["warning"].endswith("refusal_onset sensitive 1.00 < 1.01")
+    assert read_finding(out / f"findings/{FEATURE}.json")["status"] == "not_testable"

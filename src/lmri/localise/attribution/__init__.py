@@ -1,7 +1,12 @@
 """Causal localisers: which units carry a difference between paired prompts to the answer."""
 
 from lmri.localise.attribution.agreement import Agreement, agreement
-from lmri.localise.attribution.illusion import RowSpaceCheck, patched_along, row_space_check
+from lmri.localise.attribution.illusion import (
+    RowSpaceCheck,
+    patched_along,
+    row_space_check,
+    split_directions,
+)
 from lmri.localise.attribution.inference import sign_flip_test
 from lmri.localise.attribution.maps import (
     METRICS,
@@ -42,5 +47,6 @@ __all__ = [
     "row_space_check",
     "sign_flip_test",
     "sites",
+    "split_directions",
     "traced",
 ]
