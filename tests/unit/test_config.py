@@ -199,6 +199,25 @@ BAD = [
     ("contrasts.null_places.target", ["benign"], ["either 'random_split' or 'target'"]),
     ("contrasts.null_places.role", "hypothesis", ["for a random split"]),
     ("localise.phases", ["middle"], ["'localise.phases.0'", "'prompt_last'", "Got 'middle'"]),
+    (
+        "localise.probes",
+        {"needle": "copying"},
+        ["'localise.probes.needle' must be a task with", "'copying', which asks for none"],
+    ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "primary": "head.relp"},
+        ["'localise.causal.primary' needs 'shams: true'"],
+    ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "shams": True, "metric": "logit_difference"}
+        | {"kinds": ["residual"], "methods": ["relp", "patch_noise"], "primary": "residual.relp"},
+        ["'localise.causal.primary' must be a map", "of 'residual_site.relp'. Got 'residual.relp'"],
+    ),
+    ("evidence.unit_mode", "mask", ["'evidence.unit_mode'", "'resample'", "Got 'mask'"]),
+    ("evidence.unit_mode", "gain", ["'evidence.gain' is the factor of", "Got the gain None"]),
+    ("evidence.gain", 0.5, ["'evidence.gain' is the factor of", "mode None"]),
     ("localise.permutations", 5, ["'localise.permutations' must be at least 19"]),
     ("evidence.doses", [2, 1], ["'evidence.doses' must ascend", "Got [2, 1]"]),
     ("evidence.mode", "off", ["'evidence.mode'", "'zero_renormalise'", "Got 'off'"]),

@@ -20,6 +20,7 @@ from jsonschema.exceptions import ValidationError, best_match
 from lmri.checks import check_slug, quoted, shortened
 from lmri.config.options import (
     LOAD_KEYS,
+    CausalOptions,
     ConditionOptions,
     ContrastOptions,
     SubjectOptions,
@@ -364,6 +365,8 @@ def _causal(study: StudyConfig) -> Iterator[str]:
             "'localise.causal.metric' must be 'logit_difference' where 'shams' are asked for: "
             f"between null trials there is no gap to be recovered. Got '{causal.metric}'."
         )
+    if causal is not None and causal.primary is not None:
+        yield from _primary(causal)
     for name in causal.contrasts if causal is not None else ():
         contrast = study.contrasts.get(name)
         if contrast is None:
@@ -378,12 +381,39 @@ def _causal(study: StudyConfig) -> Iterator[str]:
             )
 
 
+def _primary(causal: CausalOptions) -> Iterator[str]:
+    kinds = ["residual_site" if kind == "residual" else kind for kind in causal.kinds]
+    tested = [m for m in causal.methods if not m.startswith("patch_") or _patched_both_ways(causal)]
+    maps = [f"{kind}.{m}" for kind in kinds for m in tested if kind not in ("attention", "mlp")]
+    if causal.primary not in maps:
+        yield (
+            "'localise.causal.primary' must be a map of its 'kinds' and 'methods' that is tested, "
+            f"one of {quoted(maps)}. Got {shortened(causal.primary)}."
+        )
+    if not causal.shams:
+        yield (
+            "'localise.causal.primary' needs 'shams: true': a finding is tested against sham maps."
+        )
+
+
+def _patched_both_ways(causal: CausalOptions) -> bool:
+    return {"patch_denoise", "patch_noise"} <= set(causal.methods)
+
+
 def _probes(study: StudyConfig) -> Iterator[str]:
     probes = study.localise.probes
     for key in ("repeated", "needle"):
         task = getattr(probes, key, None)
         if task is not None and task not in study.tasks:
             yield f"'localise.probes.{key}' must be one of {quoted(study.tasks)}. Got '{task}'."
+        elif key == "needle" and task is not None:
+            own = study.tasks[task]
+            # A table may have needles of its own as the content of its trials.
+            if own.source != "table" and own.probe != "needle":
+                yield (
+                    "'localise.probes.needle' must be a task with source: probe and probe: needle, "
+                    f"or a table whose content are needles. Got '{task}', which asks for none."
+                )
 
 
 def _evidence(study: StudyConfig) -> Iterator[str]:
@@ -392,6 +422,11 @@ def _evidence(study: StudyConfig) -> Iterator[str]:
         doses = list(getattr(evidence, key))
         if doses != sorted(set(doses)):
             yield f"'evidence.{key}' must ascend. Got {doses}."
+    if (evidence.gain is not None) != (evidence.unit_mode == "gain"):
+        yield (
+            "'evidence.gain' is the factor of 'evidence.unit_mode: gain', and needed for it. "
+            f"Got the gain {evidence.gain} and the mode {evidence.unit_mode}."
+        )
     if evidence.baseline_control >= evidence.baseline_target:
         yield (
             "'evidence.baseline_control' must be below 'evidence.baseline_target' "

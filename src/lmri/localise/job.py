@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lmri.anatomy import Subject, load_subject
+from lmri.anatomy import Dictionary, Subject, load_subject, read_dictionary, with_dictionary
 from lmri.checks import check_choice
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
 from lmri.errors import EvidenceError
@@ -21,6 +22,7 @@ from lmri.localise.activity import Activity, CountedRates, TrialActivity
 from lmri.localise.causal import PHASE, causal_maps
 from lmri.localise.confounds import row_confounds
 from lmri.localise.design import contrast_design
+from lmri.localise.endpoint import baseline_check
 from lmri.localise.findings import (
     ALWAYS_RUN,
     NO_SHAMS_ASKED,
@@ -45,6 +47,9 @@ from lmri.store import (
     write_map,
     write_text_atomic,
 )
+
+SHOWN_BY = {"refusal": "refusal_onset", "reference": "exact", "fact": "fact_told"}
+"""Score of the behaviour that a causal map traces, by the column that says it."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def localise_subject(
     carriers = {task: own or _carriers(tables[task]) for task, own in tasks.items()}
     used = sorted({contrast.task for contrast in contrasts})
     opened = {task: _open(recordings / task) for task in used}
-    loaded = load_subject(model, subject, load=load)
+    loaded = _with_features(load_subject(model, subject, load=load), options)
     study = Study(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance)
     with ExitStack() as stack:
         # Findings are the last to appear: a killed job leaves none.
@@ -166,6 +171,13 @@ def localise_subject(
             _write_probes(study, {task: _open(recordings / task) for task in tasks}, map_root)
 
 
+def _with_features(subject: Subject, options: LocaliseOptions) -> Subject:
+    causal = options.causal
+    if causal is None or causal.dictionary is None or "feature" not in causal.kinds:
+        return subject
+    return with_dictionary(subject, read_dictionary(Path(causal.dictionary), subject))
+
+
 def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Path) -> None:
     own = study.options.probes
     settings = HeadsAndLayers(own.repeated, own.repeating, own.needle, own.phase)
@@ -181,36 +193,63 @@ def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Pa
 def _write_causal(
     study: Study, contrast: ContrastOptions, map_root: Path, finding_root: Path
 ) -> None:
-    """Write causal maps, which are exploratory, and the findings of those that have shams."""
+    """Write causal maps, and the findings of those that units can be selected from."""
     trials = _selection_trials(study, contrast)
     design = contrast_design(contrast, trials, study.carriers[contrast.task])
     own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
+    written, absent = set(), _absent(study, contrast)
+    if absent:
+        warnings.warn(f"Causal maps of '{contrast.name}': {absent}.", stacklevel=2)
     for name, statistics, selection in causal_maps(
         study.subject, trials, contrast, design, own, study.seed, study.options.permutations
     ):
+        role = contrast.role if name == own.primary else "exploratory"
         labelled = statistics.assign_attrs(
             subject=study.subject.name,
             contrast=contrast.name,
-            role="exploratory",
+            role=role,
             provenance=str(study.provenance),
+            **({"warning": absent} if absent else {}),
         )
         write_map(map_root / folder / f"{name}.zarr", labelled)
         if selection is None:
             continue
         finding = base_finding(
-            study.subject.name,
-            contrast,
-            PHASE,
-            "exploratory",
-            selection,
-            study.evidence,
-            study.provenance,
+            study.subject.name, contrast, PHASE, role, selection, study.evidence, study.provenance
         )
+        if selection.kind == "feature":
+            finding["dictionary"] = _source(study.subject.dictionary)
         if finding["status"] != "null":
             finding = {**finding, "reason": NO_SHAMS_ASKED}
             if own.shams and contrast.role == "hypothesis":
                 finding = _tested(study, contrast, finding, selection, trials)
         write_finding(finding_root / folder / f"{name}.json", finding)
+        written.add(name)
+    if own.primary is not None and own.primary not in written:
+        kind, _, method = own.primary.partition(".")
+        described = study.subject.name, contrast, PHASE, contrast.role, kind, method
+        finding = unmapped_finding(*described, study.provenance)
+        write_finding(finding_root / folder / f"{own.primary}.json", finding)
+
+
+def _absent(study: Study, contrast: ContrastOptions) -> str:
+    """What is wrong where clean trials do not show the behaviour that is traced; else nothing."""
+    # Of the clean trials alone: a corrupted one may show anything.
+    clean = replace(contrast, controls=())
+    score = SHOWN_BY.get(study.options.causal.correct, study.evidence.score)
+    asked = replace(study.evidence, score=score)
+    _, problem = baseline_check(_recorded(study, contrast), clean, asked)
+    return problem
+
+
+def _source(dictionary: Dictionary) -> dict:
+    """What a finding says of the dictionary, so that validation takes no other."""
+    return {
+        "path": str(dictionary.path),
+        "sha256": dictionary.sha256,
+        "layer": dictionary.layer,
+        "place": dictionary.place,
+    }
 
 
 def _localise(
@@ -372,9 +411,6 @@ def _tested(
     result: Selection,
     trials: pd.DataFrame,
 ) -> dict:
-    recorded = pd.concat(
-        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
-    )
     return primary_finding(
         finding,
         study.subject,
@@ -382,7 +418,7 @@ def _tested(
         study.evidence,
         result,
         selection=trials,
-        recorded=recorded,
+        recorded=_recorded(study, contrast),
         stimuli=study.stimuli,
         claims=study.claims,
         max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
@@ -390,8 +426,17 @@ def _tested(
     )
 
 
+def _recorded(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
+    return pd.concat(
+        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
+    )
+
+
 def _role(study: Study, contrast: ContrastOptions, phase: str, *, is_first: bool) -> str:
     # One map in one phase is primary; what the others show is looked at and decides nothing.
+    causal = study.options.causal
+    if causal is not None and causal.primary is not None and contrast.name in causal.contrasts:
+        return "exploratory"
     return contrast.role if is_first and phase == study.options.phases[0] else "exploratory"
 
 

@@ -44,11 +44,14 @@ class Noun:
 KINDS = {
     "expert": Noun("expert", "experts", "experts", ("layer", "expert")),
     "neuron": Noun("neuron", "neurons", "neurons of dense layers", ("layer", "neuron")),
+    "shared_neuron": Noun("neuron", "neurons", "neurons of shared experts", ("layer", "neuron")),
     "expert_neuron": Noun("neuron", "neurons", "neurons of experts", ("layer", "expert", "neuron")),
     "head": Noun("head", "heads", "attention heads", ("layer", "head")),
     "residual": Noun(
         "dimension", "dimensions", "dimensions of the residual", ("layer", "dimension")
     ),
+    "residual_site": Noun("site", "sites", "sites of the residual", ("layer", "place")),
+    "feature": Noun("feature", "features", "features of a dictionary", ("layer", "feature")),
     "layer": Noun("layer", "layers", "layers", ("layer",)),
 }
 """Words for every kind of unit."""
@@ -104,6 +107,7 @@ QUANTITIES = {
 FIRST_QUANTITY = {
     "expert": "rate",
     "neuron": "activation",
+    "shared_neuron": "activation",
     "expert_neuron": "unconditional",
     "head": "norm",
     "residual": "after",

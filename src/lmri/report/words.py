@@ -31,6 +31,11 @@ MODES = {
     "zero_renormalise": ("zeroed, renormalised", "output zero, the others' weights scaled up"),
     "force": ("forced on", "always picked, with the largest weight"),
     "mean": ("set to the mean", "set to their mean activity on other trials"),
+    "clamp": ("clamped", "set to given activity"),
+    "resample": ("resampled", "set to their activity in another trial, drawn for each"),
+    "flip": ("flipped", "set to their negative"),
+    "gain": ("scaled", "multiplied by a factor"),
+    "adjust": ("adjusted", "moved to where they are on other trials where they look like these"),
 }
 """Name and meaning of each mode of intervention."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject, load_subject
+from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
 from lmri.checks import check_choice
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
@@ -92,11 +92,12 @@ def validate_subject(
         raise StoreError(f"{findings}: no finding. Localise before validating.")
     loaded = load_subject(model, subject, load=load)
     arms, transcripts, verdicts = [], [], []
-    for finding in read:
+    subjects = [_fitted(loaded, finding) for finding in read]
+    for own, finding in zip(subjects, read, strict=True):
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            arms.append(Rerun(loaded, finding, stimuli, options, seed).explore())
+            arms.append(Rerun(own, finding, stimuli, options, seed).explore())
         elif finding["role"] in JUDGED:
-            row, tables = _judge(loaded, finding, stimuli, options, seed)
+            row, tables = _judge(own, finding, stimuli, options, seed)
             verdicts.append(row)
             arms += tables[:1]
             transcripts += tables[1:]
@@ -130,6 +131,21 @@ def _read(path: Path, subject: str) -> dict:
             f"{', '.join(names)}. Localise again."
         )
     return finding
+
+
+def _fitted(subject: Subject, finding: dict) -> Subject:
+    """Give the subject the dictionary that a finding about features was made with."""
+    named = finding.get("dictionary")
+    if named is None or finding["status"] != "testable":
+        return subject
+    dictionary = read_dictionary(Path(named["path"]), subject)
+    if dictionary.sha256 != named["sha256"]:
+        raise StoreError(
+            f"{named['path']}: the 'dictionary' of the finding on '{finding['contrast']}' must be "
+            f"the file that it was made with (sha256 {named['sha256'][:12]}). Got "
+            f"{dictionary.sha256[:12]}: bring the file back, or localise again."
+        )
+    return with_dictionary(subject, dictionary)
 
 
 def _judge(
