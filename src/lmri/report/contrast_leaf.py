@@ -10,10 +10,11 @@ import pandas as pd
 from lmri.config import ContrastOptions
 from lmri.report import words
 from lmri.report.answers import ask_contrast
+from lmri.report.causal.section import causal_blocks
 from lmri.report.files import Files
 from lmri.report.group import Group, read_unit
 from lmri.report.inputs import OtherMap, StudyInputs
-from lmri.report.kinds import MapName
+from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.map_figures import Limits, overview_figure
 from lmri.report.other_figures import subjects_figure
 from lmri.report.replication import (
@@ -60,6 +61,7 @@ def contrast_leaf(
         _side_by_side(inputs, contrast, limits, key),
         *_replication(inputs, contrast, key, files),
         *_other_maps(inputs, contrast, limits, key),
+        *causal_blocks(inputs, contrast, key, files),
         *_shared_units(group, contrast, key, files),
         *_overlaps(group, contrast, inputs.config.evidence.alpha, key, files),
         *_other_phases(inputs, contrast, key, files),
@@ -104,6 +106,7 @@ def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data:
             f"Subjects and maps at the {words.phase_name(phase)}: units selected of all; the "
             "strongest with its score; its size (Hedges g, or the rate difference) and p over all "
             "units; agreement of halves of the carriers as r, and as Dice with its chance level."
+            f"{words.without_value(_missing_values(inputs, contrast))}"
         ),
         columns=[
             Column("Subject"),
@@ -275,7 +278,7 @@ def _replication(
     }
     return [
         Heading(heading, f"At the {words.phase_name(phase)}."),
-        replication_prose(rows_of(rows, contrast, phase), contrast.role),
+        replication_prose(rows_of(rows, contrast, phase), contrast.role, len(layers)),
         layer_figure(rows_of(maps, contrast, phase), sorted(layers), key, data),
         replication_table(rows, files.add(f"replication.{key}", rows)),
     ]
@@ -342,7 +345,9 @@ def _other_phases(
 ) -> list[Block]:
     rows = rows_of(inputs.group.maps, contrast)
     first = inputs.config.localise.phases[0]
-    phases = [str(phase) for phase in dict.fromkeys(rows["phase"]) if phase != first]
+    phases = [
+        str(phase) for phase in dict.fromkeys(rows["phase"]) if phase not in (first, CAUSAL_PHASE)
+    ]
     if not phases:
         return []
     data = files.add(f"contrast.{key}", rows)
@@ -353,6 +358,13 @@ def _other_phases(
             for phase in phases
         ),
     ]
+
+
+def _missing_values(inputs: StudyInputs, contrast: ContrastOptions) -> int:
+    """Units without a value, over all subjects and maps that are shown."""
+    scans = [subject.scans[contrast.name][0] for subject in inputs.subjects]
+    found = [own.profile for scan in scans for own in (scan, *scan.others)]
+    return sum(profile.missing for profile in found if profile is not None)
 
 
 def _missing(heading: str, path: str) -> Prose:
@@ -398,7 +410,7 @@ def _halves(row: dict) -> list[str]:
 
 def _place_cell(place: list[str], *, named: bool) -> Cell:
     subject, contrast, phase, name = place
-    title = MapName(name).title
+    title = MapName(name).label
     first = words.readable(contrast) if named else title.capitalize()
     rest = [title] if named else []
     return Cell(first, note=", ".join([*rest, subject, words.phase_name(phase)]))

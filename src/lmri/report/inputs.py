@@ -9,9 +9,12 @@ import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
+from lmri.report.causal.maps import CausalMap
 from lmri.report.group import Group
 from lmri.report.kinds import MapName, Noun, common_noun
+from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
+from lmri.report.reader import Problem
 
 ARMS = (
     *("subject", "contrast", "phase", "kind", "method", "arm", "mode", "dose", "draw", "primary"),
@@ -33,28 +36,6 @@ VERDICTS = (
 
 FIRST_MAP = MapName("expert.resonance")
 """The map that a study makes if it names none."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is missing or wrong.
-
-    Attributes
-    ----------
-    level : str
-        ``error`` (something is missing) or ``warning`` (there, but to be read with care).
-    subject : str
-        Whose; ``study`` when it concerns all.
-    path : str
-        The file, relative to the folder of the study.
-    message : str
-        What was found.
-    """
-
-    level: str
-    subject: str
-    path: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +88,23 @@ class Scan:
 
 @dataclass(frozen=True)
 class SubjectInputs:
-    """All artefacts of one subject; tables that could not be read are empty."""
+    """All artefacts of one subject; tables that could not be read are empty.
+
+    Attributes
+    ----------
+    name : str
+        The subject.
+    arms, transcripts, verdicts : DataFrame
+        Tables of its validation.
+    card, manifest : dict
+        What it is.
+    scans : dict of str to list of Scan
+        By contrast, the primary phase first.
+    causal : dict of str to list of CausalMap
+        By contrast; empty where none were asked for.
+    probes : Probes
+        Maps of layers and heads that need no contrast.
+    """
 
     name: str
     arms: pd.DataFrame
@@ -116,6 +113,8 @@ class SubjectInputs:
     card: dict
     manifest: dict
     scans: dict[str, list[Scan]]
+    causal: dict[str, list[CausalMap]] = field(default_factory=dict)
+    probes: Probes = field(default_factory=Probes)
 
     def path(self, table: str) -> str:
         """Path of a validation table, relative to the study."""
@@ -170,6 +169,17 @@ class StudyInputs:
         return [
             scan for subject in self.subjects for scans in subject.scans.values() for scan in scans
         ]
+
+    @property
+    def independent(self) -> list[str]:
+        """Subjects that can replicate each other.
+
+        Checkpoints of a series are one model: they count where there is nothing else, with the
+        last of each series.
+        """
+        series = self.config.series
+        alone = [name for name, own in self.config.subjects.items() if own.series is None]
+        return alone or [members[-1].name for members in series.values()]
 
     @property
     def noun(self) -> Noun:

@@ -46,7 +46,12 @@ PHASES = {
     "response": "response",
     "system": "system prompt",
     "think": "reasoning",
+    "attribution": "causal map",
 }
+
+
+PLACES = {"before": "before the block", "mid": "after attention", "after": "after the block"}
+"""Places of the residual stream in a layer."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -104,12 +109,28 @@ def plural_of(noun: str) -> str:
     return f"{noun}s"
 
 
+def spread(counts: Sequence[int]) -> str:
+    """Write the range of some counts: ``32``, or ``29 to 32`` where they differ."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def listing(items: Iterable[str], last: str = "and") -> str:
     """Join words: ``a, b and c``."""
     items = list(items)
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def without_value(count: int) -> str:
+    """Say how units without a value are counted; nothing where there are none."""
+    if not count:
+        return ""
+    return (
+        " Units without a value (no variation, or too few rows to tell) have p = 1 and count among "
+        "the units of q (Benjamini and Hochberg), which makes q larger and never smaller."
+    )
 
 
 def unit_name(unit: Sequence[int]) -> str:
@@ -187,6 +208,11 @@ def readable(name: str) -> str:
     return str(name).replace("_", " ")
 
 
+def sentence(text: str) -> str:
+    """Begin with a capital and leave the rest: ``RelP`` and ``MLP`` keep theirs."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def score_name(score: str) -> str:
     """Short name of a score."""
     return SCORES.get(score, (readable(score), ""))[0]
@@ -216,6 +242,11 @@ def verdict_name(row: Mapping[str, object]) -> str:
     if read_units(row["units"]):
         return "false alarm"
     return "empty, as expected" if row["status"] == "null" else str(row["verdict"])
+
+
+def place_name(place: str) -> str:
+    """Name of a place of the residual stream in words."""
+    return PLACES.get(place, readable(place))
 
 
 def mode_name(mode: str) -> str:

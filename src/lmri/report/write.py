@@ -27,8 +27,8 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
         Folder of the study, with ``maps``, ``findings`` and ``validation``; the table of all
         verdicts is written here as ``verdicts.parquet``.
     out : Path
-        Folder of the report, written whole or not at all: ``index.html``, ``contrasts/*.html`` and
-        ``files/*.csv``.
+        Folder of the report, written whole or not at all: ``index.html``, ``heads.html``,
+        ``layers.html``, ``contrasts/*.html`` and ``files/*.csv``.
     config : StudyConfig
         The study.
     provenance : mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_
 POSITIVE_RGB = (0xD2, 0x5F, 0x14)
 NEGATIVE_RGB = (0x2F, 0x77, 0xB8)
 
+LETTER, LINE = 5.4, 11.5
+"""Width of a letter and height of a line of the names of columns."""
+
 
 def draw_map(
     score: np.ndarray,
@@ -27,6 +31,7 @@ def draw_map(
     axes_names: tuple[str, str] = ("expert", "layer"),
     rows: Sequence[str] | None = None,
     scale_name: str = "score",
+    columns: Sequence[str] | None = None,
 ) -> Markup:
     """Draw one map.
 
@@ -50,6 +55,8 @@ def draw_map(
         Names of the rows; by default their numbers.
     scale_name : str
         What the scale measures.
+    columns : sequence of str, optional
+        Names of the columns, broken into lines; by default their numbers.
 
     Returns
     -------
@@ -60,6 +67,8 @@ def draw_map(
     longest = max((len(name) for name in rows or ()), default=0)
     left, right, bottom, top = max(44, 18 + 6 * longest), 8, 40, 46 if scale_bar else 8
     across = (width - left - right) / n_units
+    names = None if columns is None else [_broken(name, across) for name in columns]
+    bottom += LINE * max((name.count("\n") for name in names or ()), default=0)
     row = float(np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26))
     with style():
         figure = new_figure(width, bottom + row * n_layers + top)
@@ -73,6 +82,9 @@ def draw_map(
         )
         _outline(axes, units, legible=min(across, row) >= 15)
         _label(axes, n_layers, n_units, axes_names, rows)
+        if names is not None:
+            axes.set_xticks(range(n_units))
+            axes.set_xticklabels(names, linespacing=1.05)
         if scale_bar:
             above = bottom + row * n_layers + 27
             _scale(place(figure, left + 42, above, 190, 9), limit, scale_name)
@@ -138,6 +150,13 @@ def _label(
     axes.tick_params(length=3)
     for spine in axes.spines.values():
         spine.set_visible(True)
+
+
+def _broken(name: str, across: float) -> str:
+    """Break a name into lines that fit below a column; what does not is cut."""
+    most = max(int(across / LETTER), 4)
+    lines = textwrap.wrap(name, most)[:3] or [""]
+    return "\n".join(lines)
 
 
 def _ticks(count: int, most: int) -> list[int]:
