@@ -93,7 +93,7 @@ def calibrate(
     options : mapping, optional
         Options of the policy; those left out have their default.
     runs : Runs, optional
-        What the policy may run: for ``ppl_search`` and the greedy allocation.
+        What the policy may run: ``ppl_search`` needs it.
     dense_tokens, dense_prefill
         As of :class:`lmri.sparse.plan.SparsePlan`.
 

@@ -74,17 +74,12 @@ def teal(activity: Activity, options: TealOptions, runs: Runs) -> Draft:
     options : TealOptions
         What is asked for.
     runs : Runs
-        The greedy allocation needs ``applied``.
+        Not used.
 
     Returns
     -------
     Draft
         One `InputThreshold` for each projection.
-
-    Raises
-    ------
-    SparseError
-        If the allocation is greedy and nothing can be run.
 
     References
     ----------
@@ -94,9 +89,7 @@ def teal(activity: Activity, options: TealOptions, runs: Runs) -> Draft:
     scores = {place: _magnitude(*place) for place in places}
     shares = dict.fromkeys(places, options.sparsity)
     if options.allocation == "greedy":
-        shares = allocate(
-            activity, scores, options.sparsity, options.step, options.sample_tokens, runs
-        )
+        shares = allocate(activity, scores, options.sparsity, options.step, options.sample_tokens)
     found = activity.order_statistics(scores, shares)
     draft = Draft()
     for (layer, name), threshold in found.items():

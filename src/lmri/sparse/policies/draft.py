@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -44,17 +43,14 @@ class Draft:
 
 @dataclass(frozen=True)
 class Runs:
-    """What a policy may run, given by the caller: the runtime is no part of a policy.
+    """What a policy may run, given by the caller.
 
     Attributes
     ----------
-    applied : callable or None
-        From rules to a context manager inside which the subject follows them.
     perplexity : callable or None
         From a plan to the subject's perplexity under it, on texts of the calibration.
     """
 
-    applied: Callable[[Sequence[Rule]], AbstractContextManager] | None = None
     perplexity: Callable[[SparsePlan], float] | None = None
 
 

@@ -9,11 +9,10 @@ over channels of norms over tokens).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
 
-import torch
 from torch import Tensor, nn
 
 from lmri.anatomy import blocks
@@ -21,8 +20,9 @@ from lmri.errors import SparseError
 from lmri.sparse.calibration import Activity, Score
 from lmri.sparse.calibration.activity import Batch
 from lmri.sparse.calibration.selection import Selection, skipped_count
-from lmri.sparse.policies.draft import Runs
+from lmri.sparse.plan import SparsePlan
 from lmri.sparse.rules import InputThreshold
+from lmri.sparse.runtime import sparse
 
 MOST = 0.99
 """Share of a projection above which it is left alone."""
@@ -36,7 +36,6 @@ def allocate(
     target: float,
     step: float,
     sample_tokens: int,
-    runs: Runs,
 ) -> dict[Place, float]:
     """Find the share that each projection skips so that every block skips the same.
 
@@ -56,32 +55,20 @@ def allocate(
         Share of the first projection that a step adds.
     sample_tokens : int
         Tokens on which blocks are compared; their states are kept, of one layer at a time.
-    runs : Runs
-        Its ``applied`` makes a block follow rules.
 
     Returns
     -------
     dict of (int, str) to float
         Shares.
-
-    Raises
-    ------
-    SparseError
-        If nothing can be run.
     """
-    if runs.applied is None:
-        raise SparseError(
-            "The 'allocation' greedy of the policy 'teal' runs blocks under rules: it needs the "
-            "runtime ('applied'). Got none: use 'uniform'."
-        )
     counted = activity.coarse(scores)
     batches, shares = _sample(activity, sample_tokens), {}
     for layer, own in groupby(counted, key=lambda place: place[0]):
         names = [name for _, name in own]
         weights = _weights(activity, layer, names)
-        block = _Block.read(activity, layer, batches)
+        block = _Block(activity, layer, batches)
         selections = {name: counted[layer, name] for name in names}
-        found = search(weights, target, step, _error(block, layer, selections, runs))
+        found = search(weights, target, step, _error(activity, block, layer, selections))
         shares |= {(layer, name): share for name, share in found.items()}
     return shares
 
@@ -138,55 +125,82 @@ def _weights(activity: Activity, layer: int, names: Sequence[str]) -> dict[str, 
 
 
 def _error(
-    block: _Block, layer: int, selections: Mapping[str, Selection], runs: Runs
+    activity: Activity, block: _Block, layer: int, selections: Mapping[str, Selection]
 ) -> Callable[[Mapping[str, float]], float]:
     def error(shares: Mapping[str, float]) -> float:
-        rules = [
+        rules = tuple(
             InputThreshold(layer, name, selections[name].coarse([rank])[0])
             for name, share in shares.items()
             if (rank := skipped_count(share, selections[name].total))
-        ]
-        with runs.applied(rules):
+        )
+        with sparse(activity.subject, SparsePlan("teal", "", rules), "reference", count=False):
             return block.change()
 
     return error
 
 
-@dataclass(frozen=True, eq=False)
+class _Stop(Exception):  # noqa: N818 - nothing went wrong
+    """Ends a pass after the block that is looked at."""
+
+
 class _Block:
     """A block with what it was given on a sample, and what it made of it."""
 
-    module: nn.Module
-    given: list[tuple[tuple, dict]]
-    made: list[Tensor]
-    counted: list[Tensor]
+    def __init__(self, activity: Activity, layer: int, batches: Sequence[Batch]) -> None:
+        self._activity, self._layer, self._batches = activity, layer, batches
+        self._modules = blocks(activity.subject.model)
+        self._given: list[Tensor] = []
+        self._kinds: list[type] = []  # of what the blocks before it return
+        self._made = [self._run(batch) for batch in batches]
 
-    @classmethod
-    def read(cls, activity: Activity, layer: int, batches: Sequence[Batch]) -> _Block:
-        module = blocks(activity.subject.model)[layer]
-        own = cls(module, [], [], [batch.counted for batch in batches])
-
-        def keep(module: nn.Module, given: tuple, named: dict, output: object) -> None:
-            own.given.append((given, named))
-            own.made.append(_states(output))
-
-        hook = module.register_forward_hook(keep, with_kwargs=True)
-        try:
-            for batch in batches:
-                activity.run(batch)
-        finally:
-            hook.remove()
-        return own
-
-    @torch.inference_mode()
     def change(self) -> float:
-        """Mean over tokens of the norm of what differs in the output."""
+        """Mean over tokens of the norm of what differs in its output now."""
         total, tokens = 0.0, 0
-        for (given, named), made, counted in zip(self.given, self.made, self.counted, strict=True):
-            now = _states(self.module(*given, **named))
-            norms = (now - made)[counted].double().norm(dim=-1)
+        for i, (batch, made) in enumerate(zip(self._batches, self._made, strict=True)):
+            now = self._run(batch, self._given[i])
+            norms = (now - made)[batch.counted].double().norm(dim=-1)
             total, tokens = total + float(norms.sum()), tokens + len(norms)
         return total / tokens
+
+    def _run(self, batch: Batch, given: Tensor | None = None) -> Tensor:
+        """Run the model up to the block; with its input given, the blocks before it do nothing."""
+        found: list[Tensor] = []
+
+        def enter(module: nn.Module, positional: tuple, named: dict) -> tuple | None:
+            if given is None:
+                self._given.append(positional[0] if positional else named["hidden_states"])
+                return None
+            if positional:
+                return (given, *positional[1:]), named
+            return positional, {**named, "hidden_states": given}
+
+        def leave(module: nn.Module, positional: tuple, output: object) -> None:
+            found.append(_states(output))
+            raise _Stop
+
+        with ExitStack() as stack:
+            block = self._modules[self._layer]
+            stack.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            stack.callback(block.register_forward_hook(leave).remove)
+            for module in self._modules[: self._layer] if given is not None else ():
+                stack.enter_context(_passing(module))
+            with suppress(_Stop):
+                self._activity.run(batch)
+        return found[0]
+
+
+@contextmanager
+def _passing(module: nn.Module) -> Iterator[None]:
+    """Let a block pass on what it is given."""
+
+    def forward(*positional: Tensor, **named: object) -> Tensor:
+        return positional[0] if positional else named["hidden_states"]
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 def _states(output: object) -> Tensor:

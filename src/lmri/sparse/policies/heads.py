@@ -91,10 +91,11 @@ def cache_heads(activity: Activity, options: CacheHeadsOptions, runs: Runs) -> D
     arXiv:2407.15891.
     """
     anatomy = activity.subject.anatomy
-    if anatomy.encoder:
+    if anatomy.encoder or "key" not in activity.linears[0]:
         raise SparseError(
-            f"The policy 'cache_heads' needs a subject with a cache. '{activity.subject.name}' is "
-            "an encoder, which has none."
+            "The policy 'cache_heads' needs a subject that caches the keys and values of heads. "
+            f"Got '{activity.subject.name}' ({anatomy.architecture}), which does not: it is an "
+            "encoder, or caches one latent for all heads."
         )
     counts = {layer: key_heads(activity, layer) for layer in range(anatomy.layers)}
     protected = (
