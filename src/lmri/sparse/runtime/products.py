@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmri.anatomy.linears import Projection
 from lmri.errors import SparseError
-from lmri.sparse.kernels import Backend
+from lmri.sparse.kernels import MOST_ROWS, Backend
 from lmri.sparse.masks import channels_read
 from lmri.sparse.rules import InputThreshold, InputTopK
 from lmri.sparse.runtime.counts import Counts, real_rows, real_sum
@@ -260,3 +260,34 @@ def check_rows(now: Pass | None, x: Tensor) -> Pass:
             f"the positions of its rows. Got {len(x)} rows on their own: call the model."
         )
     return now
+
+
+def unruled_forward(tools: Tools, module: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """Give what replaces the forward of a linear module that no rule touches.
+
+    Few rows run on the kernel too, by all outputs: on a processor it reads weights faster than
+    ``F.linear``, so that what is dense in a plan does not hold up the rest. Nothing is counted.
+
+    Parameters
+    ----------
+    tools : Tools
+        Of the session.
+    module : torch.nn.Linear
+        The module.
+
+    Returns
+    -------
+    callable
+        From activations of shape (..., n_inputs) to (..., n_outputs).
+    """
+    weight, bias = module.weight.detach(), module.bias
+    every = torch.arange(len(weight), device=weight.device)
+
+    def forward(x: Tensor) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        if not tools.now().few or len(flat) > MOST_ROWS:
+            return F.linear(x, module.weight, bias)
+        y = tools.kernel.output_sparse(flat, weight, every, bias)
+        return y.view(*x.shape[:-1], len(weight))
+
+    return forward

@@ -33,7 +33,14 @@ from lmri.sparse.runtime.counts import Counts, real_rows
 from lmri.sparse.runtime.experts import experts_forward
 from lmri.sparse.runtime.neurons import MlpRules, SparseMlp, mlp_forwards
 from lmri.sparse.runtime.passes import Pass, PassReader
-from lmri.sparse.runtime.products import AttentionLinear, HeldPart, InputRule, Product, Tools
+from lmri.sparse.runtime.products import (
+    AttentionLinear,
+    HeldPart,
+    InputRule,
+    Product,
+    Tools,
+    unruled_forward,
+)
 from lmri.sparse.runtime.weights import Weights, indices
 
 Forwards = dict[nn.Module, Callable[..., Tensor]]
@@ -182,7 +189,20 @@ def _forwards(plan: SparsePlan, sites: Sites, tools: Tools) -> Forwards:
     for layer, rules in by_layer.items():
         forwards |= _mlp_forwards(layer, rules, sites, tools)
         forwards |= _attention_forwards(layer, rules, sites, tools)
-    return forwards
+    return _unruled(sites, tools, forwards) | forwards
+
+
+def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
+    """Forwards of all other linear modules of blocks, and of the output."""
+    if tools.kernel.name == "reference":
+        return {}
+    found = {part.module for own in sites.projections.values() for part in own.values()}
+    found.add(sites.model.get_output_embeddings())
+    return {
+        module: unruled_forward(tools, module)
+        for module in found
+        if type(module) is nn.Linear and module not in ruled
+    }
 
 
 def _mlp_forwards(layer: int, rules: list[Rule], sites: Sites, tools: Tools) -> Forwards:
