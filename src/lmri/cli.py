@@ -289,6 +289,48 @@ def _calibrate(options: argparse.Namespace) -> None:
     )
 
 
+def _record_sparse(options: argparse.Namespace) -> None:
+    values = _read(options, "record_sparse", subject=options.subject, task=options.task)
+    from lmri.config import LoadOptions, RecordOptions
+    from lmri.sparse import record_sparse
+
+    record_sparse(
+        out=options.out,
+        manifest=options.manifest,
+        subject=options.subject,
+        model=options.model,
+        task=options.task,
+        stimuli=options.stimuli,
+        plan=_plan(options.plans, values["plan"]),
+        options=RecordOptions.from_dict(values["record"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("record_sparse", values, values["seed"], options.model),
+    )
+
+
+def _survive(options: argparse.Namespace) -> None:
+    values = _read(options, "survive", subject=options.subject)
+    from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
+    from lmri.localise import compare_maps
+
+    compare_maps(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        maps=options.maps,
+        recordings=options.recordings,
+        out=options.out,
+        carriers={name: tuple(carriers) for name, carriers in values["tasks"].items()},
+        contrasts=[ContrastOptions.from_dict(entry) for entry in values["contrasts"]],
+        options=LocaliseOptions.from_dict(values["localise"]),
+        load=LoadOptions.from_dict(values["load"]),
+        evidence=EvidenceOptions.from_dict(values["evidence"]),
+        seed=values["seed"],
+        provenance=_provenance("survive", values, values["seed"], options.model),
+    )
+
+
 def _sparse_run(options: argparse.Namespace) -> None:
     values = _read(options, "sparse_run", subject=options.subject)
     from lmri.config import LoadOptions, SparseOptions
@@ -331,7 +373,7 @@ def _plan(plans: Path | None, name: str) -> Path | None:
     if not name:
         return None
     if plans is None:
-        raise LmriError(f"lmri validate needs --plans: findings are re-run under '{name}'.")
+        raise LmriError(f"--plans must be given: the study runs findings under '{name}'.")
     return plans / f"{name}.json"
 
 
@@ -477,6 +519,16 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
         _calibrate,
         "calibrate the sparse policies of a study on recorded trials",
         "--config --subject --model --recordings --out",
+    ),
+    "record-sparse": (
+        _record_sparse,
+        "record a subject while it runs under a sparse plan",
+        "--config --subject --model --task --stimuli --plans --out --manifest",
+    ),
+    "survive": (
+        _survive,
+        "compute the maps of a subject anew from other recordings, and compare",
+        "--config --subject --model --stimuli --recordings --maps --out",
     ),
     "sparse-run": (
         _sparse_run,

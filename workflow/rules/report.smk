@@ -13,9 +13,13 @@ rule report:
             table=["arms", "transcripts", "verdicts"],
         ),
         sparse=expand(
-            "<study>/sparse/{subject}/{table}.parquet",
+            "<study>/sparse/{subject}/runs/{table}.parquet",
             subject=STUDY.subjects if STUDY.sparse.policies else [],
-            table=["quality", "achieved", "speed"],
+            table=["quality", "achieved", "speed", "limits"],
+        ),
+        survival=expand(
+            "<study>/sparse/{subject}/survival.parquet",
+            subject=STUDY.subjects if STUDY.tested_tasks else [],
         ),
     output:
         page="<study>/report/index.html",

@@ -37,9 +37,10 @@ rule sparse_run:
         stimuli=expand("<study>/stimuli/{task}.parquet", task=STUDY.tasks),
         plans="<study>/plans/{subject}",
     output:
-        quality="<study>/sparse/{subject}/quality.parquet",
-        achieved="<study>/sparse/{subject}/achieved.parquet",
-        speed="<study>/sparse/{subject}/speed.parquet",
+        quality="<study>/sparse/{subject}/runs/quality.parquet",
+        achieved="<study>/sparse/{subject}/runs/achieved.parquet",
+        speed="<study>/sparse/{subject}/runs/speed.parquet",
+        limits="<study>/sparse/{subject}/runs/limits.parquet",
     log:
         "<study>/logs/sparse_run/{subject}.log",
     benchmark:
@@ -57,3 +58,71 @@ rule sparse_run:
         "lmri sparse-run --config {params.config:q} --subject {wildcards.subject}"
         " --model {input.model} --stimuli {params.stimuli} --plans {input.plans}"
         " --out {params.out} > {log} 2>&1"
+
+
+rule record_sparse:
+    input:
+        model=ancient("<study>/subjects/{subject}"),
+        model_manifest="<study>/subjects/{subject}.manifest.json",
+        stimuli="<study>/stimuli/{task}.parquet",
+        plans="<study>/plans/{subject}",
+    output:
+        store=directory("<study>/sparse/{subject}/recordings/{task}/0.zarr"),
+        manifest=ensure(
+            "<study>/sparse/{subject}/recordings/{task}/0.zarr.manifest.json",
+            non_empty=True,
+        ),
+    log:
+        "<study>/logs/record_sparse/{subject}.{task}.log",
+    benchmark:
+        "<study>/benchmarks/record_sparse/{subject}.{task}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        code=code_hash("record_sparse"),
+        config=slice_of("record_sparse"),
+    shell:
+        "lmri record-sparse --config {params.config:q} --subject {wildcards.subject}"
+        " --model {input.model} --task {wildcards.task} --stimuli {input.stimuli}"
+        " --plans {input.plans} --out {output.store} --manifest {output.manifest}"
+        " > {log} 2>&1"
+
+
+rule survive:
+    input:
+        model=ancient("<study>/subjects/{subject}"),
+        model_manifest="<study>/subjects/{subject}.manifest.json",
+        stimuli=expand("<study>/stimuli/{task}.parquet", task=STUDY.tested_tasks),
+        maps="<study>/maps/{subject}",
+        stores=ancient(
+            expand(
+                "<study>/sparse/{{subject}}/recordings/{task}/0.zarr",
+                task=STUDY.tested_tasks,
+            )
+        ),
+        manifests=expand(
+            "<study>/sparse/{{subject}}/recordings/{task}/0.zarr.manifest.json",
+            task=STUDY.tested_tasks,
+        ),
+    output:
+        "<study>/sparse/{subject}/survival.parquet",
+    log:
+        "<study>/logs/survive/{subject}.log",
+    benchmark:
+        "<study>/benchmarks/survive/{subject}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code_hash("survive"),
+        config=slice_of("survive"),
+        stimuli=stimuli_folder,
+        recordings=recordings_folder,
+    shell:
+        "lmri survive --config {params.config:q} --subject {wildcards.subject}"
+        " --model {input.model} --stimuli {params.stimuli}"
+        " --recordings {params.recordings} --maps {input.maps} --out {output}"
+        " > {log} 2>&1"

@@ -88,6 +88,20 @@ def _calibrate(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _record_sparse(study: StudyConfig, subject: str, task: str) -> dict[str, Any]:
+    # What a map needs and no more: no other split, one store, nothing left out on purpose.
+    own = {**_record(study, subject, task)["record"], "splits": ["selection"], "shards": 1}
+    own.pop("without", None)
+    return {**_record(study, subject, task), "record": own, "plan": study.sparse.finding_plan}
+
+
+def _survive(study: StudyConfig, subject: str) -> dict[str, Any]:
+    own = _localise(study, subject)
+    tested = [entry.to_dict() for entry in study.hypotheses]
+    kept = ("seed", "subject", "load", "tasks", "localise", "evidence")
+    return {**{key: own[key] for key in kept}, "contrasts": tested}
+
+
 def _sparse_run(study: StudyConfig, subject: str) -> dict[str, Any]:
     # Tasks in their order, which the tables keep.
     return {**_calibrate(study, subject), "tasks": list(study.tasks)}
@@ -116,6 +130,8 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "localise": (_localise, ("subject",)),
     "group": (_group, ()),
     "calibrate": (_calibrate, ("subject",)),
+    "record_sparse": (_record_sparse, ("subject", "task")),
+    "survive": (_survive, ("subject",)),
     "sparse_run": (_sparse_run, ("subject",)),
     "validate": (_validate, ("subject",)),
     "report": (_report, ()),

@@ -138,6 +138,12 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def tested_tasks(self) -> list[str]:
+        """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
+        tasks = {entry.task for entry in self.hypotheses}
+        return sorted(tasks) if self.sparse.finding_plan else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
@@ -165,6 +171,8 @@ class StudyConfig:
             "group": 1,
             "calibrate": subjects if self.sparse.policies else 0,
             "validate": subjects,
+            "record_sparse": subjects * len(self.tested_tasks),
+            "survive": subjects if self.tested_tasks else 0,
             "sparse_run": subjects if self.sparse.policies else 0,
             "report": 1,
         }

@@ -22,6 +22,7 @@ from lmri.localise.reliability import Reliability, split_half
 from lmri.localise.resonance import Cells, condition_rates, count_cells, mote_sums, rate_scores
 from lmri.localise.shams import check_shams, sham_maps
 from lmri.localise.statistics import STATISTICS, Sides, Statistic
+from lmri.localise.survival import compare_maps
 from lmri.localise.units import DIMENSIONS, Units, ranked
 from lmri.localise.values import Rows, select_rows
 
@@ -47,6 +48,7 @@ __all__ = [
     "check_resolution",
     "check_separation",
     "check_shams",
+    "compare_maps",
     "condition_rates",
     "contrast_design",
     "count_cells",

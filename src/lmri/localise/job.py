@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,10 @@ import pandas as pd
 import xarray as xr
 
 from lmri.anatomy import Dictionary, Subject, load_subject, read_dictionary, with_dictionary
-from lmri.checks import check_choice
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
-from lmri.errors import EvidenceError
 from lmri.intervene import can_reroute
-from lmri.localise.activity import Activity, CountedRates, TrialActivity
+from lmri.localise.activity import Activity
 from lmri.localise.causal import PHASE, causal_maps
-from lmri.localise.confounds import row_confounds
 from lmri.localise.design import contrast_design
 from lmri.localise.endpoint import baseline_check
 from lmri.localise.findings import (
@@ -33,15 +30,20 @@ from lmri.localise.findings import (
     unmapped_finding,
 )
 from lmri.localise.heads_and_layers import PROBES, HeadsAndLayers, map_heads_and_layers
-from lmri.localise.maps import UnitMap, null_split_rate, restrict, to_dataset, unit_map
-from lmri.localise.measures import Measure, available, open_values, parse_measure
-from lmri.localise.resonance import count_cells
-from lmri.localise.statistics import STATISTICS, hedges_g
-from lmri.localise.values import select_rows
+from lmri.localise.maps import UnitMap, null_split_rate, restrict, to_dataset
+from lmri.localise.measures import Measure, available, parse_measure
+from lmri.localise.statistics import hedges_g
+from lmri.localise.study import (
+    Study,
+    activity_of,
+    map_of,
+    open_shards,
+    selection_trials,
+    task_carriers,
+)
 from lmri.store import (
     Recording,
     atomic_directory,
-    open_recording,
     read_table,
     write_finding,
     write_map,
@@ -50,43 +52,6 @@ from lmri.store import (
 
 SHOWN_BY = {"refusal": "refusal_onset", "reference": "exact", "fact": "fact_told"}
 """Score of the behaviour that a causal map traces, by the column that says it."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """What the contrasts of one subject share.
-
-    Attributes
-    ----------
-    subject : Subject
-        The loaded subject.
-    stimuli : dict of str to DataFrame
-        Stimuli of every task.
-    recordings : dict of str to list of Recording
-        Shards of every recorded task.
-    carriers : dict of str to tuple of str
-        Carriers of every task.
-    options : LocaliseOptions
-        Maps, phases and relabellings.
-    evidence : EvidenceOptions
-        The rule of the verdict.
-    claims : int
-        Primary claims of the study.
-    seed : int
-        Seed of the study.
-    provenance : dict
-        Kept in every file.
-    """
-
-    subject: Subject
-    stimuli: dict[str, pd.DataFrame]
-    recordings: dict[str, list[Recording]]
-    carriers: dict[str, tuple[str, ...]]
-    options: LocaliseOptions
-    evidence: EvidenceOptions
-    claims: int
-    seed: int
-    provenance: dict
 
 
 def localise_subject(
@@ -149,9 +114,9 @@ def localise_subject(
         If a contrast names an unknown condition or is too small for its test.
     """
     tables = {task: read_table(stimuli / f"{task}.parquet", ("trial", "split")) for task in tasks}
-    carriers = {task: own or _carriers(tables[task]) for task, own in tasks.items()}
+    carriers = {task: own or task_carriers(tables[task]) for task, own in tasks.items()}
     used = sorted({contrast.task for contrast in contrasts})
-    opened = {task: _open(recordings / task) for task in used}
+    opened = {task: open_shards(recordings / task) for task in used}
     loaded = _with_features(load_subject(model, subject, load=load), options)
     study = Study(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance)
     with ExitStack() as stack:
@@ -168,7 +133,7 @@ def localise_subject(
             if options.causal is not None and contrast.name in options.causal.contrasts:
                 _write_causal(study, contrast, map_root, finding_root)
         if options.probes is not None:
-            _write_probes(study, {task: _open(recordings / task) for task in tasks}, map_root)
+            _write_probes(study, {task: open_shards(recordings / task) for task in tasks}, map_root)
 
 
 def _with_features(subject: Subject, options: LocaliseOptions) -> Subject:
@@ -194,7 +159,7 @@ def _write_causal(
     study: Study, contrast: ContrastOptions, map_root: Path, finding_root: Path
 ) -> None:
     """Write causal maps, and the findings of those that units can be selected from."""
-    trials = _selection_trials(study, contrast)
+    trials = selection_trials(study, contrast)
     design = contrast_design(contrast, trials, study.carriers[contrast.task])
     own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
     written, absent = set(), _absent(study, contrast)
@@ -269,11 +234,11 @@ def _localise(
                 name, contrast, phase, role, primary.kind, primary.method, study.provenance
             ),
         )
-    trials = _selection_trials(study, contrast) if own else None
+    trials = selection_trials(study, contrast) if own else None
     for number, measure in enumerate(own):
         role = _role(study, contrast, phase, is_first=number == 0)
-        activity = _activity(study, contrast, phase, measure)
-        result = _map(study, contrast, activity, measure, trials)
+        activity = activity_of(study, contrast, phase, measure)
+        result = map_of(study, contrast, activity, measure, trials)
         attributes = _attributes(study, contrast, phase, role, result)
         if contrast.random_split is not None and number == 0:
             attributes |= _null_splits(study, contrast, activity, trials)
@@ -293,7 +258,7 @@ def _beside_routing(
     statistics: xr.Dataset,
 ) -> xr.Dataset:
     """Put the difference in routing beside neurons, so that it is not taken for their own."""
-    rates = _activity(study, contrast, phase, parse_measure("expert.mean_difference"))
+    rates = activity_of(study, contrast, phase, parse_measure("expert.mean_difference"))
     if contrast.random_split is not None:
         rates = restrict(rates, contrast.random_split.condition)
     sides = rates.sides(result.labels[None], result.design.weights)
@@ -344,42 +309,6 @@ def _null_splits(
         "null_splits": study.options.null_splits,
         "null_splits_significant": significant,
     }
-
-
-def _activity(study: Study, contrast: ContrastOptions, phase: str, measure: Measure) -> Activity:
-    recordings, split = study.recordings[contrast.task], "selection"
-    anatomy = study.subject.anatomy
-    if measure.counted:
-        carriers = study.carriers[contrast.task]
-        cells = count_cells(recordings, carriers, phase, split, anatomy.experts)
-        return CountedRates(cells, measure.two_sided)
-    rows = select_rows(recordings, split, study.carriers[contrast.task])
-    values = open_values(measure, rows, phase, study.options.pooling, anatomy)
-    statistic = STATISTICS[measure.statistic]
-    confounds = None
-    if statistic.takes_confounds and study.options.confounds:
-        confounds = row_confounds(rows, phase, study.options.confounds)
-    return TrialActivity(values, statistic, confounds)
-
-
-def _map(
-    study: Study,
-    contrast: ContrastOptions,
-    activity: Activity,
-    measure: Measure,
-    trials: pd.DataFrame,
-) -> UnitMap:
-    if contrast.random_split is not None:
-        activity = restrict(activity, contrast.random_split.condition)
-    return unit_map(
-        measure,
-        activity,
-        contrast_design(contrast, trials, study.carriers[contrast.task]),
-        alpha=study.evidence.alpha,
-        permutations=study.options.permutations,
-        seed=study.seed,
-        owner=f"contrast '{contrast.name}'",
-    )
 
 
 def _finding(
@@ -438,21 +367,3 @@ def _role(study: Study, contrast: ContrastOptions, phase: str, *, is_first: bool
     if causal is not None and causal.primary is not None and contrast.name in causal.contrasts:
         return "exploratory"
     return contrast.role if is_first and phase == study.options.phases[0] else "exploratory"
-
-
-def _selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
-    check_choice(contrast.task, study.stimuli, "task", f"contrast '{contrast.name}'", EvidenceError)
-    table = study.stimuli[contrast.task]
-    return table[table["split"] == "selection"].reset_index(drop=True)
-
-
-def _carriers(table: pd.DataFrame) -> tuple[str, ...]:
-    prefix = "carrier_"
-    return tuple(c.removeprefix(prefix) for c in table.columns if c.startswith(prefix))
-
-
-def _open(folder: Path) -> list[Recording]:
-    stores = sorted(folder.glob("*.zarr"), key=lambda path: int(path.stem))
-    if not stores:
-        raise EvidenceError(f"{folder}: no recording. Record the task before localising on it.")
-    return [open_recording(s, s.with_name(f"{s.name}.manifest.json")) for s in stores]

@@ -2,5 +2,6 @@
 
 from lmri.sparse.calibrating import calibrate_subject
 from lmri.sparse.measures import measure_subject
+from lmri.sparse.recording import record_sparse
 
-__all__ = ["calibrate_subject", "measure_subject"]
+__all__ = ["calibrate_subject", "measure_subject", "record_sparse"]

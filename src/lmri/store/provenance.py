@@ -29,6 +29,8 @@ ENTRIES = {
     "localise": ("localise", "localise_subject"),
     "group": ("localise", "map_group"),
     "calibrate": ("sparse", "calibrate_subject"),
+    "record_sparse": ("sparse", "record_sparse"),
+    "survive": ("localise", "compare_maps"),
     "sparse_run": ("sparse", "measure_subject"),
     "validate": ("validate", "validate_subject"),
     "report": ("report", "write_report"),

@@ -13,6 +13,7 @@ from lmri.checks import check_choice
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
+from lmri.sparse.plan_file import read_plan
 from lmri.store import atomic_directory, read_finding, write_table
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
@@ -51,6 +52,7 @@ def validate_subject(
     seed: int,
     provenance: dict,
     load: LoadOptions | None = None,
+    plan: Path | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -74,6 +76,8 @@ def validate_subject(
         Kept in the tables.
     load : LoadOptions, optional
         How the subject is loaded; by default in float32 on the CPU.
+    plan : Path, optional
+        Sparse plan of the subject that findings are re-run under too; it decides nothing.
 
     Returns
     -------
@@ -85,19 +89,22 @@ def validate_subject(
     StoreError
         If a finding is missing, was changed, belongs to another subject, or is to be tested and
         names units that cannot be intervened on.
+    SparseError
+        If the plan was changed or is for another subject.
     """
     # All are read before any trial is run: a changed one stops the job at once.
     read = [_read(path, subject) for path in sorted(findings.glob("*/*.json"))]
     if not read:
         raise StoreError(f"{findings}: no finding. Localise before validating.")
     loaded = load_subject(model, subject, load=load)
+    within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
     arms, transcripts, verdicts = [], [], []
     subjects = [_fitted(loaded, finding) for finding in read]
     for own, finding in zip(subjects, read, strict=True):
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            arms.append(Rerun(own, finding, stimuli, options, seed).explore())
+            arms.append(Rerun(own, finding, stimuli, options, seed, within).explore())
         elif finding["role"] in JUDGED:
-            row, tables = _judge(own, finding, stimuli, options, seed)
+            row, tables = _judge(finding, Rerun(own, finding, stimuli, options, seed, within))
             verdicts.append(row)
             arms += tables[:1]
             transcripts += tables[1:]
@@ -148,12 +155,10 @@ def _fitted(subject: Subject, finding: dict) -> Subject:
     return with_dictionary(subject, dictionary)
 
 
-def _judge(
-    subject: Subject, finding: dict, stimuli: Path, options: ValidateOptions, seed: int
-) -> tuple[dict, list[pd.DataFrame]]:
+def _judge(finding: dict, rerun: Rerun) -> tuple[dict, list[pd.DataFrame]]:
     if finding["status"] != "testable":
         return _row(finding, not_testable(finding["reason"]), None, {}), []
-    arms, evidence, transcripts = Rerun(subject, finding, stimuli, options, seed).confirm()
+    arms, evidence, transcripts = rerun.confirm()
     endpoint = finding["primary_endpoint"]
     verdict = decide(endpoint, evidence)
     return _row(finding, verdict, evidence, _values(arms, endpoint)), [arms, transcripts]
