@@ -10,6 +10,11 @@ import xarray as xr
 
 from lmri.store import write_map
 
+CONTRAST = "refusal_simple"
+"""Of the default study; it has causal maps."""
+
+METHODS = ("direct", "attribution_patching", "relp", "patch_denoise", "patch_noise")
+TASKS = ("events", "copying")
 ROLES = ("before", "entity", "entity_last", "relation", "between", "prompt_last")
 PLACES = ("before", "mid", "after")
 SIZES = {"expert": 32, "head": 4, "residual": 3, "feature": 400}

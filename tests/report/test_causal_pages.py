@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from causal_files import write_causal, write_layers
+from causal_files import CONTRAST, TASKS, write_causal, write_layers
 from report_files import HOSTILE, assert_levels, assert_safe, visible, write
 
-from lmri.config import CausalOptions, ProbeOptions, StudyConfig
-
-CONTRAST = "refusal_simple"
 PAGE = "contrasts/refusal-simple.html"
-METHODS = ("direct", "attribution_patching", "relp", "patch_denoise", "patch_noise")
-TASKS = ("events", "copying")
 
 
 @pytest.fixture(scope="module")
-def asked(exploring) -> StudyConfig:
-    """The study without claims, with causal maps of one contrast and maps of layers."""
-    causal = CausalOptions(
-        contrasts=(CONTRAST,),
-        methods=METHODS,
-        kinds=("expert", "head", "residual", "feature"),
-        role_kinds=("mlp",),
-        metric="logit_difference",
-    )
-    localise = replace(exploring.localise, causal=causal, probes=ProbeOptions())
-    tasks = {name: task for name, task in exploring.tasks.items() if name in TASKS}
-    return replace(exploring, localise=localise, tasks=tasks)
-
-
-@pytest.fixture(scope="module")
-def study(plain, asked, tmp_path_factory) -> Path:
-    """Copy the study and add what the configuration asks for; nothing is massive in the second."""
-    folder = tmp_path_factory.mktemp("causal") / "fixture"
-    shutil.copytree(plain, folder)
-    for subject, massive in zip(asked.subjects, (2500.0, 30.0), strict=True):
-        write_causal(folder, subject, CONTRAST, asked.localise.causal)
-        write_layers(folder, subject, TASKS, largest=massive, hits=7 if massive > 100 else 0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(study, asked, tmp_path_factory) -> Path:
-    return write(study, tmp_path_factory.mktemp("out") / "report", asked).parent
+def report(causal_study, causal_config, tmp_path_factory) -> Path:
+    return write(causal_study, tmp_path_factory.mktemp("out") / "report", causal_config).parent
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +55,7 @@ def test_the_strongest_unit_and_its_place_are_told(section):
         in section
     )
     assert "1 of 96 pass the max-statistic" in section
-    assert "the strongest place is in layer 2, last of prompt in 2 of 2" in section
+    assert "the strongest place is in layer 2 (last of prompt) in 2 of 2" in section
     assert "2:1 +4.00 ± 0.50" in section
 
 
@@ -120,16 +88,16 @@ def test_contrasts_without_causal_maps_have_no_section(plain, exploring, tmp_pat
     assert not (index.parent / "layers.html").exists()
 
 
-def test_a_lost_map_is_an_error_and_the_rest_is_drawn(study, asked, tmp_path):
+def test_a_lost_map_is_an_error_and_the_rest_is_drawn(causal_study, causal_config, tmp_path):
     folder = tmp_path / "fixture"
-    shutil.copytree(study, folder)
-    for subject in asked.subjects:
+    shutil.copytree(causal_study, folder)
+    for subject in causal_config.subjects:
         shutil.rmtree(folder / f"maps/{subject}/{CONTRAST}.attribution/head.relp.zarr")
         # A kind that a subject has no map of at all is one that it lacks.
         for path in (folder / f"maps/{subject}/{CONTRAST}.attribution").glob("feature.*"):
             shutil.rmtree(path)
         shutil.rmtree(folder / f"maps/{subject}/probes/layer.void.events.zarr")
-    index = write(folder, tmp_path / "report", asked)
+    index = write(folder, tmp_path / "report", causal_config)
     errors = visible(index.read_text()).partition("Errors and missing inputs")[2]
     assert "refusal_simple.attribution/head.relp.zarr" in errors
     assert "probes/layer.void.events.zarr" in errors
@@ -139,12 +107,12 @@ def test_a_lost_map_is_an_error_and_the_rest_is_drawn(study, asked, tmp_path):
     assert "Features of a dictionary: effect on the answer" not in text
 
 
-def test_no_causal_map_at_all_is_said(study, asked, tmp_path):
+def test_no_causal_map_at_all_is_said(causal_study, causal_config, tmp_path):
     folder = tmp_path / "fixture"
-    shutil.copytree(study, folder)
-    for subject in asked.subjects:
+    shutil.copytree(causal_study, folder)
+    for subject in causal_config.subjects:
         shutil.rmtree(folder / f"maps/{subject}/{CONTRAST}.attribution")
-    index = write(folder, tmp_path / "report", asked)
+    index = write(folder, tmp_path / "report", causal_config)
     text = visible((index.parent / PAGE).read_text())
     assert "Causal maps None could be read; see the errors" in text
 
@@ -178,16 +146,16 @@ def test_the_data_of_the_page_of_layers_has_every_curve(report):
     assert max(values["peak"]) == 40
 
 
-def test_what_was_not_mapped_is_said_once(study, asked, tmp_path):
+def test_what_was_not_mapped_is_said_once(causal_study, causal_config, tmp_path):
     folder = tmp_path / "fixture"
-    shutil.copytree(study, folder)
+    shutil.copytree(causal_study, folder)
     reason = "results/x/recordings/a/0.zarr: the recording must hold 'tokens/layer/norm'."
-    for subject in asked.subjects:
+    for subject in causal_config.subjects:
         shutil.rmtree(folder / f"maps/{subject}/probes")
         reasons = {f"layer.void.{task}": reason for task in TASKS}
         reasons |= {f"{kind}.{task}": "no." for kind in ("layer.peak",) for task in TASKS}
         write_layers(folder, subject, (), reasons)
-    index = write(folder, tmp_path / "report", asked)
+    index = write(folder, tmp_path / "report", causal_config)
     text = visible((index.parent / "layers.html").read_text()).replace("&#39;", "'")
     assert text.count("the recording must hold 'tokens/layer/norm'.") == 1
     assert "Void layers (copying and events):" in text
@@ -203,22 +171,22 @@ def test_methods_name_what_was_done_and_its_sources(report):
     assert "those without a value counted with p = 1" in text
 
 
-def test_hostile_words_stay_words(study, asked, tmp_path):
+def test_hostile_words_stay_words(causal_study, causal_config, tmp_path):
     folder = tmp_path / "fixture"
-    shutil.copytree(study, folder)
+    shutil.copytree(causal_study, folder)
     markup = HOSTILE[0]
-    for subject in asked.subjects:
+    for subject in causal_config.subjects:
         write_causal(
             folder,
             subject,
             CONTRAST,
-            asked.localise.causal,
+            causal_config.localise.causal,
             metric=markup,
             dropped=f'{{"{markup[:20]}": 3}}',
         )
         shutil.rmtree(folder / f"maps/{subject}/probes")
         write_layers(folder, subject, (), {f"layer.void.{markup}": markup, "layer.peak.x": markup})
-    index = write(folder, tmp_path / "report", asked)
+    index = write(folder, tmp_path / "report", causal_config)
     for page in (PAGE, "layers.html"):
         assert_safe(index.parent / page, index.parent)
         assert "INJECTED" in visible((index.parent / page).read_text())

@@ -14,6 +14,7 @@ from lmri.report.causal.words import (
     PATCHED,
     SHORT,
     WHOLE,
+    describe_roles,
     is_by_role,
     method_name,
     metric_unit,
@@ -324,7 +325,7 @@ def _look_for(
         )
     what = (
         "Each cell is what is written at one place of the residual stream, at the tokens of one "
-        "role. "
+        f"role. {describe_roles(first.columns)}"
         if first.by_role
         else f"Each cell is one {first.noun.one}. "
     )

@@ -119,11 +119,11 @@ class CausalMap:
             return {}
 
     def unit_name(self, row: dict) -> str:
-        """Name a unit: ``2:16``, or the layer and the column in words."""
+        """Name a unit: ``2:16``, or ``layer 2 (last of prompt)`` where columns have names."""
         dims = self.noun.dims
         if not self.columns:
             return words.unit_name([row[dim] for dim in dims])
-        return f"layer {int(row[dims[0]])}, {row['column']}"
+        return f"layer {int(row[dims[0]])} ({row['column']})"
 
 
 def read_causal(

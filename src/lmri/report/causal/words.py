@@ -6,6 +6,8 @@ a test compares them with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lmri.report import words
 from lmri.report.kinds import CAUSAL, KINDS, UNITS, Noun
 
@@ -53,6 +55,16 @@ ROLES = {
     "prompt_last": "last of prompt",
 }
 """Roles of tokens in a pair of prompts, short enough for the columns of a drawing."""
+
+ROLE_MEANINGS = {
+    "before": "tokens before the first that differs between the two trials",
+    "entity": "those that differ",
+    "entity_last": "the last of them",
+    "relation": "the content that both trials share",
+    "between": "those after the last that differs",
+    "prompt_last": "the last of the prompt, after which the answer comes",
+}
+"""Which tokens have a role, where its name leaves it open."""
 
 METRICS = {
     "recovery": (
@@ -109,6 +121,24 @@ def role_name(role: str) -> str:
     if number != role and number.isdecimal():
         return f"template token {number}"
     return ROLES.get(role, words.readable(role))
+
+
+def describe_roles(columns: Sequence[str]) -> str:
+    """Say which tokens the columns of a map by role are.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Names of the columns, from :func:`role_name`.
+
+    Returns
+    -------
+    str
+        A sentence; empty where all names speak for themselves.
+    """
+    known = {ROLES[role]: meaning for role, meaning in ROLE_MEANINGS.items()}
+    told = [f"\u201c{name}\u201d {known[name]}" for name in columns if name in known]
+    return f"Columns: {'; '.join(told)}. " if told else ""
 
 
 def metric_unit(metric: str) -> str:
