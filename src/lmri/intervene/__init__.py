@@ -10,6 +10,7 @@ from lmri.intervene.decoding import (
 )
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
+from lmri.intervene.key_space import Hypercube, abstained, last_keys
 from lmri.intervene.means import (
     donor_activity,
     donors_of,
@@ -33,6 +34,7 @@ from lmri.intervene.units import KINDS, MODES, OFF_MODES, SET_MODES, Unit, UnitK
 
 __all__ = [
     "BeforePass",
+    "Hypercube",
     "INTACT",
     "KINDS",
     "MODES",
@@ -46,6 +48,7 @@ __all__ = [
     "UnitKind",
     "Values",
     "ablated_direction",
+    "abstained",
     "can_reroute",
     "changed_state",
     "check_plan",
@@ -54,6 +57,7 @@ __all__ = [
     "donors_of",
     "feasible",
     "intervened",
+    "last_keys",
     "mean_activity",
     "means_of",
     "modes_of",
