@@ -15,6 +15,7 @@ from lmri.report.kinds import MapName, Noun, common_noun
 from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
 from lmri.report.reader import Problem
+from lmri.report.sparsity.tables import Sparse
 
 ARMS = (
     *("subject", "contrast", "phase", "kind", "method", "arm", "mode", "dose", "draw", "primary"),
@@ -150,6 +151,8 @@ class StudyInputs:
         One row per job: ``job``, ``seconds``, ``max_rss_mb``, ``path``.
     group : Group
         Tables over all subjects.
+    sparse : Sparse
+        Tables of sparse runs.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -160,6 +163,7 @@ class StudyInputs:
     subjects: list[SubjectInputs]
     benchmarks: pd.DataFrame
     group: Group = field(default_factory=Group)
+    sparse: Sparse = field(default_factory=Sparse)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Pages beside the report: one for each contrast over all subjects, for heads, for layers."""
+"""Pages beside the report: one for each contrast over all subjects; heads, layers, sparsity."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from lmri.report.heads_leaf import heads_leaf
 from lmri.report.inputs import StudyInputs
 from lmri.report.layers.page import TITLE, has_layers, layers_leaf
 from lmri.report.map_figures import score_limits
+from lmri.report.sparsity.page import sparse_leaf
 from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
-HEADS, LAYERS = "heads.html", "layers.html"
+HEADS, LAYERS, SPARSITY = "heads.html", "layers.html", "sparsity.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -64,6 +65,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link("Attention heads", HEADS))
     if has_layers(inputs):
         links.append(Link(TITLE, LAYERS))
+    if len(inputs.sparse.quality):
+        links.append(Link("Sparsity", SPARSITY))
     return links
 
 
@@ -92,6 +95,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(heads_leaf(inputs, HEADS, files))
     if has_layers(inputs):
         leaves.append(layers_leaf(inputs, LAYERS, files))
+    if len(inputs.sparse.quality):
+        leaves.append(sparse_leaf(inputs, SPARSITY, files))
     return leaves
 
 

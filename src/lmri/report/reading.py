@@ -26,6 +26,7 @@ from lmri.report.kinds import MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.sparsity.tables import read_sparse
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 CLAIMING_ROLES = ("hypothesis", "negative_control")
@@ -57,7 +58,9 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     subjects = [_read_subject(reader, name, config) for name in config.subjects]
     benchmarks = _read_benchmarks(reader)
     tables = _read_group(reader)
-    inputs = StudyInputs(config, subjects, benchmarks, tables, reader.problems, reader.altered)
+    sparse = read_sparse(reader, config)
+    problems = reader.problems, reader.altered
+    inputs = StudyInputs(config, subjects, benchmarks, tables, sparse, *problems)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(
