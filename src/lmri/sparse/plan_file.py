@@ -2,7 +2,7 @@
 
 ``<policy>.json`` holds the rules, what was asked and what was achieved; numbers of one channel each
 are in ``<policy>.safetensors``, whose SHA-256 stands in the JSON. The schema is in
-``docs/artefacts.md``. As for a finding, a plan that was changed after it was written is refused.
+``docs/sparse.md``. As for a finding, a plan that was changed after it was written is refused.
 """
 
 from __future__ import annotations

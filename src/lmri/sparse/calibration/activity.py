@@ -228,28 +228,39 @@ class Activity:
         return self._ranked(scores, shares, above=1)
 
     def coarse(self, scores: Mapping[Hashable, Score]) -> dict[Hashable, Selection]:
-        """Count the values of scores once, see :meth:`Selection.coarse`."""
-        selections = {name: Selection(name) for name in scores}
-        self.look(_grouped(scores, lambda name: selections[name].count))
-        return {name: own for name, own in selections.items() if own.total}
+        """Count the values of scores once, see :meth:`Selection.coarse`.
+
+        Equal scores, as of projections that read the same, are counted together and share one
+        result.
+        """
+        selections = {score: Selection(score.site) for score in scores.values()}
+        self.look(_grouped({s: s for s in selections}, lambda score: selections[score].count))
+        found = {name: selections[score] for name, score in scores.items()}
+        return {name: own for name, own in found.items() if own.total}
 
     def _ranked(
-        self,
-        scores: Mapping[Hashable, Score],
-        shares: Mapping[Hashable, float],
-        above: int,
+        self, scores: Mapping[Hashable, Score], shares: Mapping[Hashable, float], above: int
     ) -> dict[Hashable, Tensor]:
         selections = self.coarse(scores)
         ranks = {
             name: skipped_count(shares[name], own.total) + above for name, own in selections.items()
         }
-        for name, own in selections.items():
-            own.seek([max(1, ranks[name])])
-        left = {name: scores[name] for name in selections}
-        self.look(_grouped(left, lambda name: selections[name].refine))
+        wanted: dict[Score, list[int]] = {}
+        for name, rank in ranks.items():
+            wanted.setdefault(scores[name], []).append(max(1, rank))
+        own = {scores[name]: selection for name, selection in selections.items()}
+        for score, selection in own.items():
+            selection.seek(wanted[score])
+        self.look(_grouped({s: s for s in own}, lambda score: own[score].refine))
+        values = {
+            (score, rank): value
+            for score, selection in own.items()
+            for rank, value in zip(wanted[score], selection.found(), strict=True)
+        }
+        # Of no value at all, none is skipped.
         return {
-            name: own.found()[0] if ranks[name] else torch.tensor(0.0)
-            for name, own in selections.items()
+            name: values[scores[name], rank] if rank else torch.tensor(0.0)
+            for name, rank in ranks.items()
         }
 
     def mean_squares(self, scores: Mapping[Hashable, Score]) -> dict[Hashable, Tensor]:

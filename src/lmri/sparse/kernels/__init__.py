@@ -1,8 +1,8 @@
 """Matrix-vector products that skip work, behind one interface.
 
-``backend("cpu")`` skips; ``backend("reference")`` computes the same from masked dense products and
-is what the others are held against. See :class:`Backend` for the products, and
-:func:`sparse_experts` for experts.
+``backend("cpu")`` and, on a GPU, ``backend("triton")`` skip; ``backend("reference")`` computes the
+same from masked dense products and is what the others are held against. See :class:`Backend` for
+the products, and :func:`sparse_experts` for experts.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from lmri.errors import SparseError
 from lmri.sparse.kernels.checks import DTYPES, MOST_ROWS
 from lmri.sparse.kernels.cpu import load_cpu
 from lmri.sparse.kernels.experts import Experts, sparse_experts
+from lmri.sparse.kernels.gpu import load_triton
 from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"reference": Reference, "cpu": load_cpu}
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "reference": Reference,
+    "cpu": load_cpu,
+    "triton": load_triton,
+}
 """Backends by name: what makes them."""
 
 
@@ -38,7 +43,7 @@ def backend(name: str) -> Backend:
     Raises
     ------
     SparseError
-        If there is no such backend.
+        If there is no such backend, or if it is ``triton`` and there is no GPU or no Triton.
     """
     check_choice(name, BACKENDS, "backend", "sparse products", SparseError)
     return BACKENDS[name]()

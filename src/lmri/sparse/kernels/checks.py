@@ -133,7 +133,7 @@ def _check_kind(tensor: Tensor, name: str, owner: str, device: str) -> None:
 
 
 def _check_device(tensor: Tensor, name: str, owner: str, device: str) -> None:
-    if tensor.device.type != device:
+    if tensor.device.type != device and str(tensor.device) != device:
         _refuse(name, owner, f"be on the device {device}", tensor.device)
 
 

@@ -196,8 +196,16 @@ def _top_k(
 
 
 def _magnitude(layer: int, name: str, scale: Tensor | None = None) -> Score:
-    def of(look: Look) -> Tensor:
-        sizes = look.read_by(name).float().abs()
-        return sizes if scale is None else sizes * rows_of(scale, look.experts)
+    site = (layer, site_of(name))
+    plain = _neurons if name.endswith("down") else _inputs
+    if scale is None:  # one function for all: projections that read the same are counted once
+        return Score(site, plain)
+    return Score(site, lambda look: plain(look) * rows_of(scale, look.experts))
 
-    return Score((layer, site_of(name)), of)
+
+def _inputs(look: Look) -> Tensor:
+    return look.input.float().abs()
+
+
+def _neurons(look: Look) -> Tensor:
+    return look.neurons.float().abs()

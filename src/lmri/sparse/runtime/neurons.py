@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lmri.anatomy.linears import Mlp
+from lmri.anatomy.linears import Mlp, Projection
 from lmri.sparse.masks import cut_gate, neurons_computed
 from lmri.sparse.rules import GateCutoff, KeptNeurons, NeuronThreshold
 from lmri.sparse.runtime.counts import real_rows, real_sum
@@ -76,13 +76,13 @@ class SparseMlp:
             self.rule = NeuronThreshold(mlp.layer, mlp.group, threshold.contiguous())
         self.selects = self.rule is not None or self.cutoff is not None
 
-        def product(part, by_input: bool = False, **packed: Tensor | None) -> Product:
-            rule = rules.inputs.get(part.name)
-            return Product(tools, part, rule, expert=expert, by_input=by_input, **packed)
+        def product(part: Projection, **settings: Tensor | bool | None) -> Product:
+            return Product(tools, part, rules.inputs.get(part.name), expert=expert, **settings)
 
+        chosen_by_gate = self.selects and mlp.gate is not None
         self.gate = None if mlp.gate is None else product(mlp.gate, outputs=self.kept)
-        self.up = product(mlp.up, outputs=self.kept)
-        self.down = product(mlp.down, by_input=self.selects, inputs=self.kept)
+        self.up = product(mlp.up, outputs=self.kept, by_output=chosen_by_gate)
+        self.down = product(mlp.down, inputs=self.kept, skips_zeros=self.selects)
         fits = self.down.rule is None and (self.gate is None or self.up.rule is None)
         self.fused = self.selects and fits and (mlp.gate is None or mlp.product)
         cut = self.down.zero if self.rule is None else self.rule.threshold

@@ -120,7 +120,8 @@ class PassReader:
             given = self.signature.bind_partial(*arguments, **options).arguments
             given = {**given, **given.pop("kwargs", {})}
         ids = given.get("input_ids")
-        batch, tokens = (given["inputs_embeds"] if ids is None else ids).shape[:2]
+        first = given["inputs_embeds"] if ids is None else ids
+        batch, tokens = first.shape[:2]
         mask = given.get("attention_mask")
         past = given.get("past_key_values")
         length = tokens + (0 if past is None else int(past.get_seq_length()))
@@ -133,7 +134,7 @@ class PassReader:
                 "the shape (batch, positions): it tells where sequences begin. Got "
                 f"{getattr(mask, 'shape', type(mask).__name__)}."
             )
-        exempt = self._exempt(batch, tokens, length, starts)
+        exempt = self._exempt(batch, tokens, length, starts, first.device)
         rows = batch * tokens
         dense = exempt is not None and bool(exempt.all())
         few = self.kernels and rows <= MOST_ROWS and exempt is None
@@ -155,10 +156,9 @@ class PassReader:
         first = length - tokens
         if starts is None and first >= self.dense_tokens:
             return None
-        device = None if starts is None else starts.device
         positions = torch.arange(first, length, device=device).expand(batch, tokens)
         if starts is not None:
-            positions = positions - starts[:, None]
+            positions = positions - starts[:, None].to(device)
         exempt = positions < self.dense_tokens
         return exempt.reshape(-1, 1) if exempt.any() else None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lmri.anatomy.linears import Projection
@@ -16,7 +16,7 @@ from lmri.sparse.masks import channels_read
 from lmri.sparse.rules import InputThreshold, InputTopK
 from lmri.sparse.runtime.counts import Counts, real_rows, real_sum
 from lmri.sparse.runtime.passes import Pass
-from lmri.sparse.runtime.weights import Weights, packed_bias
+from lmri.sparse.runtime.weights import Weights, lies_by_output, packed_bias
 
 InputRule = InputThreshold | InputTopK
 
@@ -58,8 +58,10 @@ class Product:
         Which, of experts.
     outputs, inputs : Tensor of shape (n,), int64, optional
         Those that exist: weights are packed to them.
-    by_input : bool
-        Whether zeros in the input are skipped even without a rule.
+    skips_zeros : bool
+        Whether zeros in the input are to be skipped even without a rule.
+    by_output : bool
+        Whether only some outputs may be needed, so that these are to be skipped.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class Product:
         expert: int | None = None,
         outputs: Tensor | None = None,
         inputs: Tensor | None = None,
-        by_input: bool = False,
+        skips_zeros: bool = False,
+        by_output: bool = False,
     ) -> None:
         self.kernel, self.counts, self.part = tools.kernel, tools.counts, part
         self.bias = packed_bias(part, expert, outputs)
@@ -81,12 +84,16 @@ class Product:
         self.by_threshold = isinstance(rule, InputThreshold)
         self.weight_t: Tensor | None = None
         self.every: Tensor | None = None
-        if by_input or rule is not None:
-            self.weight_t = tools.weights.by_input(part, *which)
-            self.weight = self.weight_t.T
-        else:
+        packed = outputs is not None or inputs is not None
+        free = rule is None and not skips_zeros and not packed and lies_by_output(part, expert)
+        if tools.kernel.name == "reference":
+            self.weight = tools.weights.view(part, *which)
+        elif (by_output and rule is None) or free:
             self.weight = tools.weights.by_output(part, *which)
             self.every = torch.arange(len(self.weight), device=device)
+        else:
+            self.weight_t = tools.weights.by_input(part, *which)
+            self.weight = self.weight_t.T
         self.zero = torch.zeros((), device=device)
 
     def __call__(
@@ -262,32 +269,32 @@ def check_rows(now: Pass | None, x: Tensor) -> Pass:
     return now
 
 
-def unruled_forward(tools: Tools, module: nn.Linear) -> Callable[[Tensor], Tensor]:
+def unruled_forward(tools: Tools, part: Projection) -> Callable[[Tensor], Tensor]:
     """Give what replaces the forward of a linear module that no rule touches.
 
-    Few rows run on the kernel too, by all outputs: on a processor it reads weights faster than
-    ``F.linear``, so that what is dense in a plan does not hold up the rest. Nothing is counted.
+    Few rows run on the kernel too: on a processor it reads weights faster than ``F.linear``, so
+    that what is dense in a plan does not hold up the rest. Nothing is counted.
 
     Parameters
     ----------
     tools : Tools
         Of the session.
-    module : torch.nn.Linear
-        The module.
+    part : Projection
+        All that the module computes.
 
     Returns
     -------
     callable
         From activations of shape (..., n_inputs) to (..., n_outputs).
     """
-    weight, bias = module.weight.detach(), module.bias
-    every = torch.arange(len(weight), device=weight.device)
+    weight_t, bias = tools.weights.by_input(part), part.bias
+    zero = torch.zeros((), device=weight_t.device)
 
     def forward(x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
-        if not tools.now().few or len(flat) > MOST_ROWS:
-            return F.linear(x, module.weight, bias)
-        y = tools.kernel.output_sparse(flat, weight, every, bias)
-        return y.view(*x.shape[:-1], len(weight))
+        now = tools.now()
+        if now is None or not now.few or len(flat) > MOST_ROWS:
+            return F.linear(x, weight_t.T, bias)
+        return tools.kernel.input_sparse(flat, weight_t, zero, bias).view(*x.shape[:-1], -1)
 
     return forward

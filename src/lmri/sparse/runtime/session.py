@@ -196,13 +196,17 @@ def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
     """Forwards of all other linear modules of blocks, and of the output."""
     if tools.kernel.name == "reference":
         return {}
-    found = {part.module for own in sites.projections.values() for part in own.values()}
-    found.add(sites.model.get_output_embeddings())
-    return {
-        module: unruled_forward(tools, module)
-        for module in found
-        if type(module) is nn.Linear and module not in ruled
+    found = {
+        part.module: replace(part, rows=slice(None))
+        for own in sites.projections.values()
+        for part in own.values()
+        if not part.experts
     }
+    head = sites.model.get_output_embeddings()
+    # A matrix that also embeds tokens is read by its rows there: it stays as it is.
+    if head is not None and head.weight is not sites.model.get_input_embeddings().weight:
+        found[head] = Projection("output", sites.anatomy.layers, head)
+    return {m: unruled_forward(tools, part) for m, part in found.items() if m not in ruled}
 
 
 def _mlp_forwards(layer: int, rules: list[Rule], sites: Sites, tools: Tools) -> Forwards:

@@ -1,10 +1,10 @@
 """Weights as kernels read them: one copy of each, the model's own wherever that is possible.
 
-A product that skips inputs needs its matrix transposed. Where the whole matrix belongs to one
-projection, the model's own is replaced by a view of the transposed copy, and put back when the
-session ends: no more memory is held than before, but for one matrix at a time while they are
-turned. Parts of a fused matrix, and packed rows and columns, are copies beside the model's own;
-:attr:`Weights.copied` says how many bytes they take.
+Kernels read a matrix fastest by its inputs, and can skip inputs only so: they need it transposed.
+Where the whole matrix belongs to one projection, the model's own is replaced by a view of the
+transposed copy, and put back when the session ends: no more memory is held than before, but for one
+matrix at a time while they are turned. Parts of a fused matrix, and packed rows and columns, are
+copies beside the model's own; :attr:`Weights.copied` says how many bytes they take.
 """
 
 from __future__ import annotations
@@ -75,6 +75,16 @@ class Weights:
             return turned if expert is None else turned[expert]
         return self._held(part, _packed(part.weight, expert, outputs, inputs).mT)
 
+    def view(
+        self,
+        part: Projection,
+        expert: int | None = None,
+        outputs: Tensor | None = None,
+        inputs: Tensor | None = None,
+    ) -> Tensor:
+        """Give weights of shape (n_outputs, n_inputs) as they lie, for masked products."""
+        return _packed(part.weight, expert, outputs, inputs)
+
     def restore(self) -> None:
         """Put the model's own weights back as they were, to the bit."""
         while self._restore:
@@ -99,6 +109,14 @@ class Weights:
             self._restore.append(put_back)
             matrix.data = turned.mT
         return self._turned[key]
+
+
+def lies_by_output(part: Projection, expert: int | None = None) -> bool:
+    """Tell whether a part of a matrix lies output by output, and could not be turned alone."""
+    if part.whole:
+        return False
+    weight = part.weight if expert is None else part.weight[expert]
+    return isinstance(part.rows, slice) and weight.is_contiguous()
 
 
 def _packed(

@@ -1,10 +1,16 @@
 """Backends under test."""
 
+import os
+
 import pytest
+import torch
 
 from lmri.errors import SparseError
 from lmri.sparse.kernels import backend
 from lmri.sparse.kernels.build import find_compiler
+
+# In this process kernels of Triton run in its interpreter; test_triton.py starts one that has it.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +29,14 @@ def cpu():
     return made
 
 
-@pytest.fixture(params=["reference", "cpu"])
+@pytest.fixture(scope="session")
+def triton():
+    pytest.importorskip("triton")
+    if not INTERPRETED and not torch.cuda.is_available():
+        pytest.skip("there is no GPU, and TRITON_INTERPRET is not 1")
+    return backend("triton")
+
+
+@pytest.fixture(params=["reference", "cpu", *(["triton"] if INTERPRETED else [])])
 def any_backend(request):
     return request.getfixturevalue(request.param)

@@ -145,5 +145,5 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
 
 
 def test_an_unknown_backend_is_named():
-    with pytest.raises(SparseError, match=r"'cpu', 'reference'\. Got 'tpu'"):
+    with pytest.raises(SparseError, match=r"'cpu', 'reference', 'triton'\. Got 'tpu'"):
         backend("tpu")

@@ -1,0 +1,76 @@
+"""The greedy allocation reaches its target within a step, and follows the error."""
+
+import pytest
+import torch
+from families import FAMILIES
+
+from lmri.errors import SparseError
+from lmri.sparse.plan import SparsePlan
+from lmri.sparse.policies import calibrate
+from lmri.sparse.policies.greedy import _Block, search
+from lmri.sparse.rules import InputThreshold
+from lmri.sparse.runtime import sparse
+
+WEIGHTS = {"query": 1.0, "key": 0.25, "gate": 3.5}
+
+
+def weighted(shares):
+    return sum(WEIGHTS[name] * share for name, share in shares.items()) / sum(WEIGHTS.values())
+
+
+@pytest.mark.parametrize("target", [0.1, 0.25, 0.5, 0.8])
+def test_the_target_is_hit_within_a_step_and_steps_weigh_the_same(target):
+    shares = search(WEIGHTS, target, 0.05, lambda own: sum(v**2 for v in own.values()))
+    step = 0.05 / sum(WEIGHTS.values())
+    assert target - 1e-9 <= weighted(shares) < target + step
+    for name, share in shares.items():
+        steps = share * WEIGHTS[name] / 0.05
+        assert steps == pytest.approx(round(steps))
+
+
+def test_the_projection_that_matters_least_goes_first():
+    shares = search(WEIGHTS, 0.5, 0.05, lambda own: own["query"] + own["key"])
+    assert shares["query"] == shares["key"] == 0 and shares["gate"] > 0.6
+
+
+def test_what_is_all_skipped_is_left_alone():
+    shares = search(WEIGHTS, 0.9, 0.05, lambda own: own["query"] + own["key"])
+    assert shares["gate"] <= 0.99 and shares["query"] > 0
+
+
+def test_a_target_that_steps_cannot_reach_is_refused():
+    with pytest.raises(SparseError, match="smaller 'step'"):
+        search({"query": 1.0}, 0.95, 0.5, lambda own: 0.0)
+
+
+def test_a_sparsity_of_0_asks_for_nothing():
+    assert set(search(WEIGHTS, 0.0, 0.05, lambda own: 0.0).values()) == {0.0}
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_block_run_alone_is_the_block_in_the_model(reading, kind):
+    activity = reading(kind)
+    batches = list(activity.batches())
+    block = _Block(activity, 1, batches)
+    assert block.change() == 0
+    rules = (InputThreshold(1, "query", torch.tensor(0.5)),)
+    with sparse(activity.subject, SparsePlan("", "", rules), "reference"):
+        alone = block.change()
+        whole = _Block(activity, 1, batches)
+    total = tokens = 0.0
+    for batch, made, dense in zip(batches, whole._made, block._made, strict=True):
+        norms = (made - dense)[batch.counted].double().norm(dim=-1)
+        total, tokens = total + norms.sum().item(), tokens + len(norms)
+    assert alone == pytest.approx(total / tokens, rel=1e-5) and alone > 0
+    assert not any("forward" in module.__dict__ for module in activity.subject.model.modules())
+
+
+def test_every_block_skips_the_same_share_of_its_parameters(reading):
+    plan = calibrate("teal", reading("qwen3_moe"), {"allocation": "greedy", "step": 0.2})
+    for layer in (0, 1):
+        own = [found for found in plan.achieved if found.layer == layer]
+        parameters = sum(found.parameters for found in own)
+        share = sum(found.skipped for found in own) / parameters
+        step = 0.2 * own[0].parameters / parameters
+        assert 0.5 - 2e-3 <= share < 0.5 + step + 2e-3
+        assert len({found.asked for found in own}) > 1
