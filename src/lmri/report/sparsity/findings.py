@@ -110,4 +110,4 @@ def _finding_row(row: dict, effects: pd.Series, keys: list[str]) -> list[Cell]:
 
 def _map_cell(row: dict) -> Cell:
     name = MapName(f"{row['kind']}.{row['method']}")
-    return Cell(name.noun.plural, note=name.statistic_name)
+    return Cell(name.noun.full, note=name.statistic_name)
