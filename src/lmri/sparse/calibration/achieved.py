@@ -197,8 +197,8 @@ def _skipped_experts(activity: Activity, rule: SkippedExperts) -> _Counted:
         count = _Count(anatomy.experts - len(rule.experts), anatomy.experts)
         parameters = _expert_parameters(activity, rule.layer)
         return _Counted("expert", "experts", parameters, count, saves=False)
-    off = chosen(rule.experts, anatomy.experts + 1, activity.subject.device)  # and an empty slot
-    return _slots(activity, rule, lambda look: ~off[look.experts])
+    off = chosen(rule.experts, anatomy.experts + 1)  # and an empty slot
+    return _slots(activity, rule, lambda look: ~off.to(look.experts.device)[look.experts])
 
 
 def _ratio(activity: Activity, rule: ExpertRatio) -> _Counted:
@@ -286,7 +286,7 @@ def _count_keys(activity: Activity, rules: list[tuple[Rule, _Counted]]) -> None:
         if layer not in by_layer:
             return
         rule, own = by_layer[layer]
-        counted = current[0].counted
+        counted = current[0].counted.to(attention.query.device)
         for start in range(0, counted.shape[1], QUERIES_AT_ONCE):
             queries = slice(start, min(start + QUERIES_AT_ONCE, counted.shape[1]))
             # A logarithm of a weight is a score less a number of its query: the cut moves along.

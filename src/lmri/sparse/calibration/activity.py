@@ -100,7 +100,7 @@ class Activity:
         texts: Texts,
         *,
         left_out: int = 1,
-        batch_tokens: int = 4096,
+        batch_tokens: int = 2048,
         least_tokens: int = LEAST_TOKENS,
     ) -> None:
         self.subject, self.texts, self.left_out = subject, texts, left_out
@@ -133,11 +133,23 @@ class Activity:
         """Sites of the subject."""
         return sites_of(self.subject.model)
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the texts, shortest first, each batch as it was the last time."""
+    def batches(self, most_tokens: int | None = None) -> Iterator[Batch]:
+        """Yield the texts, shortest first, each batch as it was the last time.
+
+        Parameters
+        ----------
+        most_tokens : int, optional
+            Tokens of a batch, where fewer are wanted than of a pass.
+
+        Yields
+        ------
+        Batch
+            Texts of similar length; a longer one is a batch of its own.
+        """
+        most = min(self._batch_tokens, most_tokens or self._batch_tokens)
         lengths = [len(own) for own in self.texts.tokens]
         filler = self.subject.tokenizer.pad_token_id or 0
-        for rows in similar_length_batches(lengths, len(lengths), PADDING, self._batch_tokens):
+        for rows in similar_length_batches(lengths, len(lengths), PADDING, most):
             ids, real = pad([self.texts.tokens[row] for row in rows], filler, left=False)
             counted = real.clone()
             counted[:, : self.left_out] = False

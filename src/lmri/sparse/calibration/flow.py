@@ -66,7 +66,7 @@ def hidden_flow(activity: Activity, length: int = 8, share: float = 0.1) -> xr.D
 
     def see(own: _Sums, module: nn.Module, given: tuple, output: object) -> None:
         states = output[0] if isinstance(output, tuple) else output
-        own.add(largest(states.abs().float(), kept), counted[-1], length)
+        own.add(largest(states.abs().float(), kept), counted[-1].to(states.device), length)
 
     hooks = [m.register_forward_hook(partial(see, s)) for m, s in zip(modules, sums, strict=True)]
     try:

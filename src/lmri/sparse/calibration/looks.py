@@ -167,7 +167,7 @@ class Observer:
     ) -> None:
         """Pre-hook of a module that reads what the site is given."""
         rows = given[0] if given else next(iter(named.values()))
-        kept = rows.reshape(-1, rows.shape[-1])[self.counted.flatten()]
+        kept = rows.reshape(-1, rows.shape[-1])[self._counted_on(rows)]
         self._tell(site, Look(kept, mlp=mlp))
 
     def see_experts(
@@ -175,7 +175,7 @@ class Observer:
     ) -> None:
         """Pre-hook of a group of experts."""
         given = (*given, *named.values())
-        hidden, counted = given[0], self.counted.flatten()
+        hidden, counted = given[0], self._counted_on(given[0])
         if not hasattr(
             module, "is_transposed"
         ):  # Llama 4: all tokens for each expert, mostly zeros
@@ -192,8 +192,12 @@ class Observer:
     ) -> None:
         """Forward hook of a router."""
         _, weights, experts = output_of_router(anatomy.routing, output, anatomy.top_k)
-        counted = self.counted.flatten()
+        counted = self._counted_on(weights)
         self._tell(site, Look(weights[counted], experts[counted]))
+
+    def _counted_on(self, values: Tensor) -> Tensor:
+        # A subject may lie on several devices.
+        return self.counted.flatten().to(values.device)
 
 
 def sites_of(model: nn.Module) -> tuple[Site, ...]:

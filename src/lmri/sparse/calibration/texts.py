@@ -41,6 +41,7 @@ def calibration_texts(
     recordings: Iterable[Recording],
     trials: Collection[str] | None = None,
     most_tokens: int = MOST_TOKENS,
+    subject_hash: str | None = None,
 ) -> Texts:
     """Read the texts of the calibration split; nothing is generated.
 
@@ -55,6 +56,8 @@ def calibration_texts(
         Take only these trials.
     most_tokens : int
         Tokens of all texts, at most; memory is bounded by it.
+    subject_hash : str, optional
+        Hash of the subject that is to be calibrated.
 
     Returns
     -------
@@ -64,8 +67,8 @@ def calibration_texts(
     Raises
     ------
     SparseError
-        If a trial named is of another split or not there, the recordings are of several subjects,
-        or none of their trials is of the calibration split.
+        If a trial named is of another split or not there, the recordings are of several subjects
+        or of another one, or none of their trials is of the calibration split.
     """
     recordings = list(recordings)
     chosen = [_of_split(recording, trials) for recording in recordings]
@@ -77,7 +80,7 @@ def calibration_texts(
                 f"The 'trials' of a calibration must be in its recordings. Got {missing[0]!r} and "
                 f"{len(missing) - 1} more that are not."
             )
-    subject = _subject(recordings)
+    subject = _subject(recordings, subject_hash)
     total = sum(int(_lengths(rows).sum()) for rows in chosen)
     if total == 0:
         raise SparseError(
@@ -86,13 +89,35 @@ def calibration_texts(
         )
     names, tokens = [], []
     for recording, rows in zip(recordings, chosen, strict=True):
-        rows = rows.iloc[_even_steps(_lengths(rows), min(1.0, most_tokens / total))]
+        rows = rows.iloc[even_steps(_lengths(rows).to_numpy(), most_tokens / total)]
         found = _tokens(recording, rows.index.to_numpy())
         task = recording.attributes.get("task", "")
         for (row, trial), repeat in zip(rows["trial"].items(), _repeats(rows), strict=True):
             names.append(f"{task}/{trial}" + (f"#{repeat}" if repeat else ""))
             tokens.append(found[row])
     return Texts(tuple(names), tuple(tokens), subject)
+
+
+def even_steps(sizes: Sequence[int], share: float) -> np.ndarray:
+    """Choose items at even steps through all, so that their sizes are a share together, at most.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Size of every item.
+    share : float
+        Share of the sum of all; from 1 on all are taken.
+
+    Returns
+    -------
+    ndarray of shape (n_chosen,), int64
+        Indices, ascending; none where the share is smaller than the largest item.
+    """
+    sizes = np.asarray(sizes)
+    if share >= 1.0 or not len(sizes):
+        return np.arange(len(sizes))
+    passed = np.floor(sizes.cumsum() * share / sizes.max())
+    return np.flatnonzero(np.diff(passed, prepend=0.0) > 0)
 
 
 def _of_split(recording: Recording, trials: Collection[str] | None) -> pd.DataFrame:
@@ -117,15 +142,16 @@ def _of_split(recording: Recording, trials: Collection[str] | None) -> pd.DataFr
     return named
 
 
-def _subject(recordings: Sequence[Recording]) -> str:
+def _subject(recordings: Sequence[Recording], wanted: str | None) -> str:
     found = {
         (recording.attributes.get("provenance") or {}).get("subject") or ""
         for recording in recordings
     }
-    if len(found) > 1:
+    if len(found) > 1 or (found and wanted not in (None, *found)):
+        names = ", ".join(sorted(own[:12] or "an unknown one" for own in found))
         raise SparseError(
-            "The recordings of a calibration must be of one subject. Got those of "
-            f"{', '.join(sorted(own[:12] or 'an unknown one' for own in found))}."
+            "The recordings of a calibration must be of one subject, the one that is calibrated"
+            f"{'' if wanted is None else f' ({wanted[:12]})'}. Got those of {names}: record it."
         )
     return next(iter(found), "")
 
@@ -136,14 +162,6 @@ def _lengths(rows: pd.DataFrame) -> pd.Series:
 
 def _repeats(rows: pd.DataFrame) -> Iterable[int]:
     return rows["repeat"] if "repeat" in rows else [0] * len(rows)
-
-
-def _even_steps(lengths: pd.Series, share: float) -> np.ndarray:
-    """Rows at even steps of tokens, together a share of them at most."""
-    passed = np.floor(lengths.cumsum().to_numpy() * share / max(1, lengths.max()))
-    if share >= 1.0:
-        return np.arange(len(lengths))
-    return np.flatnonzero(np.diff(passed, prepend=0.0) > 0)
 
 
 def _tokens(recording: Recording, rows: np.ndarray) -> dict[int, np.ndarray]:

@@ -20,9 +20,13 @@ from lmri.errors import SparseError
 from lmri.sparse.calibration import Activity, Score
 from lmri.sparse.calibration.activity import Batch
 from lmri.sparse.calibration.selection import Selection, skipped_count
+from lmri.sparse.calibration.texts import even_steps
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.rules import InputThreshold
 from lmri.sparse.runtime import sparse
+
+BATCHES = 8
+"""Batches of a sample, at least, where there are as many tokens."""
 
 MOST = 0.99
 """Share of a projection above which it is left alone."""
@@ -158,7 +162,7 @@ class _Block:
         total, tokens = 0.0, 0
         for i, (batch, made) in enumerate(zip(self._batches, self._made, strict=True)):
             now = self._run(batch, self._given[i])
-            norms = (now - made)[batch.counted].double().norm(dim=-1)
+            norms = (now - made)[batch.counted.to(now.device)].double().norm(dim=-1)
             total, tokens = total + float(norms.sum()), tokens + len(norms)
         return total / tokens
 
@@ -208,7 +212,8 @@ def _states(output: object) -> Tensor:
 
 
 def _sample(activity: Activity, tokens: int) -> list[Batch]:
-    """Batches at even steps through all of them, with as many tokens together, at least one."""
-    counts = [int(batch.counted.sum()) for batch in activity.batches()]
-    step = max(1, round(sum(counts) / tokens))
-    return [batch for i, batch in enumerate(activity.batches()) if i % step == 0 and counts[i]]
+    """Small batches of short texts and of long ones, with as many tokens together, at least one."""
+    most = max(1, tokens // BATCHES)
+    counts = [int(batch.counted.sum()) for batch in activity.batches(most)]
+    taken = set(even_steps(counts, tokens / sum(counts)).tolist()) or {counts.index(max(counts))}
+    return [b for i, b in enumerate(activity.batches(most)) if i in taken and counts[i]]

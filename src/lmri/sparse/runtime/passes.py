@@ -85,11 +85,19 @@ class PassReader:
         Whether passes over many rows are computed densely.
     kernels : bool
         Whether the backend is another than ``reference``.
+    positions_matter : bool
+        Whether a pass must tell the positions of its tokens.
     """
 
     def __init__(
-        self, trunk: nn.Module, dense_tokens: int, dense_prefill: bool, kernels: bool
+        self,
+        trunk: nn.Module,
+        dense_tokens: int,
+        dense_prefill: bool,
+        kernels: bool,
+        positions_matter: bool,
     ) -> None:
+        self.positions_matter = positions_matter
         self.signature = inspect.signature(trunk.forward)
         self.dense_tokens = dense_tokens
         self.dense_prefill = dense_prefill
@@ -113,7 +121,7 @@ class PassReader:
         Raises
         ------
         SparseError
-            If the first tokens are to be dense and the mask does not say which they are.
+            If positions matter and the mask does not tell them.
         """
         given = options
         if arguments:
@@ -127,13 +135,9 @@ class PassReader:
         length = tokens + (0 if past is None else int(past.get_seq_length()))
         starts = real = None
         if isinstance(mask, Tensor) and mask.dim() == 2:
-            real, starts = _unpadded(mask, batch, tokens, length)
-        elif mask is not None and self.dense_tokens:
-            raise SparseError(
-                "The 'attention_mask' of a model under a plan with dense first tokens must have "
-                "the shape (batch, positions): it tells where sequences begin. Got "
-                f"{getattr(mask, 'shape', type(mask).__name__)}."
-            )
+            real, starts = _unpadded(mask[:, :length].bool(), tokens)
+        elif mask is not None:
+            real, starts = self._by_position_ids(given.get("position_ids"), tokens, length)
         exempt = self._exempt(batch, tokens, length, starts, first.device)
         rows = batch * tokens
         dense = exempt is not None and bool(exempt.all())
@@ -151,7 +155,24 @@ class PassReader:
             starts=starts,
         )
 
-    def _exempt(self, batch: int, tokens: int, length: int, starts: Tensor | None) -> Tensor | None:
+    def _by_position_ids(
+        self, ids: Tensor | None, tokens: int, length: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Find the padding where the mask is another one, as ``generate`` makes it."""
+        if ids is None:
+            if self.positions_matter:
+                raise SparseError(
+                    "The 'attention_mask' of a model under a plan with dense first tokens, or with "
+                    "heads that keep a part of the cache, must have the shape (batch, positions), "
+                    "or come with 'position_ids': they tell where sequences begin. Got neither."
+                )
+            return None, None
+        starts = length - 1 - ids[:, -1:]  # (batch, 1)
+        return _unpadded(torch.arange(length, device=ids.device) >= starts, tokens)
+
+    def _exempt(
+        self, batch: int, tokens: int, length: int, starts: Tensor | None, device: torch.device
+    ) -> Tensor | None:
         """Rows among the first tokens: (rows, 1), or None where there are none."""
         first = length - tokens
         if starts is None and first >= self.dense_tokens:
@@ -163,13 +184,13 @@ class PassReader:
         return exempt.reshape(-1, 1) if exempt.any() else None
 
 
-def _unpadded(
-    mask: Tensor, batch: int, tokens: int, length: int
-) -> tuple[Tensor | None, Tensor | None]:
-    """Rows that are no padding, and where sequences begin; None for all, and for 0."""
-    held = mask[:, :length].bool()
+def _unpadded(held: Tensor, tokens: int) -> tuple[Tensor | None, Tensor | None]:
+    """Rows that are no padding, and where sequences begin; None for all, and for 0.
+
+    ``held`` of shape (batch, length) says which positions are no padding.
+    """
     if held.all():
         return None, None
     starts = held.int().argmax(dim=1)  # (batch,)
-    real = held[:, length - tokens :].reshape(-1)
+    real = held[:, -tokens:].reshape(-1)
     return (None if real.all() else real), (starts if starts.any() else None)

@@ -151,7 +151,8 @@ def _reading_passes(
     model: nn.Module, session: Session, kernels: bool
 ) -> torch.utils.hooks.RemovableHandle:
     plan = session.plan
-    reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels)
+    matter = plan.dense_tokens > 0 or any(isinstance(rule, CacheHeads) for rule in plan.rules)
+    reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels, matter)
 
     def read(module: nn.Module, arguments: tuple, options: dict) -> None:
         session._now = reader.read(arguments, options)

@@ -94,6 +94,13 @@ def test_recordings_of_several_subjects_are_refused(record):
         calibration_texts([record(), record(subject="cd", name="1.zarr")])
 
 
+def test_recordings_of_another_subject_are_refused(record):
+    recording = record()
+    assert calibration_texts([recording], subject_hash="ab").subject == "ab"
+    with pytest.raises(SparseError, match=r"the one that is calibrated \(cd\). Got those of ab"):
+        calibration_texts([recording], subject_hash="cd")
+
+
 def test_a_recording_without_a_calibration_split_is_refused(record):
     with pytest.raises(SparseError, match="trials of the split 'calibration'"):
         calibration_texts([record(splits=["evaluation"] * 4)])

@@ -46,7 +46,7 @@ def qkv():
 def attend(qkv, top_k=None, cache=None):
     """Run the attention of a layer; also what it counted."""
     options = {"input_ids": torch.zeros(1, QUERIES), "past_key_values": Past()}
-    now = PassReader(Trunk(), 0, False, True).read((), options)
+    now = PassReader(Trunk(), 0, False, True, True).read((), options)
     counts = Counts(1, 4, True)
     tools = Tools(backend("reference"), Weights(), counts, lambda: now)
     attention = SparseAttention(tools, 0, top_k, cache)

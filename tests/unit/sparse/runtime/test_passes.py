@@ -95,11 +95,34 @@ def test_a_module_on_its_own_is_refused():
         model.model.layers[0].self_attn.q_proj(torch.zeros(1, 3, 32))
 
 
-def test_a_mask_without_positions_is_refused():
+@pytest.mark.parametrize("name", ["input_threshold", "cache_heads"])
+def test_a_mask_without_positions_is_refused(name):
     model, ids = tiny_model("llama"), tokens("llama", 1, 4)
     mask = torch.zeros(1, 1, 4, 4)
-    plan = plan_for("llama", "input_threshold", dense_tokens=2)
+    plan = plan_for("llama", name, dense_tokens=2 * (name == "input_threshold"))
     with sparse(model, plan), pytest.raises(SparseError, match="attention_mask"):
         model(ids, attention_mask=mask)
     with torch.inference_mode(), sparse(model, plan_for("llama", "input_threshold")):
         model(ids, attention_mask=mask)
+
+
+def test_position_ids_tell_where_sequences_begin():
+    """A mask of scores, as generate makes it for some caches, and the ids beside it."""
+    model, ids = tiny_model("llama"), tokens("llama", 2, 6)
+    mask = torch.ones_like(ids)
+    mask[0, :2] = 0
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    seen = mask.bool()[:, None, None, :] & torch.ones(6, 6, dtype=torch.bool).tril()
+    added = torch.zeros(2, 1, 6, 6).masked_fill(~seen, torch.finfo(torch.float32).min)
+    plan = plan_of(
+        *plan_for("llama", "cache_heads").rules,
+        *plan_for("llama", "input_threshold").rules,
+        dense_tokens=2,
+    )
+    with torch.inference_mode(), sparse(model, plan) as session:
+        expected = model(ids, attention_mask=mask, position_ids=positions).logits
+        counted = session.counts.rules()
+        session.counts.clear()
+        got = model(ids, attention_mask=added, position_ids=positions).logits
+    torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], **CLOSE)
+    assert session.counts.rules() == counted
