@@ -11,7 +11,8 @@ from scipy.stats import false_discovery_control
 
 from lmri.errors import EvidenceError
 from lmri.localise.activity import UNITS_AT_ONCE, Activity, Block
-from lmri.localise.design import Design, Labelling
+from lmri.localise.design import Design
+from lmri.localise.labelling import Labelling
 from lmri.localise.max_statistic import MaxStatistic
 
 BATCH = 250
