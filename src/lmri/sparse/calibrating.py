@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from lmri.sparse.calibration import Activity, Texts, calibration_texts
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.plan_file import write_plan
 from lmri.sparse.policies import Runs, calibrate
-from lmri.sparse.rules import Rule
 from lmri.sparse.runtime import sparse
 from lmri.store import Recording, atomic_directory, open_recording
 
@@ -122,14 +120,15 @@ def calibrate_subject(
     """
     loaded = load_subject(model, subject, load=load)
     stores = sorted(recordings.glob("*/*.zarr"))
-    texts = calibration_texts([_open(store) for store in stores], most_tokens=options.most_tokens)
+    texts = calibration_texts(
+        [_open(store) for store in stores],
+        most_tokens=options.most_tokens,
+        subject_hash=provenance["subject"],
+    )
     activity = Activity(
         loaded, texts, left_out=options.dense_tokens, least_tokens=options.least_tokens
     )
-    runs = Runs(
-        applied=lambda rules: _applied(loaded, texts, rules),
-        perplexity=lambda plan: perplexity(loaded, texts, plan, options.rows),
-    )
+    runs = Runs(perplexity=lambda plan: perplexity(loaded, texts, plan, options.rows))
     names = [name for name in options.policies if _applies(name, loaded.anatomy)]
     if not names:
         raise SparseError(
@@ -166,11 +165,6 @@ def _applies(name: str, anatomy: Anatomy) -> bool:
     if name == "skip_experts":
         return bool(anatomy.moe_layers)
     return True
-
-
-def _applied(subject: Subject, texts: Texts, rules: Sequence[Rule]) -> AbstractContextManager:
-    plan = SparsePlan("draft", texts.subject, tuple(rules))
-    return sparse(subject, plan, "reference", subject_hash=texts.subject, count=False)
 
 
 @torch.inference_mode()

@@ -78,6 +78,11 @@ def measure_subject(
     if not paths:
         raise SparseError(f"{plans}: no plan. Calibrate before running them.")
     loaded = load_subject(model, subject, load=load)
+    if loaded.anatomy.encoder:
+        raise SparseError(
+            f"The subject '{subject}' is an encoder: it predicts no next token, so there is no "
+            "perplexity to measure. Leave 'sparse.policies' empty in its study."
+        )
     read = {path.stem: read_plan(path, provenance["subject"], loaded.anatomy) for path in paths}
     trials = [
         read_trials(loaded, stimuli, task, "evaluation", options.trials, seed) for task in tasks
