@@ -170,10 +170,10 @@ class StudyConfig:
             "localise": subjects,
             "group": 1,
             "calibrate": subjects if self.sparse.policies else 0,
-            "validate": subjects,
             "record_sparse": subjects * len(self.tested_tasks),
             "survive": subjects if self.tested_tasks else 0,
             "sparse_run": subjects if self.sparse.policies else 0,
+            "validate": subjects,
             "report": 1,
         }
 
