@@ -10,10 +10,9 @@ import pandas as pd
 
 from lmri.config import ContrastOptions
 from lmri.report import words
+from lmri.report.causal.agreement import agreement_figure, comparison_figure
 from lmri.report.causal.figures import (
     Entries,
-    agreement_figure,
-    comparison_figure,
     kinds_of,
     map_figure,
     maps_of,
