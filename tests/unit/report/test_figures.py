@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from report_files import HOSTILE
 
 from lmri.report.figures.agreement import draw_agreement, draw_comparison
 from lmri.report.figures.canvas import INK, VARIABLES, new_figure, place, style, to_svg
@@ -16,6 +17,7 @@ from lmri.report.figures.shams import draw_shams, stack
 from lmri.report.figures.units import draw_units
 
 NAN = float("nan")
+STEPS = (np.linspace(-1, 1, 3), np.array([1, 2]))
 
 
 def arms(arm: str, doses: list[int], values: list[float], draw: int = 0) -> pd.DataFrame:
@@ -169,3 +171,30 @@ def test_a_comparison_marks_equality():
     assert ">patched, logits</text>" in drawing
     assert "<image" in drawing
     assert draw_comparison(np.zeros(2), np.zeros(2), "logits", "k")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_in_drawings_are_text(text):
+    drawings = [
+        draw_map(np.zeros((1, 2)), [], 1, "k", scale_bar=False, rows=[text], columns=[text, ""]),
+        draw_units([text], np.ones(1), np.ones(1), np.ones(1, bool), STEPS, text, text, "k"),
+        draw_agreement({text: [(0.5, 0.1, 0.9), (NAN, NAN, NAN)]}, "k"),
+        draw_comparison(np.arange(3.0), np.arange(3.0), text, "k"),
+        draw_lines([0, 1], {text: np.arange(2.0)}, text, "k", axis=text),
+    ]
+    for drawing in drawings:
+        tags = {
+            element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawing).iter()
+        }
+        assert tags <= {
+            "svg",
+            "g",
+            "defs",
+            "path",
+            "use",
+            "text",
+            "tspan",
+            "image",
+            "clipPath",
+            "rect",
+        }

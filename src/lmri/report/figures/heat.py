@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_svg
+from lmri.report.words import short
 
 # Orange and blue stay apart in every common colour deficiency. The magnitude is the opacity, so
 # zero is the colour of the page in both schemes.
@@ -67,6 +68,7 @@ def draw_map(
         The drawing.
     """
     n_layers, n_units = score.shape
+    rows = None if rows is None else [short(name) for name in rows]
     longest = max((len(name) for name in rows or ()), default=0)
     left, right, bottom, top = max(44, 18 + 6 * longest), 8, 40, 46 if scale_bar else 8
     across = (width - left - right) / n_units
