@@ -74,7 +74,8 @@ def causal_blocks(
     alpha = inputs.config.evidence.alpha
     data = files.add(f"causal.{key}", _strongest(entries))
     numbers = files.add(f"causal-maps.{key}", _numbers(entries))
-    drawn = [entry for entry in entries if entry[0] in inputs.independent] or entries
+    chosen = inputs.independent(name for name, _ in entries)
+    drawn = [entry for entry in entries if entry[0] in chosen]
     figures = [
         agreement_figure(drawn, f"{key}-agreement", numbers),
         comparison_figure(drawn, f"{key}-comparison"),

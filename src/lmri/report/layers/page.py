@@ -72,7 +72,8 @@ def layers_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         Massive activations, the residual stream, void layers, sinks, and what replicates.
     """
     entries: Entries = [(s.name, s.probes) for s in inputs.subjects if s.probes.maps]
-    alone = [entry for entry in entries if entry[0] in inputs.independent] or entries
+    chosen = inputs.independent(name for name, _ in entries)
+    alone = [entry for entry in entries if entry[0] in chosen]
     data = files.add("layers", _frame(entries))
     blocks: list[Block | None] = [
         *_massive(entries, files),
