@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -174,16 +175,29 @@ class StudyInputs:
             scan for subject in self.subjects for scans in subject.scans.values() for scan in scans
         ]
 
-    @property
-    def independent(self) -> list[str]:
-        """Subjects that can replicate each other.
+    def independent(self, names: Iterable[str]) -> list[str]:
+        """Choose subjects that can replicate each other.
 
         Checkpoints of a series are one model: they count where there is nothing else, with the
         last of each series.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Subjects that have what is compared.
+
+        Returns
+        -------
+        list of str
+            Those of them that count.
         """
-        series = self.config.series
-        alone = [name for name, own in self.config.subjects.items() if own.series is None]
-        return alone or [members[-1].name for members in series.values()]
+        known, subjects = list(names), self.config.subjects
+        alone = [name for name in known if subjects[name].series is None]
+        if alone:
+            return alone
+        members = ([own.name for own in entries] for entries in self.config.series.values())
+        present = ([name for name in series if name in known] for series in members)
+        return [series[-1] for series in present if series]
 
     @property
     def noun(self) -> Noun:

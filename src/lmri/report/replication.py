@@ -223,7 +223,7 @@ def layer_figure(maps: pd.DataFrame, layers: Sequence[int], key: str, data: str)
             width=330,
             scale_bar=False,
             axes_names=("layer", ""),
-            rows=[short(subject) for subject in rows["subject"]][::-1],
+            rows=[words.short(subject) for subject in rows["subject"]][::-1],
         )
         panels.append(Panel(drawing, title=title))
         most = shares.mean(axis=0)
@@ -249,12 +249,6 @@ def layer_figure(maps: pd.DataFrame, layers: Sequence[int], key: str, data: str)
         data=data,
         layout="medium",
     )
-
-
-def short(name: object, most: int = 18) -> str:
-    """Cut a name that would not fit beside a drawing."""
-    text = str(name)
-    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _all_of(subjects: int) -> str:

@@ -109,6 +109,12 @@ def plural_of(noun: str) -> str:
     return f"{noun}s"
 
 
+def short(name: object, most: int = 18) -> str:
+    """Cut a name that would not fit beside a drawing."""
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def spread(counts: Sequence[int]) -> str:
     """Write the range of some counts: ``32``, or ``29 to 32`` where they differ."""
     low, high = min(counts), max(counts)

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from causal_files import causal_map
 
 from lmri.config import CausalOptions, load_study
 from lmri.localise import attribution, causal
 from lmri.localise.attribution import maps as attribution_maps
 from lmri.localise.attribution import roles
-from lmri.report.causal.figures import agreement_figure, comparison_figure, map_figure
+from lmri.report.causal.agreement import agreement_figure, comparison_figure
+from lmri.report.causal.figures import (
+    map_figure,
+    outlined,
+)
 from lmri.report.causal.maps import CausalMap, expected_maps, read_causal
 from lmri.report.causal.section import shown_prose
 from lmri.report.causal.tables import cautions, maps_table
@@ -26,6 +31,7 @@ from lmri.report.causal.words import (
     role_name,
 )
 from lmri.report.kinds import CAUSAL, CAUSAL_PHASE, MapName
+from lmri.report.profiles import profile
 from lmri.report.reader import Reader
 from lmri.store import write_map
 
@@ -140,6 +146,21 @@ def test_a_map_is_drawn_with_its_strongest_unit_outlined(read):
     assert "n = 12 pairs" in figure.look_for
     # The cells are one image; what is drawn over them is the outline of the one selected unit.
     assert figure.panels[0].svg.count("stroke-width: 1.8") == 1
+
+
+def test_few_neurons_of_experts_are_cells_side_by_side():
+    """Neuron 2 of expert 1 is column 1 * 5 + 2 where an expert has 5 neurons."""
+    score = np.zeros((2, 4, 5))
+    score[1, 1, 2] = 3.0
+    dims = ("layer", "expert", "neuron")
+    values = {"score": score, "p_max": np.where(score > 0, 0.01, 1.0)}
+    made = xr.Dataset(
+        {name: (dims, own) for name, own in values.items()},
+        {dim: np.arange(size) for dim, size in zip(dims, score.shape, strict=True)},
+    )
+    found = profile("expert_neuron.relp", made, 0.05, noun_of("expert_neuron"))
+    own = CausalMap("expert_neuron", "relp", "", found, (), None)
+    assert outlined(own, 0.05) == [(1, 7)]
 
 
 def test_many_units_are_drawn_as_the_strongest_over_all(read):

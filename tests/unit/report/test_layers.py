@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from causal_files import layer_maps, massive_map, write_layers
 
+from lmri.config import load_study
 from lmri.localise.heads_and_layers import PROBES
 from lmri.localise.layers import active_layers
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs, SubjectInputs
 from lmri.report.layers.figures import (
     Drawn,
     curve_figure,
@@ -19,10 +23,12 @@ from lmri.report.layers.figures import (
     received_curve,
     void_figure,
 )
+from lmri.report.layers.page import has_layers, layers_leaf
 from lmri.report.layers.probes import FOLDER, VARIABLES, Probes, read_probes
 from lmri.report.layers.replication import replication_table, shared
 from lmri.report.layers.tables import found_frame, found_table, massive_of, massive_table
 from lmri.report.reader import Reader
+from lmri.report.view import Heading
 
 
 def subject(**changes) -> Probes:
@@ -185,3 +191,40 @@ def test_a_map_of_another_shape_is_a_problem(tmp_path):
     found = read_probes(reader, "x", ["other"])
     assert "other" not in found.of("layer.massive")
     assert "has no 'hits' by layer, place" in reader.problems[0].message
+
+
+def study(repository, **probes: Probes) -> StudyInputs:
+    """Make the study of five bases and a series of checkpoints, of which some have maps."""
+    config = load_study(repository / "config/studies/localisers.yaml")
+    empty = pd.DataFrame()
+    subjects = [
+        SubjectInputs(name, empty, empty, empty, {}, {}, {}, {}, probes.get(name, Probes()))
+        for name in config.subjects
+    ]
+    return StudyInputs(config, subjects, empty)
+
+
+def test_checkpoints_of_a_series_count_only_where_there_is_nothing_else(repository):
+    inputs = study(repository)
+    assert inputs.independent(inputs.config.subjects) == [f"localised_{n}" for n in range(11, 16)]
+    members = [own.name for own in inputs.config.series["growth"]]
+    assert inputs.independent(members) == members[-1:]
+    assert inputs.independent(members[:2]) == members[1:2]
+    assert inputs.independent([]) == []
+
+
+def test_a_series_is_followed_over_training(repository):
+    members = [own.name for own in study(repository).config.series["growth"]]
+    probes = {name: subject(largest=10.0 * at, hits=0) for at, name in enumerate(members)}
+    inputs = study(repository, **probes)
+    assert has_layers(inputs)
+    assert not has_layers(study(repository))
+    leaf = layers_leaf(inputs, "layers.html", Files())
+    titles = [block.title for block in leaf.blocks if isinstance(block, Heading)]
+    assert titles[-1] == "Over training"
+    assert "Largest activation on events: 3.00 at step 0, 50.00 at step 600" in leaf.blocks[-1].alt
+    assert leaf.blocks[-1].panels[0].title == "Largest activation; orange: events"
+    # The checkpoints are one model: they do not replicate each other.
+    place = titles.index("What replicates and what does not")
+    told = leaf.blocks[leaf.blocks.index(Heading(titles[place])) + 1]
+    assert told.lines == [("", "One subject only, so nothing to compare.")]

@@ -10,10 +10,9 @@ import pandas as pd
 
 from lmri.config import ContrastOptions
 from lmri.report import words
+from lmri.report.causal.agreement import agreement_figure, comparison_figure
 from lmri.report.causal.figures import (
     Entries,
-    agreement_figure,
-    comparison_figure,
     kinds_of,
     map_figure,
     maps_of,
@@ -75,7 +74,8 @@ def causal_blocks(
     alpha = inputs.config.evidence.alpha
     data = files.add(f"causal.{key}", _strongest(entries))
     numbers = files.add(f"causal-maps.{key}", _numbers(entries))
-    drawn = [entry for entry in entries if entry[0] in inputs.independent] or entries
+    chosen = inputs.independent(name for name, _ in entries)
+    drawn = [entry for entry in entries if entry[0] in chosen]
     figures = [
         agreement_figure(drawn, f"{key}-agreement", numbers),
         comparison_figure(drawn, f"{key}-comparison"),

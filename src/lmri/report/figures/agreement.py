@@ -21,6 +21,7 @@ from lmri.report.figures.canvas import (
     to_svg,
 )
 from lmri.report.figures.strips import shades
+from lmri.report.words import short
 
 GOOD = 0.9
 """Correlation from which on an approximation is drawn as good."""
@@ -52,7 +53,8 @@ def draw_agreement(
     Markup
         A row per method; in it, the subjects from top to bottom.
     """
-    longest = max(len(name) for name in rows)
+    names = [short(name) for name in rows]
+    longest = max(map(len, names))
     left, right, bottom, top = 14 + 6.2 * longest, 12, 40, 6
     heights = [STEP * max(len(found), 1) + 9 for found in rows.values()]
     total = sum(heights)
@@ -70,7 +72,7 @@ def draw_agreement(
             centres.append(end - height / 2)
             end -= height
         axes.set_yticks(centres)
-        axes.set_yticklabels(list(rows), color=INK)
+        axes.set_yticklabels(names, color=INK)
         axes.set_ylim(0, total)
         axes.set_xlim(-1.04, 1.04)  # the same in all drawings: they are to be compared
         axes.spines["left"].set_visible(False)

@@ -11,11 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_svg
+from lmri.report.words import short
 
 # Orange and blue stay apart in every common colour deficiency. The magnitude is the opacity, so
 # zero is the colour of the page in both schemes.
 POSITIVE_RGB = (0xD2, 0x5F, 0x14)
 NEGATIVE_RGB = (0x2F, 0x77, 0xB8)
+
+TALLEST = 520
+"""Height of the cells of a map with few columns, however many layers it has."""
 
 LETTER, LINE = 5.4, 11.5
 """Width of a letter and height of a line of the names of columns."""
@@ -64,12 +68,14 @@ def draw_map(
         The drawing.
     """
     n_layers, n_units = score.shape
+    rows = None if rows is None else [short(name) for name in rows]
     longest = max((len(name) for name in rows or ()), default=0)
     left, right, bottom, top = max(44, 18 + 6 * longest), 8, 40, 46 if scale_bar else 8
     across = (width - left - right) / n_units
     names = None if columns is None else [_broken(name, across) for name in columns]
     bottom += LINE * max((name.count("\n") for name in names or ()), default=0)
-    row = float(np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26))
+    row = np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26)
+    row = min(float(row), max(TALLEST / n_layers, 9))
     with style():
         figure = new_figure(width, bottom + row * n_layers + top)
         axes = place(figure, left, bottom, width - left - right, row * n_layers)

@@ -21,6 +21,7 @@ from lmri.report.figures.canvas import (
     to_svg,
 )
 from lmri.report.figures.strips import shades
+from lmri.report.words import short
 
 ROW = 17
 """Height of a row."""
@@ -65,6 +66,7 @@ def draw_units(
     """
     edges, counts = distribution
     scores, errors = np.asarray(scores, float), np.nan_to_num(np.asarray(errors, float))
+    names, total = [short(name) for name in names], short(total)
     longest = max(len(name) for name in (*names, total))
     left, right, bottom, top = 14 + 6 * longest, 12, 40, 6
     rows = len(names)

@@ -12,7 +12,6 @@ from lmri.report import words
 from lmri.report.figures.heat import draw_map
 from lmri.report.figures.lines import draw_lines
 from lmri.report.layers.probes import Probes
-from lmri.report.replication import short
 from lmri.report.view import Figure, Panel
 
 WIDTH = 330
@@ -215,7 +214,7 @@ def void_figure(entries: Entries, data: str) -> Figure | None:
                 width=WIDTH,
                 scale_bar=False,
                 axes_names=("layer", ""),
-                rows=[short(subject) for subject in rows][::-1],
+                rows=[words.short(subject) for subject in rows][::-1],
             )
             name = {"prompt": "while it reads", "response": "while it answers"}[phase]
             counted = words.spread([int(own["tokens"].sel(phase=phase)) for own in maps.values()])

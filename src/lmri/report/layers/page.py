@@ -72,7 +72,8 @@ def layers_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         Massive activations, the residual stream, void layers, sinks, and what replicates.
     """
     entries: Entries = [(s.name, s.probes) for s in inputs.subjects if s.probes.maps]
-    alone = [entry for entry in entries if entry[0] in inputs.independent] or entries
+    chosen = inputs.independent(name for name, _ in entries)
+    alone = [entry for entry in entries if entry[0] in chosen]
     data = files.add("layers", _frame(entries))
     blocks: list[Block | None] = [
         *_massive(entries, files),
@@ -137,7 +138,7 @@ def _answer(entries: Entries) -> str:
             f"The first token is a sink for at most {words.number(most, 0)} % of the heads "
             f"({subject}, {words.readable(task)})."
         )
-    return " ".join(told) or "Nothing of this was mapped; the end of the page says why."
+    return " ".join(told) or "Nothing of this was mapped; below stands why."
 
 
 def _massive(entries: Entries, files: Files) -> list[Block | None]:
@@ -325,9 +326,10 @@ def _left_out(inputs: StudyInputs) -> list[Block | None]:
                 reasons.setdefault((kind, reason), set()).add(words.readable(task))
     if not reasons:
         return []
+    order = {kind: place for place, kind in enumerate(NAMES)}
     lines = [
         (f"{words.sentence(NAMES[kind])} ({words.listing(sorted(tasks))}):", reason)
-        for (kind, reason), tasks in reasons.items()
+        for (kind, reason), tasks in sorted(reasons.items(), key=lambda item: order[item[0][0]])
     ]
     return [Heading("What was not mapped"), Prose(lines)]
 
