@@ -7,6 +7,8 @@ on what else a machine does and is what an idle one takes; with two, the time on
 
 - ``float32``, ``bfloat16``: one thread, against the faster of ``torch.mv`` and ``F.linear``, which
   read all weights; and what is read a second against a sum over the same bytes.
+- ``gpu``: the kernels of Triton in bfloat16, against ``torch.mv`` and against a copy. Not measured
+  without a GPU.
 - ``threads``: two threads against one. A miss says nothing on a machine that does other work, or
   where one thread alone uses up the memory, so that a sum gains no more from the second: it is
   reported as not measured.
@@ -19,8 +21,13 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from statistics import median
+
+import torch
 
 from benchmarks.rows import Parts, Row, cheaper, idle, part_parser, printed, report_parts, run
+from benchmarks.sparsity.gpu import measure
+from benchmarks.sparsity.products import SPARSITIES
 
 ROWS, COLUMNS, COPIES = 4096, 14336, 3
 BARS = {
@@ -34,6 +41,9 @@ SHARE = 0.9
 
 SPEEDUP = 1.7
 """Of two threads over one."""
+
+GPU_SPARSITY, GPU_SPEEDUP, GPU_SHARE = 50, 1.7, 0.75
+"""On a GPU: times cheaper than ``torch.mv`` at a sparsity in per cent, and share of a copy."""
 
 
 def one_thread(dtype: str, rounds: int) -> Iterator[Row]:
@@ -62,9 +72,13 @@ def one_thread(dtype: str, rounds: int) -> Iterator[Row]:
         reached = measured["bytes"] * (1 - sparsity / 100) / seconds / 1e9
         yield _at_least(f"{figure}, read a second", reached, bandwidth, SHARE, "GB/s")
     for sparsity in BARS[dtype]:
-        seconds = least[f"output {sparsity}"]
-        figure = f"{dtype}: {ROWS} x {COLUMNS}, {sparsity} % of outputs skipped, against dense"
-        yield printed(figure, 1e3 * seconds, "CPU ms", 1e3 * dense)
+        for name, what, products in (
+            ("output", "outputs", 1),
+            ("mlp", "neurons of a gated MLP", 2),
+        ):
+            seconds = least[f"{name} {sparsity}"]
+            figure = f"{dtype}: {ROWS} x {COLUMNS}, {sparsity} % of {what} skipped, against dense"
+            yield printed(figure, 1e3 * seconds, "CPU ms", 1e3 * products * dense)
 
 
 def threads(rounds: int) -> Iterator[Row]:
@@ -95,10 +109,46 @@ def threads(rounds: int) -> Iterator[Row]:
             yield row
 
 
+def gpu(rounds: int) -> Iterator[Row]:
+    """Compare the kernels of Triton with dense products and with a copy of the weights.
+
+    Parameters
+    ----------
+    rounds : int
+        Rounds; the median counts.
+
+    Yields
+    ------
+    Row
+        Time and bytes a second of every sparsity; of one only without a GPU, not measured.
+    """
+    figure = f"gpu: bfloat16: {ROWS} x {COLUMNS}, {{}} % of inputs skipped, {{}}"
+    bar = f"at least {GPU_SPEEDUP:g} times cheaper, at least {GPU_SHARE:g} of a copy"
+    if not torch.cuda.is_available():
+        missing = figure.format(GPU_SPARSITY, "against mv")
+        yield Row(missing, None, None, None, bar, "ms", "not_measured")
+        return
+    spent = measure(torch.bfloat16, ROWS, COLUMNS, COPIES, rounds)
+    medians = {name: median(seconds) for name, seconds in spent.items()}
+    size = ROWS * COLUMNS * torch.bfloat16.itemsize
+    copied = 2 * size / medians["copy"] / 1e9
+    for sparsity in SPARSITIES:
+        seconds = medians[f"input {sparsity}"]
+        reached = size * (1 - sparsity / 100) / seconds / 1e9
+        against = figure.format(sparsity, "against mv")
+        read = figure.format(sparsity, "read a second, against a copy")
+        if sparsity == GPU_SPARSITY:
+            yield cheaper(against, 1e3 * seconds, 1e3 * medians["mv"], GPU_SPEEDUP, "ms")
+            yield _at_least(read, reached, copied, GPU_SHARE, "GB/s")
+        else:
+            yield printed(against, 1e3 * seconds, "ms", 1e3 * medians["mv"])
+
+
 PARTS: Parts = {
     "float32": lambda rounds: one_thread("float32", rounds),
     "bfloat16": lambda rounds: one_thread("bfloat16", rounds),
     "threads": threads,
+    "gpu": gpu,
 }
 
 

@@ -34,15 +34,15 @@ class Data:
     indices: dict[int, list[Tensor]]
 
     @classmethod
-    def make(cls, dtype: torch.dtype, rows: int, columns: int, copies: int) -> Data:
+    def make(cls, dtype: torch.dtype, rows: int, columns: int, copies: int, cpu: Backend) -> Data:
         """Draw them; exactly the share asked for is at most the threshold, or is not named."""
         torch.manual_seed(0)
         weights = [torch.randn(rows, columns).to(dtype)]
         weights += [weights[0].clone() for _ in range(copies - 1)]
-        transposed = [weight.T.contiguous() for weight in weights]
+        transposed = [cpu.transposed(weight) for weight in weights]
         inputs, indices = {}, {}
         for sparsity in SPARSITIES:
-            inputs[sparsity] = [_input(columns, sparsity).to(dtype) for _ in range(INPUTS)]
+            inputs[sparsity] = [draw_input(columns, sparsity).to(dtype) for _ in range(INPUTS)]
             named = rows - rows * sparsity // 100
             indices[sparsity] = [torch.randperm(rows)[:named].sort().values for _ in range(INPUTS)]
         return cls(weights, transposed, inputs, indices)
@@ -70,12 +70,12 @@ def measure(
     -------
     dict
         ``bytes`` of the weights, ``backend``, and ``cpu`` and ``wall``: seconds of every round by
-        ``mv``, ``linear``, ``read`` (a sum of the weights), ``input N`` and ``output N`` with the
-        sparsity in per cent.
+        ``mv``, ``linear``, ``read`` (a sum of the weights), and ``input N``, ``output N`` and
+        ``mlp N`` (an up and a down projection) with the sparsity in per cent.
     """
     torch.set_num_threads(threads)
-    data = Data.make(dtype, rows, columns, copies)
     cpu = backend("cpu")
+    data = Data.make(dtype, rows, columns, copies, cpu)
     runs = _runs(data, cpu)
     spent: dict[str, dict[str, list[float]]] = {
         clock: {name: [] for name in runs} for clock in ("cpu", "wall")
@@ -93,8 +93,9 @@ def measure(
 
 def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
     copies, threshold = len(data.weights), torch.tensor(THRESHOLD)
-    # The same bytes in float32, which sums fastest.
-    words = [weight.view(torch.float32) for weight in data.weights]
+    hidden = data.inputs[0][0][: len(data.weights[0])]
+    # The memory that input-sparse products read, as float32, which sums fastest.
+    words = [weight.view(torch.float32) for weight in data.transposed]
 
     def x(turn: int, sparsity: int = 0) -> Tensor:
         return data.inputs[sparsity][turn % INPUTS]
@@ -108,14 +109,35 @@ def _runs(data: Data, cpu: Backend) -> dict[str, Callable[[int], Tensor]]:
         runs[f"input {sparsity}"] = lambda turn, sparsity=sparsity: cpu.input_sparse(
             x(turn, sparsity), data.transposed[turn % copies], threshold
         )
+        # Of other copies than the input-sparse product, which has just read the same rows.
+        runs[f"mlp {sparsity}"] = lambda turn, sparsity=sparsity: cpu.sparse_mlp(
+            x(turn, sparsity),
+            hidden,
+            data.transposed[(turn + 1) % copies],
+            data.transposed[(turn + 2) % copies],
+            threshold,
+        )
         runs[f"output {sparsity}"] = lambda turn, sparsity=sparsity: cpu.output_sparse(
             x(turn), data.weights[turn % copies], data.indices[sparsity][turn % INPUTS]
         )
     return runs
 
 
-def _input(columns: int, sparsity: int) -> Tensor:
-    """Draw values of which exactly a share, anywhere, is at most the threshold."""
+def draw_input(columns: int, sparsity: int) -> Tensor:
+    """Draw values of which exactly a share, anywhere, is at most the threshold.
+
+    Parameters
+    ----------
+    columns : int
+        How many values.
+    sparsity : int
+        The share, in per cent.
+
+    Returns
+    -------
+    Tensor of shape (columns,), float32
+        The values.
+    """
     skipped = torch.randperm(columns)[: columns * sparsity // 100]
     x = torch.rand(columns) + 1.2 * THRESHOLD
     x[skipped] = torch.rand(len(skipped)) * 0.8 * THRESHOLD

@@ -5,9 +5,10 @@ import torch
 
 from benchmarks import sparse
 from benchmarks.sparsity import products
+from lmri.sparse.kernels import backend
 
 NAMES = {"mv", "linear", "read"} | {
-    f"{side} {sparsity}" for side in ("input", "output") for sparsity in products.SPARSITIES
+    f"{side} {sparsity}" for side in ("input", "output", "mlp") for sparsity in products.SPARSITIES
 }
 
 
@@ -23,7 +24,7 @@ def test_every_product_is_timed_in_every_round(dtype):
 
 
 def test_exactly_the_share_that_is_named_is_skipped():
-    data = products.Data.make(torch.bfloat16, 40, 200, 1)
+    data = products.Data.make(torch.bfloat16, 40, 200, 1, backend("reference"))
     for sparsity in products.SPARSITIES:
         for x, index in zip(data.inputs[sparsity], data.indices[sparsity], strict=True):
             assert (x.abs() <= products.THRESHOLD).sum() == 2 * sparsity
@@ -33,7 +34,7 @@ def test_exactly_the_share_that_is_named_is_skipped():
 def canned(dtype, rounds, threads):
     dense = {"mv": 12.0, "linear": 10.0, "read": 10.0 / threads}
     inputs = {"input 0": 10.0, "input 50": 5.0, "input 75": 2.5, "input 90": 2.0}
-    outputs = {name.replace("input", "output"): 1.0 for name in inputs}
+    outputs = {name.replace("input", side): 1.0 for name in inputs for side in ("output", "mlp")}
     seconds = {name: [value / threads, 99.0] for name, value in inputs.items()}
     seconds["input 75"] = [2.5, 2.5]
     seconds |= {name: [value] for name, value in (dense | outputs).items()}
@@ -65,3 +66,19 @@ def test_nothing_is_measured_without_kernels(monkeypatch):
     monkeypatch.setattr(sparse, "_measured", lambda *_: canned(*_) | {"backend": "reference"})
     with pytest.raises(SystemExit, match="could not be built"):
         list(sparse.one_thread("float32", 1))
+
+
+def test_bars_of_a_gpu_judge_the_median(monkeypatch):
+    spent = {"mv": [3.0, 2.0, 9.0], "linear": [4.0], "copy": [2.0]}
+    spent |= {f"input {sparsity}": [1.5, 2.0, 1.0] for sparsity in products.SPARSITIES}
+    monkeypatch.setattr(sparse.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sparse, "measure", lambda *_: spent)
+    rows = {row.figure.partition(", ")[2]: row for row in sparse.gpu(3)}
+    assert rows["50 % of inputs skipped, against mv"].status == "held"
+    read = rows["50 % of inputs skipped, read a second, against a copy"]
+    assert (read.ratio, read.status) == (pytest.approx(1 / 3), "failed")
+
+
+def test_without_a_gpu_it_is_not_measured(monkeypatch):
+    monkeypatch.setattr(sparse.torch.cuda, "is_available", lambda: False)
+    assert [row.status for row in sparse.gpu(3)] == ["not_measured"]

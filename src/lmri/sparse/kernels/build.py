@@ -31,7 +31,7 @@ import torch
 from lmri.errors import SparseError
 from lmri.store.atomic import atomic_file
 
-SOURCES = ("products.h", "products.cpp", "active.h", "operators.cpp")
+SOURCES = ("products.h", "products.cpp", "active.h", "pages.h", "operators.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 """Looked for in this order where the variable CXX names none."""
 

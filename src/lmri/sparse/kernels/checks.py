@@ -15,12 +15,20 @@ MOST_ROWS = 8
 """Rows of x in one product. Of more, a dense product costs less."""
 
 
+def check_transposed(weight: Tensor, device: str) -> None:
+    """Raise unless the argument is as :meth:`Backend.transposed` needs it."""
+    owner = "a transposed copy"
+    if weight.dim() < 2:
+        _refuse("weight", owner, "be of two dimensions or more", _shape(weight))
+    _check_kind(weight, "weight", owner, device)
+
+
 def check_input_sparse(
     x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None, device: str
 ) -> None:
     """Raise unless the arguments are as :meth:`Backend.input_sparse` needs them."""
     owner = "an input-sparse product"
-    _check_weight(weight_t, "weight_t", owner, device)
+    device = _check_weight(weight_t, "weight_t", owner, device)
     n_in, n_out = weight_t.shape
     _check_rows(x, "x", n_in, owner, device)
     _check_threshold(threshold, n_in, owner, device)
@@ -32,7 +40,7 @@ def check_input_listed(
 ) -> None:
     """Raise unless the arguments are as :meth:`Backend.input_listed` needs them."""
     owner = "an input-listed product"
-    _check_weight(weight_t, "weight_t", owner, device)
+    device = _check_weight(weight_t, "weight_t", owner, device)
     n_in, n_out = weight_t.shape
     _check_rows(x, "x", n_in, owner, device)
     _check_index(index, n_in, owner, device)
@@ -44,7 +52,7 @@ def check_output_sparse(
 ) -> None:
     """Raise unless the arguments are as :meth:`Backend.output_sparse` needs them."""
     owner = "an output-sparse product"
-    _check_weight(weight, "weight", owner, device)
+    device = _check_weight(weight, "weight", owner, device)
     n_out, n_in = weight.shape
     _check_rows(x, "x", n_in, owner, device)
     _check_index(index, n_out, owner, device)
@@ -63,7 +71,7 @@ def check_sparse_mlp(
 ) -> None:
     """Raise unless the arguments are as :meth:`Backend.sparse_mlp` needs them."""
     owner = "a sparse MLP"
-    _check_weight(weight_down_t, "weight_down_t", owner, device)
+    device = _check_weight(weight_down_t, "weight_down_t", owner, device)
     n_neurons, n_out = weight_down_t.shape
     _check_rows(a, "a", n_neurons, owner, device)
     _check_threshold(threshold, n_neurons, owner, device)
@@ -84,11 +92,13 @@ def check_sparse_mlp(
     _check_bias(bias_up, "bias_up", n_neurons, owner, device)
 
 
-def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> None:
+def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:
+    """Check the first tensor, and return where the others have to be: on one of several GPUs."""
     if weight.dim() != 2 or not weight.is_contiguous():
         got = f"shape {_shape(weight)} with strides {weight.stride()}"
         _refuse(name, owner, "be contiguous, of two dimensions", got)
     _check_kind(weight, name, owner, device)
+    return device if device == "cpu" else str(weight.device)
 
 
 def _check_rows(x: Tensor, name: str, n_in: int, owner: str, device: str) -> None:
@@ -133,7 +143,7 @@ def _check_kind(tensor: Tensor, name: str, owner: str, device: str) -> None:
 
 
 def _check_device(tensor: Tensor, name: str, owner: str, device: str) -> None:
-    if tensor.device.type != device and str(tensor.device) != device:
+    if device not in (tensor.device.type, str(tensor.device)):
         _refuse(name, owner, f"be on the device {device}", tensor.device)
 
 

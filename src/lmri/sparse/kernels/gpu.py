@@ -25,6 +25,7 @@ from lmri.sparse.kernels.checks import (
     check_input_sparse,
     check_output_sparse,
     check_sparse_mlp,
+    check_transposed,
 )
 from lmri.sparse.kernels.interface import Backend
 
@@ -56,6 +57,11 @@ class Triton:
     def __init__(self, kernels: ModuleType, device: str) -> None:
         self.device = device
         self._kernels = kernels
+
+    def transposed(self, weight: Tensor) -> Tensor:
+        """Copy, and no more."""
+        check_transposed(weight, self.device)
+        return weight.mT.clone(memory_format=torch.contiguous_format)
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None

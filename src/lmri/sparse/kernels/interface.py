@@ -31,6 +31,21 @@ class Backend(Protocol):
     name: str
     device: str
 
+    def transposed(self, weight: Tensor) -> Tensor:
+        """Copy the weights of a linear layer to where and how input-sparse products read best.
+
+        Parameters
+        ----------
+        weight : Tensor of shape (..., n_out, n_in)
+            Weights of a linear layer, or of several.
+
+        Returns
+        -------
+        Tensor of shape (..., n_in, n_out)
+            The transpose of each, contiguous.
+        """
+        ...
+
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None
     ) -> Tensor:

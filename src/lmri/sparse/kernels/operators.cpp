@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "active.h"
+#include "pages.h"
 #include "products.h"
 
 namespace lmri {
@@ -27,6 +29,8 @@ constexpr int64_t TILE = 4096;
 constexpr int64_t BLOCK_BYTES = 256 << 10;
 // A sum is split into at most so many parts, of at least so many channels each.
 constexpr int64_t MOST_PARTS = 16, LEAST_CHANNELS = 128;
+// float32 values of a line of the cache.
+constexpr int64_t LINE = 16;
 // Less than this much of the weights is not worth waking a thread for.
 constexpr int64_t LEAST_BYTES = 128 << 10;
 
@@ -46,13 +50,13 @@ const Products& products() {
 }
 
 void add(float* sums, const float* weight, int64_t stride, const int32_t* channels,
-         const float* values, int64_t count, int64_t width) {
-  products().add_floats(sums, weight, stride, channels, values, count, width);
+         const float* values, int64_t count, int64_t more, int64_t width) {
+  products().add_floats(sums, weight, stride, channels, values, count, more, width);
 }
 
 void add(float* sums, const Half* weight, int64_t stride, const int32_t* channels,
-         const float* values, int64_t count, int64_t width) {
-  products().add_halves(sums, weight, stride, channels, values, count, width);
+         const float* values, int64_t count, int64_t more, int64_t width) {
+  products().add_halves(sums, weight, stride, channels, values, count, more, width);
 }
 
 void dot(float* y, const float* weight, const int32_t* rows, int64_t count, const float* x,
@@ -119,6 +123,11 @@ int64_t count_parts(int64_t channels) {
   return parts;
 }
 
+// Parts hold whole passes of an inner loop, but for the last.
+int64_t start_of(int64_t part, int64_t parts, int64_t channels) {
+  return part == parts ? channels : channels * part / parts / PASS * PASS;
+}
+
 // Call with every row and where its channels lie, for one block after another of the channels
 // first..last of the union.
 template <typename Run>
@@ -139,57 +148,67 @@ int64_t block_of(int64_t rows, int64_t channel_bytes, int64_t channels) {
 // Add the channels first..last of the union to the sums of every row. A row reads only its own.
 template <typename W>
 void add_part(const Active& active, int64_t first, int64_t last, const W* weight, int64_t n_out,
-              float* sums) {
+              int64_t row_size, float* sums) {
   for (int64_t tile = 0; tile < n_out; tile += TILE) {
     const int64_t width = std::min(TILE, n_out - tile);
     const int64_t block = block_of(active.rows.size(), width * sizeof(W), last - first);
     for_blocks(active, first, last, block, [&](int64_t b, int64_t from, int64_t to) {
-      add(sums + b * n_out + tile, weight + tile, n_out, active.channels(b) + from,
-          active.rows[b].values.data() + from, to - from, width);
+      add(sums + b * row_size + tile, weight + tile, n_out, active.channels(b) + from,
+          active.rows[b].values.data() + from, to - from, active.rows[b].count - to, width);
     });
   }
 }
 
-void sum_parts(const float* sums, int64_t parts, int64_t size, float* y) {
+// Add all parts to the first.
+void sum_parts(float* sums, int64_t parts, int64_t size) {
   const int64_t grain = std::max<int64_t>(1024, (1 << 16) / parts);
   at::parallel_for(0, size, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 0; part < parts; ++part) {
+    for (int64_t part = 1; part < parts; ++part) {
       const float* of_part = sums + part * size;
-      for (int64_t j = begin; j < end; ++j) y[j] += of_part[j];
+      for (int64_t j = begin; j < end; ++j) sums[j] += of_part[j];
     }
   });
+}
+
+// Room for sums, from the start of a line of the cache on: a register of sums that lies across two
+// takes twice the traffic. Kept from call to call: memory that is new to a process costs more than
+// filling it.
+float* workspace(int64_t size) {
+  thread_local std::vector<float> kept;
+  if (static_cast<int64_t>(kept.size()) < size + LINE) kept.resize(size + LINE);
+  return kept.data() + (LINE - reinterpret_cast<uintptr_t>(kept.data()) / sizeof(float) % LINE);
 }
 
 // y = sums over the active channels, each multiplied with its up projection before if there is one.
 template <typename W>
 void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, float* y) {
-  // Kept from call to call: memory that is new to a process costs more than filling it.
-  thread_local std::vector<float> workspace;
-  const int64_t rows = active.rows.size(), n_active = active.all.size(), size = rows * n_out;
+  const int64_t rows = active.rows.size(), n_active = active.all.size();
+  const int64_t row_size = (n_out + LINE - 1) / LINE * LINE, size = rows * row_size;
   const int64_t parts = count_parts(n_active);
-  if (static_cast<int64_t>(workspace.size()) < parts * size) workspace.resize(parts * size);
-  float* sums = workspace.data();
+  float* sums = workspace(parts * size);
   const int64_t up_bytes = up ? up->n_in * sizeof(W) : 0;
   const int64_t part_bytes = 1 + n_active * (n_out * sizeof(W) + up_bytes) / parts;
   const int64_t grain = 1 + LEAST_BYTES / part_bytes;
   at::parallel_for(0, parts, grain, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
-      const int64_t first = n_active * part / parts, last = n_active * (part + 1) / parts;
+      const int64_t first = start_of(part, parts, n_active);
+      const int64_t last = start_of(part + 1, parts, n_active);
       if (up)
         for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
                    [&](int64_t b, int64_t from, int64_t to) {
                      up->multiply(active, b, from, to);
                    });
       std::memset(sums + part * size, 0, size * sizeof(float));
-      add_part(active, first, last, weight, n_out, sums + part * size);
+      add_part(active, first, last, weight, n_out, row_size, sums + part * size);
     }
   });
-  sum_parts(sums, parts, size, y);
-  if (sizeof(W) == sizeof(Half)) {
-    for (int64_t b = 0; b < rows; ++b) {
-      std::copy(y + b * n_out, y + (b + 1) * n_out, sums);
-      unpair(sums, y + b * n_out, n_out, products().lanes);
-    }
+  sum_parts(sums, parts, size);
+  for (int64_t b = 0; b < rows; ++b) {
+    const float* row = sums + b * row_size;
+    if (sizeof(W) == sizeof(Half))
+      unpair(row, y + b * n_out, n_out, products().lanes);
+    else
+      std::copy(row, row + n_out, y + b * n_out);
   }
 }
 
@@ -238,7 +257,7 @@ Tensor finished(const Tensor& y, const Tensor& x) {
 
 Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& offset) {
   const int64_t n_out = weight_t.size(1), rows = active.rows.size();
-  Tensor y = at::zeros({rows, n_out}, at::kFloat);
+  Tensor y = at::empty({rows, n_out}, at::kFloat);
   with_weights(weight_t, [&]<typename W>(const W* weight) {
     input_sparse_sums<W>(active, weight, n_out, nullptr, y.data_ptr<float>());
   });
@@ -270,14 +289,15 @@ Tensor sparse_mlp(const Tensor& a, const Tensor& x, const Tensor& weight_up,
   check_weight(weight_up);
   check_weight(weight_down_t);
   const int64_t neurons = weight_down_t.size(0), n_out = weight_down_t.size(1);
-  TORCH_CHECK(weight_up.size(0) == neurons && weight_up.scalar_type() == weight_down_t.scalar_type(),
+  TORCH_CHECK(weight_up.size(0) == neurons &&
+                  weight_up.scalar_type() == weight_down_t.scalar_type(),
               "both weights must be of ", neurons, " neurons and one dtype");
   const Tensor gates = rows_of(a, neurons), inputs = rows_of(x, weight_up.size(1));
   TORCH_CHECK(gates.size(0) == inputs.size(0), "a and x must have the same number of rows");
   const Tensor limits = thresholds(threshold, neurons);
   const Tensor up_offset = biases(bias_up, neurons), offset = biases(bias_down, n_out);
   Active active(products(), gates, limits);
-  Tensor y = at::zeros({gates.size(0), n_out}, at::kFloat);
+  Tensor y = at::empty({gates.size(0), n_out}, at::kFloat);
   with_weights(weight_down_t, [&]<typename W>(const W* weight) {
     const float* bias = up_offset.defined() ? up_offset.const_data_ptr<float>() : nullptr;
     const Up<W> up{static_cast<const W*>(weight_up.const_data_ptr()), bias, factors<W>(inputs),
@@ -323,6 +343,13 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
   return finished(y, x);
 }
 
+Tensor transposed(const Tensor& weight) {
+  TORCH_CHECK(weight.dim() >= 2 && weight.device().is_cpu(),
+              "weights must be of two dimensions or more, on the CPU");
+  const Tensor turned = weight.transpose(-2, -1);
+  return empty_in_large_pages(turned.sizes(), weight.scalar_type()).copy_(turned);
+}
+
 }  // namespace
 }  // namespace lmri
 
@@ -333,6 +360,7 @@ TORCH_LIBRARY(lmri_sparse, library) {
   library.def(
       "sparse_mlp(Tensor a, Tensor x, Tensor weight_up, Tensor weight_down_t, Tensor threshold, "
       "Tensor? bias_up, Tensor? bias_down) -> Tensor");
+  library.def("transposed(Tensor weight) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
@@ -340,4 +368,5 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("input_listed", &lmri::input_listed);
   library.impl("output_sparse", &lmri::output_sparse);
   library.impl("sparse_mlp", &lmri::sparse_mlp);
+  library.impl("transposed", &lmri::transposed);
 }

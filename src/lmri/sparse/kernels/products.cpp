@@ -40,23 +40,30 @@ inline float widen(Half value) {
   return wide;
 }
 
-// What is asked of memory ahead of its use, along a row and from the rows of one pass to those of
-// the next: the processor itself follows a row, but cannot guess which rows are chosen.
-constexpr int64_t AHEAD_BYTES = 2048;
+// What is asked of memory ahead of its use: in a row, and at its end in the rows of the next pass,
+// which the processor cannot guess. More would push out of the first cache what is to be used next,
+// because rows often lie at the same distance from multiples of a page. Within a row the distance
+// is a constant, so that it takes no register.
 constexpr int64_t LINE_BYTES = 64;
 
-// Each pass reads and writes the sums once for R channels: with one channel a pass, that traffic
-// and not the weights sets the pace. More streams than eight outrun the ways of the first cache.
 template <typename W, int R>
-inline void add_range(float* __restrict sums, const W* const* row, const W* const* ahead,
+constexpr int64_t AHEAD = (sizeof(W) == sizeof(float) ? 6144 : 4096) / (R * sizeof(W));
+
+template <typename W>
+inline void ask(const W* from) {
+  for (int64_t byte = 0; byte < static_cast<int64_t>(2 * LANES * sizeof(W)); byte += LINE_BYTES)
+    __builtin_prefetch(reinterpret_cast<const char*>(from) + byte);
+}
+
+// Asks ahead within rows, or for what lies as far from the rows of the next pass.
+template <typename W, int R, bool WITHIN>
+inline void add_range(float* __restrict sums, const W* const* row, const W* const* next,
                       const float* values, int64_t begin, int64_t end) {
-  constexpr int64_t STEP_BYTES = 2 * LANES * sizeof(W);
   for (int64_t j = begin; j < end; j += 2 * LANES) {
     Floats low = load(sums + j), high = load(sums + j + LANES);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      for (int64_t line = 0; line < STEP_BYTES; line += LINE_BYTES)
-        __builtin_prefetch(reinterpret_cast<const char*>(ahead[r] + j) + line);
+      ask(WITHIN ? row[r] + j + AHEAD<W, R> : next[r] + j);
       const Two weights = load_two(row[r] + j);
       low += weights.low * values[r];
       high += weights.high * values[r];
@@ -66,23 +73,22 @@ inline void add_range(float* __restrict sums, const W* const* row, const W* cons
   }
 }
 
-// There are `more` channels after these.
+// Each pass reads and writes the sums once for R channels: with one channel a pass, that traffic
+// and not the weights sets the pace. There are `more` channels after these.
 template <typename W, int R>
 inline void add_channels(float* __restrict sums, const W* __restrict weight, int64_t stride,
                          const int32_t* channels, const float* values, int64_t more,
                          int64_t width) {
-  constexpr int64_t AHEAD = AHEAD_BYTES / sizeof(W);
   const int64_t blocks = width - width % (2 * LANES);
-  const int64_t near = blocks > AHEAD ? blocks - AHEAD : 0;
-  const W *row[R], *within[R], *next[R];
+  const int64_t near = blocks > AHEAD<W, R> ? blocks - AHEAD<W, R> : 0;
+  const W *row[R], *next[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     row[r] = weight + channels[r] * stride;
-    within[r] = row[r] + AHEAD;
     next[r] = weight + channels[r < more ? R + r : r] * stride - near;
   }
-  add_range<W, R>(sums, row, within, values, 0, near);
-  add_range<W, R>(sums, row, next, values, near, blocks);
+  add_range<W, R, true>(sums, row, next, values, 0, near);
+  add_range<W, R, false>(sums, row, next, values, near, blocks);
   for (int64_t j = blocks; j < width; ++j) {
     float sum = sums[j];
 #pragma GCC unroll 8
@@ -91,35 +97,43 @@ inline void add_channels(float* __restrict sums, const W* __restrict weight, int
   }
 }
 
+// Halves have to be taken apart, which leaves room for fewer channels a pass.
 template <typename W>
 void add(float* sums, const W* weight, int64_t stride, const int32_t* channels,
-         const float* values, int64_t count, int64_t width) {
+         const float* values, int64_t count, int64_t more, int64_t width) {
+  constexpr int R = sizeof(W) == sizeof(float) ? PASS : PASS / 2;
+  const int64_t all = count + more;
   int64_t k = 0;
-  for (; k + 8 <= count; k += 8)
-    add_channels<W, 8>(sums, weight, stride, channels + k, values + k, count - k - 8, width);
-  if (k + 4 <= count) {
-    add_channels<W, 4>(sums, weight, stride, channels + k, values + k, count - k - 4, width);
+  for (; k + R <= count; k += R)
+    add_channels<W, R>(sums, weight, stride, channels + k, values + k, all - k - R, width);
+  if (R > 4 && k + 4 <= count) {
+    add_channels<W, 4>(sums, weight, stride, channels + k, values + k, all - k - 4, width);
     k += 4;
   }
   for (; k < count; ++k)
-    add_channels<W, 1>(sums, weight, stride, channels + k, values + k, count - k - 1, width);
+    add_channels<W, 1>(sums, weight, stride, channels + k, values + k, all - k - 1, width);
 }
 
-// Rows share what is read of x. The order of each sum does not depend on R.
+// Rows share what is read of x. The order of each sum does not depend on R. There are `more` rows
+// after these.
 template <typename W, int R>
-inline void dot_rows(float* y, const W* weight, const int32_t* rows, const float* x, int64_t n) {
-  const W* row[R];
+inline void dot_rows(float* y, const W* weight, const int32_t* rows, const float* x, int64_t n,
+                     int64_t more) {
+  const int64_t blocks = n - n % (2 * LANES);
+  const int64_t near = blocks > AHEAD<W, R> ? blocks - AHEAD<W, R> : 0;
+  const W *row[R], *next[R];
   Floats low[R], high[R];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     row[r] = weight + rows[r] * n;
+    next[r] = weight + rows[r < more ? R + r : r] * n - near;
     low[r] = high[r] = Floats{};
   }
-  int64_t i = 0;
-  for (; i + 2 * LANES <= n; i += 2 * LANES) {
+  for (int64_t i = 0; i < blocks; i += 2 * LANES) {
     const Two factors = load_two(x + i);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
+      ask(i < near ? row[r] + i + AHEAD<W, R> : next[r] + i);
       const Two weights = load_two(row[r] + i);
       low[r] += weights.low * factors.low;
       high[r] += weights.high * factors.high;
@@ -130,7 +144,7 @@ inline void dot_rows(float* y, const W* weight, const int32_t* rows, const float
     const Floats both = low[r] + high[r];
     float sum = 0;
     for (int64_t lane = 0; lane < LANES; ++lane) sum += both[lane];
-    for (int64_t rest = i; rest < n; ++rest) sum += widen(row[r][rest]) * x[rest];
+    for (int64_t rest = blocks; rest < n; ++rest) sum += widen(row[r][rest]) * x[rest];
     y[r] = sum;
   }
 }
@@ -139,8 +153,9 @@ template <typename W>
 void dot(float* y, const W* weight, const int32_t* rows, int64_t count, const float* x,
          int64_t n) {
   int64_t k = 0;
-  for (; k + 4 <= count; k += 4) dot_rows<W, 4>(y + k, weight, rows + k, x, n);
-  for (; k < count; ++k) dot_rows<W, 1>(y + k, weight, rows + k, x, n);
+  for (; k + 4 <= count; k += 4)
+    dot_rows<W, 4>(y + k, weight, rows + k, x, n, count - k - 4);
+  for (; k < count; ++k) dot_rows<W, 1>(y + k, weight, rows + k, x, n, count - k - 1);
 }
 
 // The comparison is "not at most": a value that is not a number is kept, so that it shows.

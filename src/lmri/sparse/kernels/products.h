@@ -11,6 +11,9 @@ namespace lmri {
 // Elements of a vector register that a compaction may write beyond the last active channel.
 constexpr int64_t SLACK = 16;
 
+// Rows of weights that one pass of an inner loop goes through at most.
+constexpr int64_t PASS = 8;
+
 // bfloat16 weights are the upper halves of float32 values.
 using Half = uint16_t;
 
@@ -23,12 +26,13 @@ struct Products {
   // threshold is 0 (one for all channels) or 1. The lists need room for n + SLACK.
   int64_t (*compact)(const float* x, const float* threshold, int64_t step, int64_t n,
                      int32_t* channels, float* values);
-  // sums[j] += sum over k of values[k] * weight[channels[k] * stride + j], j < width; in the order
-  // of k, one fused multiply and add each. With halves, the sums are in paired order.
+  // sums[j] += sum over k < count of values[k] * weight[channels[k] * stride + j], j < width; in
+  // the order of k, one fused multiply and add each. With halves, the sums are in paired order.
+  // The channels after these, `more` of them, are likely to be asked for next.
   void (*add_floats)(float* sums, const float* weight, int64_t stride, const int32_t* channels,
-                     const float* values, int64_t count, int64_t width);
+                     const float* values, int64_t count, int64_t more, int64_t width);
   void (*add_halves)(float* sums, const Half* weight, int64_t stride, const int32_t* channels,
-                     const float* values, int64_t count, int64_t width);
+                     const float* values, int64_t count, int64_t more, int64_t width);
   // y[k] = sum over i of weight[rows[k] * n + i] * x[i], k < count. With halves, x is in paired
   // order.
   void (*dot_floats)(float* y, const float* weight, const int32_t* rows, int64_t count,

@@ -10,6 +10,7 @@ from lmri.sparse.kernels.checks import (
     check_input_sparse,
     check_output_sparse,
     check_sparse_mlp,
+    check_transposed,
 )
 
 
@@ -29,6 +30,11 @@ class Reference:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
+
+    def transposed(self, weight: Tensor) -> Tensor:
+        """Copy, and no more."""
+        check_transposed(weight, self.device)
+        return weight.mT.clone(memory_format=torch.contiguous_format)
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None

@@ -5,6 +5,7 @@ import torch
 
 from lmri.errors import SparseError
 from lmri.sparse.kernels import backend
+from lmri.sparse.kernels.checks import _check_device
 
 INPUT = {
     "x": torch.ones(6),
@@ -118,6 +119,19 @@ def test_sparse_mlp_names_what_is_wrong(any_backend, name, value, got):
         any_backend.sparse_mlp(**MLP | {name: value})
 
 
+@pytest.mark.parametrize(
+    ("weight", "got"),
+    [
+        (torch.ones(3), r"\(3,\)"),
+        (torch.ones(3, 2).half(), "torch.float16"),
+        (torch.ones(3, 2, device="meta"), "meta"),
+    ],
+)
+def test_transposed_names_what_is_wrong(any_backend, weight, got):
+    with pytest.raises(SparseError, match=f"The 'weight' of a transposed copy .*{got}"):
+        any_backend.transposed(weight)
+
+
 def test_what_is_not_wrong_is_computed(any_backend):
     assert any_backend.sparse_mlp(**MLP).tolist() == [[36.0] * 4] * 2
     assert any_backend.input_sparse(**INPUT).tolist() == [7.0] * 4
@@ -147,3 +161,16 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
 def test_an_unknown_backend_is_named():
     with pytest.raises(SparseError, match=r"'cpu', 'reference', 'triton'\. Got 'tpu'"):
         backend("tpu")
+
+
+def test_all_tensors_have_to_be_on_the_one_gpu_of_the_weights():
+    """Of several; without any, tensors that only tell their device stand in."""
+
+    class Elsewhere:
+        def __init__(self, device):
+            self.device = torch.device(device)
+
+    _check_device(Elsewhere("cuda:1"), "x", "a product", "cuda")
+    _check_device(Elsewhere("cuda:1"), "x", "a product", "cuda:1")
+    with pytest.raises(SparseError, match=r"'x' of a product must .* cuda:1\. Got cuda:0"):
+        _check_device(Elsewhere("cuda:0"), "x", "a product", "cuda:1")

@@ -103,3 +103,24 @@ def test_bits_of_a_sparse_mlp_do_not_depend_on_threads(cpu, weights, rows):
     finally:
         torch.set_num_threads(before)
     assert all(result.equal(results[0]) for result in results)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 3), (3, 0), (1100, 600), (3, 600, 400)], ids=str)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_a_transposed_copy_is_one(any_backend, shape, weights):
+    weight = random(*shape, dtype=weights)
+    copy = any_backend.transposed(weight)
+    assert copy.equal(weight.mT) and copy.is_contiguous()
+    assert copy.dtype is weights
+    assert copy.numel() == 0 or copy.data_ptr() != weight.data_ptr()
+    copy.fill_(0.5)
+    assert copy.eq(0.5).all()
+
+
+def test_copies_in_large_pages_are_given_back(cpu):
+    weight = random(1024, 2048)  # 8 MiB
+    for _ in range(4):
+        copy = cpu.transposed(weight)
+        kept = copy[3:5]
+        del copy
+        assert kept.equal(weight.T[3:5])

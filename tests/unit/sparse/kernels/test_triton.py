@@ -61,6 +61,7 @@ def leading(rows):
     return () if rows is None else (rows,)
 
 
+@pytest.mark.slow
 def test_in_the_interpreter():
     pytest.importorskip("triton")
     if os.environ.get("TRITON_INTERPRET") == "1":
