@@ -31,6 +31,11 @@ def causal_problems(study: StudyConfig) -> Iterator[str]:
             "'localise.causal.metric' must be 'logit_difference' where 'shams' are asked for: "
             f"between null trials there is no gap to be recovered. Got '{causal.metric}'."
         )
+    if causal is not None and "feature" in causal.kinds and causal.dictionary is None:
+        yield (
+            "missing key 'dictionary' in 'localise.causal'. The kind 'feature' needs it: a "
+            "safetensors file with encoder, encoder_bias and decoder."
+        )
     if causal is not None and causal.primary is not None:
         yield from _primary(causal)
     for name in causal.contrasts if causal is not None else ():
