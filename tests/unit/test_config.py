@@ -222,6 +222,11 @@ BAD = [
         | {"kinds": ["residual"], "methods": ["relp", "patch_noise"], "primary": "residual.relp"},
         ["'localise.causal.primary' must be a map", "of 'residual_site.relp'. Got 'residual.relp'"],
     ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "kinds": ["feature"]},
+        ["missing key 'dictionary' in 'localise.causal'", "'feature' needs it"],
+    ),
     ("evidence.unit_mode", "mask", ["'evidence.unit_mode'", "'resample'", "Got 'mask'"]),
     ("evidence.unit_mode", "gain", ["'evidence.gain' is the factor of", "Got the gain None"]),
     ("evidence.gain", 0.5, ["'evidence.gain' is the factor of", "mode None"]),

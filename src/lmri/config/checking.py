@@ -18,9 +18,9 @@ import jsonschema
 from jsonschema.exceptions import ValidationError, best_match
 
 from lmri.checks import check_slug, quoted, shortened
+from lmri.config.causal import causal_problems
 from lmri.config.options import (
     LOAD_KEYS,
-    CausalOptions,
     ConditionOptions,
     ContrastOptions,
     SubjectOptions,
@@ -207,7 +207,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     for name, contrast in study.contrasts.items():
         yield from _contrast(f"contrasts.{name}", contrast, study)
     yield from _probes(study)
-    yield from _causal(study)
+    yield from causal_problems(study)
     yield from _evidence(study)
 
 
@@ -356,48 +356,6 @@ def _place(where: str, place: ConditionOptions, study: StudyConfig) -> Iterator[
             f"'{where}' must name a condition of '{place.task}', one of {quoted(known)}. "
             f"Got '{place.condition}'."
         )
-
-
-def _causal(study: StudyConfig) -> Iterator[str]:
-    causal = study.localise.causal
-    if causal is not None and causal.shams and causal.metric != "logit_difference":
-        yield (
-            "'localise.causal.metric' must be 'logit_difference' where 'shams' are asked for: "
-            f"between null trials there is no gap to be recovered. Got '{causal.metric}'."
-        )
-    if causal is not None and causal.primary is not None:
-        yield from _primary(causal)
-    for name in causal.contrasts if causal is not None else ():
-        contrast = study.contrasts.get(name)
-        if contrast is None:
-            yield (
-                f"'localise.causal.contrasts' must be one of {quoted(study.contrasts)}. "
-                f"Got '{name}'."
-            )
-        elif contrast.random_split is not None:
-            yield (
-                "'localise.causal.contrasts' must compare conditions. "
-                f"Got '{name}', a random split."
-            )
-
-
-def _primary(causal: CausalOptions) -> Iterator[str]:
-    kinds = ["residual_site" if kind == "residual" else kind for kind in causal.kinds]
-    tested = [m for m in causal.methods if not m.startswith("patch_") or _patched_both_ways(causal)]
-    maps = [f"{kind}.{m}" for kind in kinds for m in tested if kind not in ("attention", "mlp")]
-    if causal.primary not in maps:
-        yield (
-            "'localise.causal.primary' must be a map of its 'kinds' and 'methods' that is tested, "
-            f"one of {quoted(maps)}. Got {shortened(causal.primary)}."
-        )
-    if not causal.shams:
-        yield (
-            "'localise.causal.primary' needs 'shams: true': a finding is tested against sham maps."
-        )
-
-
-def _patched_both_ways(causal: CausalOptions) -> bool:
-    return {"patch_denoise", "patch_noise"} <= set(causal.methods)
 
 
 def _probes(study: StudyConfig) -> Iterator[str]:

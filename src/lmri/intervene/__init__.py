@@ -18,6 +18,7 @@ from lmri.intervene.means import (
     means_of,
     preactivation_statistics,
 )
+from lmri.intervene.patterns import changed_patterns, clamped_patterns, recorded_patterns
 from lmri.intervene.plans import (
     INTACT,
     Plan,
@@ -50,8 +51,10 @@ __all__ = [
     "ablated_direction",
     "abstained",
     "can_reroute",
+    "changed_patterns",
     "changed_state",
     "check_plan",
+    "clamped_patterns",
     "common_random_numbers",
     "donor_activity",
     "donors_of",
@@ -63,6 +66,7 @@ __all__ = [
     "modes_of",
     "most_new_tokens",
     "preactivation_statistics",
+    "recorded_patterns",
     "respond",
     "run_chosen",
     "says_exactly",

@@ -23,6 +23,7 @@ where they are made, to or by numbers that the plan brings along:
 ``resample``           to what they were at a token of another trial, drawn for each trial
 ``flip``               to their negative
 ``gain``               to a multiple
+``uniform``            heads look at all that they may see alike
 ``adjust``             neurons of dense MLPs, at the input of their activation function: what
                        looks like the target becomes what it is elsewhere (Neuron Adjust, see
                        :func:`lmri.intervene.rules.adjusted`)

@@ -11,6 +11,7 @@ from torch import nn
 
 from lmri.anatomy import Subject, route, routers
 from lmri.intervene.experts import skipping_experts
+from lmri.intervene.patterns import changed_patterns, uniform_pattern
 from lmri.intervene.plans import Plan
 from lmri.intervene.session import Session
 from lmri.intervene.setting import setting_units
@@ -48,7 +49,18 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
                 hook = router.register_forward_hook(change, prepend=True)
                 stack.callback(hook.remove)
         stack.enter_context(setting_units(subject, session))
+        heads = session.plans.alike
+        if heads:
+            changes = {layer: partial(_look_alike, session, own) for layer, own in heads.items()}
+            stack.enter_context(changed_patterns(subject.model, changes))
         yield session
+
+
+def _look_alike(
+    session: Session, heads: torch.Tensor, weights: torch.Tensor, seen: torch.Tensor
+) -> torch.Tensor:
+    named = heads.to(weights.device)[session.rows.to(weights.device)]  # (batch, heads)
+    return torch.where(named[:, :, None, None], uniform_pattern(weights, seen), weights)
 
 
 def _reroute(

@@ -64,11 +64,14 @@ class CompiledPlans:
         are left out.
     changes : dict of str to list of UnitTable
         Of units in other modes, by kind.
+    alike : dict of int to Tensor of shape (n_plans, heads), bool
+        Heads in the mode ``uniform``, by layer.
     """
 
     masks: dict[str, dict[int, torch.Tensor]]
     tables: dict[str, dict[int, UnitTable]] = field(default_factory=dict)
     changes: dict[str, list[UnitTable]] = field(default_factory=dict)
+    alike: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[UnitTable]:
         """All tables of a kind."""
@@ -108,9 +111,10 @@ def compile_plans(plans: Sequence[Plan], anatomy: Anatomy) -> CompiledPlans:
             tables[kind] = {t.layer: _flat(t) for t in _tables(kind, "mean", set_, plans, anatomy)}
         for mode, depth in sorted({(plan.mode, _depth(plan, anatomy)) for plan in own.values()}):
             alike = {i: p for i, p in own.items() if (p.mode, _depth(p, anatomy)) == (mode, depth)}
-            if mode not in SETS:
+            if mode not in (*SETS, "uniform"):
                 changes.setdefault(kind, []).extend(_tables(kind, mode, alike, plans, anatomy))
-    return CompiledPlans(_masks(plans, anatomy), tables, changes)
+    heads = _marked(plans, "head", "uniform", anatomy.heads)
+    return CompiledPlans(_masks(plans, anatomy), tables, changes, heads)
 
 
 def _flat(table: UnitTable) -> UnitTable:
@@ -136,16 +140,21 @@ def _numbers(plan: Plan, width: int) -> list[torch.Tensor]:
 
 
 def _masks(plans: Sequence[Plan], anatomy: Anatomy) -> dict[str, dict[int, torch.Tensor]]:
-    masks: dict[str, dict[int, torch.Tensor]] = {}
+    modes = dict.fromkeys(plan.mode for plan in plans if plan.kind == "expert" and plan.units)
+    return {mode: _marked(plans, "expert", mode, anatomy.experts) for mode in modes}
+
+
+def _marked(plans: Sequence[Plan], kind: str, mode: str, count: int) -> dict[int, torch.Tensor]:
+    """Units (layer, number) that plans of a kind and mode name: by layer (n_plans, count)."""
+    layers: dict[int, torch.Tensor] = {}
     for index, plan in enumerate(plans):
-        if plan.kind != "expert":
+        if (plan.kind, plan.mode) != (kind, mode):
             continue
-        for layer, expert in plan.units:
-            layers = masks.setdefault(plan.mode, {})
+        for layer, number in plan.units:
             if layer not in layers:
-                layers[layer] = torch.zeros(len(plans), anatomy.experts, dtype=torch.bool)
-            layers[layer][index, expert] = True
-    return masks
+                layers[layer] = torch.zeros(len(plans), count, dtype=torch.bool)
+            layers[layer][index, number] = True
+    return layers
 
 
 Settings = tuple[list[int], list[torch.Tensor]]

@@ -35,7 +35,8 @@ OFF_MODES = ("mask", "zero", "zero_renormalise")
 MODES = (*OFF_MODES, "force")
 """Modes for experts."""
 
-SET_MODES = ("zero", "mean", "clamp", "resample", "flip", "gain", "adjust")
+_ALL = ("zero", "mean", "clamp", "resample", "flip", "gain")
+SET_MODES = (*_ALL, "adjust", "uniform")
 """Modes for all other kinds, see :mod:`lmri.intervene.plans`."""
 
 Unit = tuple[int, ...]
@@ -67,7 +68,7 @@ class UnitKind:
     layers: Callable[[Anatomy], tuple[int, ...]]
     shape: Callable[[Anatomy], tuple[int, ...]]
     width: Callable[[Anatomy], int] = lambda anatomy: 1
-    modes: tuple[str, ...] = SET_MODES[:-1]
+    modes: tuple[str, ...] = _ALL
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ KINDS: dict[str, UnitKind] = {
         "neurons of dense MLPs",
         lambda a: a.dense_layers,
         lambda a: (a.neurons,),
-        modes=SET_MODES,
+        modes=(*_ALL, "adjust"),
     ),
     "shared_neuron": UnitKind(
         ("neuron",),
@@ -113,7 +114,14 @@ KINDS: dict[str, UnitKind] = {
         _moe_layers,
         lambda a: (a.experts, a.expert_size),
     ),
-    "head": UnitKind(("head",), "heads", _all_layers, lambda a: (a.heads,), lambda a: a.head_size),
+    "head": UnitKind(
+        ("head",),
+        "heads",
+        _all_layers,
+        lambda a: (a.heads,),
+        lambda a: a.head_size,
+        modes=(*_ALL, "uniform"),
+    ),
     "residual": UnitKind(
         ("dimension",), "dimensions of the residual", _all_layers, lambda a: (a.hidden,)
     ),
@@ -123,7 +131,7 @@ KINDS: dict[str, UnitKind] = {
         _decoder_layers,
         lambda a: (len(a.places),),
         lambda a: a.hidden,
-        modes=SET_MODES[1:-1],
+        modes=_ALL[1:],
     ),
     "feature": UnitKind(
         ("feature",),

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lmri.anatomy import Dictionary, Subject, load_subject, read_dictionary, with_dictionary
+from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
 from lmri.intervene import can_reroute
 from lmri.localise.activity import Activity
-from lmri.localise.causal import PHASE, causal_maps
-from lmri.localise.design import contrast_design
-from lmri.localise.endpoint import baseline_check
+from lmri.localise.causal_job import write_causal
+from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.findings import (
     ALWAYS_RUN,
-    NO_SHAMS_ASKED,
     OTHER_PHASE,
-    Selection,
     base_finding,
-    primary_finding,
     unmapped_finding,
 )
 from lmri.localise.heads_and_layers import PROBES, HeadsAndLayers, map_heads_and_layers
@@ -35,11 +29,10 @@ from lmri.localise.measures import Measure, available, parse_measure
 from lmri.localise.statistics import hedges_g
 from lmri.localise.study import (
     Study,
-    activity_of,
-    map_of,
     open_shards,
     selection_trials,
     task_carriers,
+    tested_finding,
 )
 from lmri.store import (
     Recording,
@@ -49,9 +42,6 @@ from lmri.store import (
     write_map,
     write_text_atomic,
 )
-
-SHOWN_BY = {"refusal": "refusal_onset", "reference": "exact", "fact": "fact_told"}
-"""Score of the behaviour that a causal map traces, by the column that says it."""
 
 
 def localise_subject(
@@ -131,7 +121,7 @@ def localise_subject(
                         write_map(map_root / folder / f"{measure.name}.zarr", statistics)
                     write_finding(finding_root / folder / f"{measure.name}.json", finding)
             if options.causal is not None and contrast.name in options.causal.contrasts:
-                _write_causal(study, contrast, map_root, finding_root)
+                write_causal(study, contrast, map_root, finding_root)
         if options.probes is not None:
             _write_probes(study, {task: open_shards(recordings / task) for task in tasks}, map_root)
 
@@ -153,68 +143,6 @@ def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Pa
     # Why a map is not there is for people: what was not recorded, or found no trial.
     text = json.dumps(left_out, indent=1, sort_keys=True)
     write_text_atomic(root / PROBES / "left_out.json", text + "\n")
-
-
-def _write_causal(
-    study: Study, contrast: ContrastOptions, map_root: Path, finding_root: Path
-) -> None:
-    """Write causal maps, and the findings of those that units can be selected from."""
-    trials = selection_trials(study, contrast)
-    design = contrast_design(contrast, trials, study.carriers[contrast.task])
-    own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
-    written, absent = set(), _absent(study, contrast)
-    if absent:
-        warnings.warn(f"Causal maps of '{contrast.name}': {absent}.", stacklevel=2)
-    for name, statistics, selection in causal_maps(
-        study.subject, trials, contrast, design, own, study.seed, study.options.permutations
-    ):
-        role = contrast.role if name == own.primary else "exploratory"
-        labelled = statistics.assign_attrs(
-            subject=study.subject.name,
-            contrast=contrast.name,
-            role=role,
-            provenance=str(study.provenance),
-            **({"warning": absent} if absent else {}),
-        )
-        write_map(map_root / folder / f"{name}.zarr", labelled)
-        if selection is None:
-            continue
-        finding = base_finding(
-            study.subject.name, contrast, PHASE, role, selection, study.evidence, study.provenance
-        )
-        if selection.kind == "feature":
-            finding["dictionary"] = _source(study.subject.dictionary)
-        if finding["status"] != "null":
-            finding = {**finding, "reason": NO_SHAMS_ASKED}
-            if own.shams and contrast.role == "hypothesis":
-                finding = _tested(study, contrast, finding, selection, trials)
-        write_finding(finding_root / folder / f"{name}.json", finding)
-        written.add(name)
-    if own.primary is not None and own.primary not in written:
-        kind, _, method = own.primary.partition(".")
-        described = study.subject.name, contrast, PHASE, contrast.role, kind, method
-        finding = unmapped_finding(*described, study.provenance)
-        write_finding(finding_root / folder / f"{own.primary}.json", finding)
-
-
-def _absent(study: Study, contrast: ContrastOptions) -> str:
-    """What is wrong where clean trials do not show the behaviour that is traced; else nothing."""
-    # Of the clean trials alone: a corrupted one may show anything.
-    clean = replace(contrast, controls=())
-    score = SHOWN_BY.get(study.options.causal.correct, study.evidence.score)
-    asked = replace(study.evidence, score=score)
-    _, problem = baseline_check(_recorded(study, contrast), clean, asked)
-    return problem
-
-
-def _source(dictionary: Dictionary) -> dict:
-    """What a finding says of the dictionary, so that validation takes no other."""
-    return {
-        "path": str(dictionary.path),
-        "sha256": dictionary.sha256,
-        "layer": dictionary.layer,
-        "place": dictionary.place,
-    }
 
 
 def _localise(
@@ -330,35 +258,7 @@ def _finding(
         return {**finding, "reason": OTHER_PHASE}
     if result.measure.kind == "expert" and not can_reroute(study.subject.anatomy):
         return {**finding, "reason": ALWAYS_RUN}
-    return _tested(study, contrast, finding, result, trials)
-
-
-def _tested(
-    study: Study,
-    contrast: ContrastOptions,
-    finding: dict,
-    result: Selection,
-    trials: pd.DataFrame,
-) -> dict:
-    return primary_finding(
-        finding,
-        study.subject,
-        contrast,
-        study.evidence,
-        result,
-        selection=trials,
-        recorded=_recorded(study, contrast),
-        stimuli=study.stimuli,
-        claims=study.claims,
-        max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
-        seed=study.seed,
-    )
-
-
-def _recorded(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
-    return pd.concat(
-        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
-    )
+    return tested_finding(study, contrast, finding, result, trials)
 
 
 def _role(study: Study, contrast: ContrastOptions, phase: str, *, is_first: bool) -> str:

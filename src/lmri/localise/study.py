@@ -1,4 +1,4 @@
-"""What the contrasts of one subject share, and how a map of one is computed."""
+"""What the contrasts of one subject share, and the way of their findings to a test."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from lmri.anatomy import Subject
 from lmri.checks import check_choice
 from lmri.config import ContrastOptions, EvidenceOptions, LocaliseOptions
 from lmri.errors import EvidenceError
-from lmri.localise.activity import Activity, CountedRates, TrialActivity
-from lmri.localise.confounds import row_confounds
-from lmri.localise.design import contrast_design
-from lmri.localise.maps import UnitMap, restrict, unit_map
-from lmri.localise.measures import Measure, open_values
-from lmri.localise.resonance import count_cells
-from lmri.localise.statistics import STATISTICS
-from lmri.localise.values import select_rows
+from lmri.localise.findings import Selection, primary_finding
 from lmri.store import Recording, open_recording
 
 
@@ -59,48 +52,8 @@ class Study:
     provenance: dict
 
 
-def activity_of(study: Study, contrast: ContrastOptions, phase: str, measure: Measure) -> Activity:
-    """Open what a map is computed from.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-    contrast : ContrastOptions
-        Its task is read.
-    phase : str
-        The phase.
-    measure : Measure
-        Kind, quantity and statistic.
-
-    Returns
-    -------
-    Activity
-        Selection trials only.
-    """
-    recordings, split = study.recordings[contrast.task], "selection"
-    anatomy = study.subject.anatomy
-    if measure.counted:
-        carriers = study.carriers[contrast.task]
-        cells = count_cells(recordings, carriers, phase, split, anatomy.experts)
-        return CountedRates(cells, measure.two_sided)
-    rows = select_rows(recordings, split, study.carriers[contrast.task])
-    values = open_values(measure, rows, phase, study.options.pooling, anatomy)
-    statistic = STATISTICS[measure.statistic]
-    confounds = None
-    if statistic.takes_confounds and study.options.confounds:
-        confounds = row_confounds(rows, phase, study.options.confounds)
-    return TrialActivity(values, statistic, confounds)
-
-
-def map_of(
-    study: Study,
-    contrast: ContrastOptions,
-    activity: Activity,
-    measure: Measure,
-    trials: pd.DataFrame,
-) -> UnitMap:
-    """Compute the map of a contrast.
+def selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
+    """Trials of the task of a contrast that maps are made on.
 
     Parameters
     ----------
@@ -108,36 +61,69 @@ def map_of(
         The study.
     contrast : ContrastOptions
         The contrast.
-    activity : Activity
-        From :func:`activity_of`.
-    measure : Measure
-        Kind, quantity and statistic.
-    trials : DataFrame
-        From :func:`selection_trials`.
 
     Returns
     -------
-    UnitMap
-        The map, tested.
+    DataFrame
+        The trials, numbered from 0.
+
+    Raises
+    ------
+    EvidenceError
+        If the task is unknown.
     """
-    if contrast.random_split is not None:
-        activity = restrict(activity, contrast.random_split.condition)
-    return unit_map(
-        measure,
-        activity,
-        contrast_design(contrast, trials, study.carriers[contrast.task]),
-        alpha=study.evidence.alpha,
-        permutations=study.options.permutations,
-        seed=study.seed,
-        owner=f"contrast '{contrast.name}'",
-    )
-
-
-def selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
-    """Trials that a contrast selects units on: those of its task in the split ``selection``."""
     check_choice(contrast.task, study.stimuli, "task", f"contrast '{contrast.name}'", EvidenceError)
     table = study.stimuli[contrast.task]
     return table[table["split"] == "selection"].reset_index(drop=True)
+
+
+def recorded_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
+    """Recorded trials of the task of a contrast, with scores."""
+    return pd.concat(
+        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
+    )
+
+
+def tested_finding(
+    study: Study,
+    contrast: ContrastOptions,
+    finding: dict,
+    result: Selection,
+    trials: pd.DataFrame,
+) -> dict:
+    """Put a finding of a hypothesis on the way to its test.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    contrast : ContrastOptions
+        The contrast.
+    finding : dict
+        From :func:`lmri.localise.findings.base_finding`, with units.
+    result : Selection
+        The map.
+    trials : DataFrame
+        Selection trials of the task.
+
+    Returns
+    -------
+    dict
+        See :func:`lmri.localise.findings.primary_finding`.
+    """
+    return primary_finding(
+        finding,
+        study.subject,
+        contrast,
+        study.evidence,
+        result,
+        selection=trials,
+        recorded=recorded_trials(study, contrast),
+        stimuli=study.stimuli,
+        claims=study.claims,
+        max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
+        seed=study.seed,
+    )
 
 
 def task_carriers(table: pd.DataFrame) -> tuple[str, ...]:

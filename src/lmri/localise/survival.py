@@ -13,16 +13,10 @@ import xarray as xr
 
 from lmri.anatomy import load_subject
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
+from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.maps import UnitMap
 from lmri.localise.measures import available, parse_measure
-from lmri.localise.study import (
-    Study,
-    activity_of,
-    map_of,
-    open_shards,
-    selection_trials,
-    task_carriers,
-)
+from lmri.localise.study import Study, open_shards, selection_trials, task_carriers
 from lmri.localise.units import ROUNDING
 from lmri.store import read_map, read_table, write_table
 

@@ -34,6 +34,7 @@ MODES = {
     "clamp": ("clamped", "set to given activity"),
     "resample": ("resampled", "set to their activity in another trial, drawn for each"),
     "flip": ("flipped", "set to their negative"),
+    "uniform": ("attending alike", "looking at all tokens before alike"),
     "gain": ("scaled", "multiplied by a factor"),
     "adjust": ("adjusted", "moved to where they are on other trials where they look like these"),
 }

@@ -1,6 +1,7 @@
 """From a causal map to a verdict: the feature that writes the behaviour, and one that does not."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from lmri.config import (
 )
 from lmri.errors import StoreError
 from lmri.localise import localise_subject
+from lmri.localise.findings import NO_UNITS
 from lmri.record import record_task
 from lmri.stimuli import write_stimuli
 from lmri.store import read_finding, read_map, read_table, write_finding
@@ -245,3 +247,14 @@ def test_a_behaviour_that_is_not_there_is_told_beside_the_map(study, tmp_path):
     statistics = read_map(out / f"maps/{FEATURE}.zarr")
     assert statistics.attrs["warning"].endswith("refusal_onset sensitive 1.00 < 1.01")
     assert read_finding(out / f"findings/{FEATURE}.json")["status"] == "not_testable"
+
+
+def test_a_primary_map_of_units_that_are_not_there_cannot_be_tested(study, tmp_path):
+    primary = "shared_neuron.attribution_patching"
+    causal = replace(CAUSAL, kinds=("head", "shared_neuron"), primary=primary)
+    out = localised(study, tmp_path, causal=causal)
+    finding = read_finding(out / f"findings/{FOLDER}/{primary}.json")
+    assert (finding["role"], finding["status"]) == ("hypothesis", "not_testable")
+    assert finding["reason"] == NO_UNITS.format("neurons of shared experts")
+    _, verdicts = validated(study, out / "findings", tmp_path / "out")
+    assert verdicts["verdict"].tolist() == ["not testable"]
