@@ -217,7 +217,6 @@ class AttentionLinear:
 
     def __init__(self, tools: Tools, parts: Sequence[HeldPart], outputs: int) -> None:
         self.now = tools.now
-        self.counts = tools.counts
         self.parts = tuple(parts)
         self.outputs = outputs
         only = self.parts[0] if len(self.parts) == 1 else None

@@ -120,7 +120,7 @@ def sparse(
     check_plan(plan, sites)
     itemsize = model.get_input_embeddings().weight.itemsize
     session = Session(plan, kernel.name, Counts(_dense_parameters(sites), itemsize, count))
-    tools = Tools(kernel, Weights(), session.counts, lambda: session._now)
+    tools = Tools(kernel, Weights(kernel), session.counts, lambda: session._now)
     with ExitStack() as stack:
         stack.callback(tools.weights.restore)
         setattr(model, ATTRIBUTE, session)
@@ -154,11 +154,26 @@ def _reading_passes(
     matter = plan.dense_tokens > 0 or any(isinstance(rule, CacheHeads) for rule in plan.rules)
     reader = PassReader(trunk(model), plan.dense_tokens, plan.dense_prefill, kernels, matter)
 
+    choosers = routers(model)
+    skipping = {rule.layer for rule in plan.rules if isinstance(rule, SkippedExperts)}
+
     def read(module: nn.Module, arguments: tuple, options: dict) -> None:
+        for layer in skipping:
+            _check_one_choice(choosers[layer], layer)
         session._now = reader.read(arguments, options)
         session.counts.add_tokens(session._now)
 
     return trunk(model).register_forward_pre_hook(read, with_kwargs=True)
+
+
+def _check_one_choice(router: nn.Module, layer: int) -> None:
+    """Refuse a second intervention on experts: each chooses from the logits, and one is lost."""
+    hooks = (getattr(hook, "func", hook) for hook in router._forward_hooks.values())
+    if sum(getattr(hook, "__module__", "") == intervened.__module__ for hook in hooks) > 1:
+        raise SparseError(
+            f"Experts of layer {layer} must not be skipped by a sparse plan and switched by an "
+            "intervention at once. Got both: name all of them in one of the two."
+        )
 
 
 def _skipping(plan: SparsePlan) -> list[Plan]:
@@ -197,11 +212,19 @@ def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
     """Forwards of all other linear modules of blocks, and of the output."""
     if tools.kernel.name == "reference":
         return {}
+    # An MLP that is swapped as a whole does not run the modules in it.
+    inside = {
+        part.module
+        for groups in sites.mlps.values()
+        for mlp in groups.values()
+        for part in mlp.projections
+        if mlp.module in ruled
+    }
     found = {
         part.module: replace(part, rows=slice(None))
         for own in sites.projections.values()
         for part in own.values()
-        if not part.experts
+        if not part.experts and part.module not in inside
     }
     head = sites.model.get_output_embeddings()
     # A matrix that also embeds tokens is read by its rows there: it stays as it is.

@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 
 from lmri.anatomy.linears import Projection
+from lmri.sparse.kernels import Backend
 
 
 class Weights:
     """Weights of one session.
+
+    Parameters
+    ----------
+    kernel : Backend
+        What they are read by.
 
     Attributes
     ----------
@@ -26,8 +32,9 @@ class Weights:
         Bytes of the copies held beside the model's own weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Backend) -> None:
         self.copied = 0
+        self._kernel = kernel
         self._turned: dict[tuple[int, str], Tensor] = {}
         self._restore: list[Callable[[], None]] = []
 
@@ -54,7 +61,11 @@ class Weights:
         Tensor of shape (n_outputs, n_inputs)
             Contiguous; the model's own memory where it lies so.
         """
-        return self._held(part, _packed(part.weight, expert, outputs, inputs))
+        weight = _packed(part.weight, expert, outputs, inputs)
+        if weight.is_contiguous() and outputs is None and inputs is None:
+            return weight
+        self.copied += weight.nbytes
+        return weight.contiguous()
 
     def by_input(
         self,
@@ -73,7 +84,12 @@ class Weights:
         if part.whole and not part.transposed and outputs is None and inputs is None:
             turned = self._turn(part)
             return turned if expert is None else turned[expert]
-        return self._held(part, _packed(part.weight, expert, outputs, inputs).mT)
+        weight = _packed(part.weight, expert, outputs, inputs)
+        if weight.T.is_contiguous() and outputs is None and inputs is None:
+            return weight.T
+        turned = self._kernel.transposed(weight)
+        self.copied += turned.nbytes
+        return turned
 
     def view(
         self,
@@ -90,17 +106,11 @@ class Weights:
         while self._restore:
             self._restore.pop()()
 
-    def _held(self, part: Projection, weight: Tensor) -> Tensor:
-        own = weight.contiguous()
-        if own.untyped_storage().data_ptr() != part.matrix.untyped_storage().data_ptr():
-            self.copied += own.nbytes
-        return own
-
     def _turn(self, part: Projection) -> Tensor:
         key = id(part.module), part.attribute
         if key not in self._turned:
             matrix = part.matrix
-            turned = matrix.detach().mT.contiguous()  # (..., inputs, outputs)
+            turned = self._kernel.transposed(matrix.detach())  # (..., inputs, outputs)
             self._turned[key] = turned
 
             def put_back() -> None:

@@ -48,7 +48,8 @@ def attend(qkv, top_k=None, cache=None):
     options = {"input_ids": torch.zeros(1, QUERIES), "past_key_values": Past()}
     now = PassReader(Trunk(), 0, False, True, True).read((), options)
     counts = Counts(1, 4, True)
-    tools = Tools(backend("reference"), Weights(), counts, lambda: now)
+    kernel = backend("reference")
+    tools = Tools(kernel, Weights(kernel), counts, lambda: now)
     attention = SparseAttention(tools, 0, top_k, cache)
     output = attention(nn.Module(), *qkv, None, {"scaling": 0.5})
     return output[0].transpose(0, 1), counts.rules()  # (heads, queries, size)

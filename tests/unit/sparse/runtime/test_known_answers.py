@@ -282,3 +282,17 @@ def test_whole_matrices_take_no_more_memory():
         matrices = [layer.self_attn.qkv_proj for layer in fused.model.layers]
         matrices += [layer.mlp.gate_up_proj for layer in fused.model.layers]
         assert session.copied_bytes == sum(m.weight.nbytes for m in matrices)
+
+
+@pytest.mark.parametrize(
+    "rule", [NeuronThreshold(0, "dense", torch.tensor(0.1)), KeptNeurons(0, "dense", (1, 2))]
+)
+def test_weights_that_lie_right_or_are_not_read_stay_as_they_are(rule):
+    model = random_model(configuration("llama"))
+    mlp = model.model.layers[0].mlp
+    before = mlp.up_proj.weight.data_ptr()
+    with sparse(model, plan_of(rule)) as session:
+        assert mlp.up_proj.weight.data_ptr() == before and mlp.up_proj.weight.is_contiguous()
+        packed = isinstance(rule, KeptNeurons)
+        assert mlp.gate_proj.weight.is_contiguous() == packed
+        assert session.copied_bytes == (3 * 2 * 32 * 4 if packed else 0)

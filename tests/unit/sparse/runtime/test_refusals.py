@@ -5,7 +5,9 @@ import torch
 from families import configuration, random_model, tiny_model, tokens
 from sparse_cases import plan_for, plan_of
 
+from lmri.anatomy import Subject, describe
 from lmri.errors import SparseError
+from lmri.intervene import Plan, intervened
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.rules import (
     AttentionTopK,
@@ -142,3 +144,18 @@ def test_no_compiler_is_the_reference(monkeypatch):
         monkeypatch.undo()
         with sparse(model, plan_for("llama", "mixed"), "reference"):
             assert torch.equal(got, model(ids).logits)
+
+
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_two_choices_of_experts(order):
+    """Experts that a plan skips cannot be switched by an intervention as well."""
+    model, ids = tiny_model("mixtral"), tokens("mixtral", 1, 4)
+    subject = Subject("tiny", model, None, describe(model))
+    plan = plan_of(SkippedExperts(0, (1,), "zero"))
+    other = Plan("zero", ((1, 3),))
+    with torch.inference_mode(), sparse(model, plan), intervened(subject, [other]):
+        model(ids)
+    contexts = [sparse(model, plan), intervened(subject, [Plan("zero", ((0, 3),))])]
+    first, second = contexts if order == "inside" else contexts[::-1]
+    with first, second, pytest.raises(SparseError, match="Experts of layer 0"):
+        model(ids)
