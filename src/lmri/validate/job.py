@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +103,15 @@ def validate_subject(
     arms, transcripts, verdicts = [], [], []
     subjects = [_fitted(loaded, finding) for finding in read]
     for own, finding in zip(subjects, read, strict=True):
+        again = partial(Rerun, own, finding, stimuli, options, seed, within)
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            arms.append(Rerun(own, finding, stimuli, options, seed, within).explore())
+            arms.append(again().explore())
         elif finding["role"] in JUDGED:
-            row, tables = _judge(finding, Rerun(own, finding, stimuli, options, seed, within))
+            row, tables = _judge(finding, again)
             verdicts.append(row)
             arms += tables[:1]
             transcripts += tables[1:]
-    with atomic_directory(out) as partial:
+    with atomic_directory(out) as folder:
         for name, frames, columns in (
             ("arms", arms, ARM_COLUMNS),
             ("transcripts", transcripts, TRANSCRIPT_COLUMNS),
@@ -118,7 +121,7 @@ def validate_subject(
                 pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
             )
             table.attrs["provenance"] = json.dumps(provenance)
-            write_table(partial / f"{name}.parquet", table)
+            write_table(folder / f"{name}.parquet", table)
     return pd.DataFrame(verdicts)
 
 
@@ -155,10 +158,10 @@ def _fitted(subject: Subject, finding: dict) -> Subject:
     return with_dictionary(subject, dictionary)
 
 
-def _judge(finding: dict, rerun: Rerun) -> tuple[dict, list[pd.DataFrame]]:
+def _judge(finding: dict, again: Callable[[], Rerun]) -> tuple[dict, list[pd.DataFrame]]:
     if finding["status"] != "testable":
         return _row(finding, not_testable(finding["reason"]), None, {}), []
-    arms, evidence, transcripts = rerun.confirm()
+    arms, evidence, transcripts = again().confirm()
     endpoint = finding["primary_endpoint"]
     verdict = decide(endpoint, evidence)
     return _row(finding, verdict, evidence, _values(arms, endpoint)), [arms, transcripts]
