@@ -1,0 +1,65 @@
+"""Noise in the forward pass: its size, its place, and that nothing is left behind."""
+
+import numpy as np
+import pytest
+import torch
+
+from lmri.anatomy import trunk
+from lmri.errors import EvidenceError
+from lmri.information.injection import injected_noise, residual_scales
+from lmri.information.samples import root_mean_square
+
+PROMPTS = [[1, 5, 9, 3], [2, 7, 4, 4], [8, 3]]
+
+
+def states(subject):
+    """Residual stream after every block but the last, of the first two prompts."""
+    ids = torch.tensor(PROMPTS[:2])
+    with torch.inference_mode():
+        out = trunk(subject.model)(input_ids=ids, use_cache=False, output_hidden_states=True)
+    return [own.double().numpy() for own in out.hidden_states]
+
+
+def test_scales_are_those_of_the_stream(tiny_subject):
+    found = residual_scales(tiny_subject, PROMPTS[:2])
+    assert list(found) == list(range(tiny_subject.anatomy.layers))
+    own = states(tiny_subject)[1]
+    expected = root_mean_square(own.reshape(-1, own.shape[-1]))
+    assert found[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_noise_has_its_size_and_goes_on(tiny_subject):
+    clean = states(tiny_subject)
+    scales = residual_scales(tiny_subject, PROMPTS)
+    with injected_noise(tiny_subject, {0: scales[0]}, 0.5, seed=3):
+        noisy = states(tiny_subject)
+    added = noisy[1] - clean[1]
+    assert np.array_equal(noisy[0], clean[0])
+    assert added.std() == pytest.approx(0.5 * scales[0], rel=0.15)
+    assert np.abs(noisy[2] - clean[2]).max() > 0  # later layers read it
+    with injected_noise(tiny_subject, {0: scales[0]}, 0.5, seed=3):
+        assert np.array_equal(states(tiny_subject)[1], noisy[1])
+
+
+def test_nothing_is_left_behind(tiny_subject):
+    clean = states(tiny_subject)
+    with injected_noise(tiny_subject, {0: 1.0}, 0.0, seed=0):
+        assert np.array_equal(states(tiny_subject)[-1], clean[-1])
+    with pytest.raises(RuntimeError), injected_noise(tiny_subject, {0: 1.0}, 1.0, seed=0):
+        raise RuntimeError
+    assert np.array_equal(states(tiny_subject)[-1], clean[-1])
+
+
+@pytest.mark.parametrize(
+    ("scales", "noise", "message"),
+    [({99: 1.0}, 0.1, r"must be in \[0, \d+\]\. Got 99"), ({0: 1.0}, -0.1, "'noise' of injected")],
+)
+def test_layers_and_noise_that_are_refused(tiny_subject, scales, noise, message):
+    context = injected_noise(tiny_subject, scales, noise, seed=0)
+    with pytest.raises(EvidenceError, match=message), context:
+        pass
+
+
+def test_scales_of_nothing(tiny_subject):
+    with pytest.raises(EvidenceError, match="at least 2 tokens"):
+        residual_scales(tiny_subject, [])
