@@ -8,7 +8,8 @@ they give 0, as for heavy tails (.22 nats of a Student distribution: 0). A large
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
@@ -16,6 +17,7 @@ from scipy.special import digamma, ndtri
 
 from lmri.errors import EvidenceError
 from lmri.information.estimate import Estimate
+from lmri.information.nulls import DRAWS, block_orders, null_of
 from lmri.information.samples import as_pair, count_distinct
 
 DEPENDENT = 1e-7
@@ -79,6 +81,49 @@ def gaussian_copula(x: np.ndarray, y: np.ndarray, *, corrected: bool = True) -> 
     return _estimate(Whitened(normal_ranks(x), normal_ranks(y)), x, y, "gaussian_copula", corrected)
 
 
+def gaussian_with_null(
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    copula: bool = False,
+    groups: np.ndarray | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """Estimate with a null by permutation, which reuses the whitened variables.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n,) or (n, d)
+        Samples.
+    copula : bool
+        :func:`gaussian_copula` instead of :func:`gaussian`.
+    groups : ndarray of shape (n,), optional
+        Groups of equal size that change places, see :func:`lmri.information.nulls.block_orders`.
+    draws : int
+        Permutations.
+    seed : int
+        Seed of the permutations.
+
+    Returns
+    -------
+    Estimate
+        In nats, corrected, with its null.
+
+    Raises
+    ------
+    EvidenceError
+        As :func:`gaussian`, and if groups have different sizes.
+    """
+    name = "gaussian_copula" if copula else "gaussian"
+    x, y = as_pair(x, y, name, least=3)
+    whitened = Whitened(*map(normal_ranks, (x, y))) if copula else Whitened(x, y)
+    found = _estimate(whitened, x, y, name, corrected=True)
+    drawn = whitened.permuted(block_orders(len(x), groups, draws, seed))
+    exchanged = "samples" if groups is None else "groups"
+    return replace(found, null=null_of(found.value, drawn - whitened.bias(), exchanged))
+
+
 class Whitened:
     """Two variables, each turned into uncorrelated dimensions of unit variance.
 
@@ -117,9 +162,9 @@ class Whitened:
         correlation = self._x.T @ self._y
         if np.linalg.norm(correlation, 2) > 1 - DETERMINED:
             return float("inf")
-        return self._of(correlation)
+        return float(_information(correlation[None])[0])
 
-    def permuted(self, orders: Iterable[np.ndarray]) -> Iterator[float]:
+    def permuted(self, orders: Iterable[np.ndarray]) -> np.ndarray:
         """Information with the samples of y in other orders.
 
         Parameters
@@ -127,29 +172,18 @@ class Whitened:
         orders : iterable of ndarray of shape (n,), int
             Permutations of the samples.
 
-        Yields
-        ------
-        float
+        Returns
+        -------
+        ndarray of shape (n_orders,), float64
             In nats, with the bias.
         """
         left = np.ascontiguousarray(self._x.T)
-        for order in orders:
-            yield self._of(left @ np.take(self._y, order, axis=0))
+        return _information(np.stack([left @ np.take(self._y, order, axis=0) for order in orders]))
 
     def bias(self) -> float:
         """Expected value above the truth, in nats, of Gaussian samples."""
         both = _log_determinant_bias(self.n, sum(self.d))
         return 0.5 * (sum(_log_determinant_bias(self.n, d) for d in self.d) - both)
-
-    def _of(self, correlation: np.ndarray) -> float:
-        if correlation.shape[0] < correlation.shape[1]:
-            correlation = correlation.T
-        if correlation.shape[1] == 1:
-            left = 1 - float(correlation[:, 0] @ correlation[:, 0])
-            return -0.5 * float(np.log(left)) if left > 0 else float("inf")
-        inner = np.eye(correlation.shape[1]) - correlation.T @ correlation
-        sign, size = np.linalg.slogdet(inner)
-        return -0.5 * float(size) if sign > 0 else float("inf")
 
 
 def normal_ranks(x: np.ndarray) -> np.ndarray:
@@ -192,6 +226,14 @@ def _estimate(
         n_distinct=count_distinct(np.concatenate([x, y], axis=1)),
         d=whitened.d,
     )
+
+
+def _information(correlations: np.ndarray) -> np.ndarray:
+    """``-1/2 ln det(I - C' C)`` of whitened correlations C, array of shape (..., dx, dy)."""
+    if correlations.shape[-2] < correlations.shape[-1]:
+        correlations = correlations.swapaxes(-1, -2)
+    inner = correlations.swapaxes(-1, -2) @ correlations
+    return -0.5 * np.linalg.slogdet(np.eye(inner.shape[-1]) - inner)[1]
 
 
 def _white(x: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lmri.errors import EvidenceError
-from lmri.information.gaussian import Whitened, gaussian
+from lmri.information.gaussian import gaussian, gaussian_copula, gaussian_with_null
 from lmri.information.neighbours import ksg, ross
 from lmri.information.nulls import (
     block_orders,
@@ -25,11 +25,12 @@ def test_nulls_centre_at_zero(d):
     )
     assert abs(found.null.mean) < 3 * found.null.sd / np.sqrt(30) + 0.003
     assert found.null.p == pytest.approx(1 / 31)
-    whitened = Whitened(x, y)
-    drawn = np.array(list(whitened.permuted(block_orders(500, None, 200, 0)))) - whitened.bias()
-    null = null_of(gaussian(x, y).value, drawn)
-    assert abs(null.mean) < 3 * null.sd / np.sqrt(200) + 1e-3
-    assert null.upper > null.mean
+    for copula, estimate in ((False, gaussian), (True, gaussian_copula)):
+        fast = gaussian_with_null(x, y, copula=copula)
+        assert fast.value == estimate(x, y).value
+        assert abs(fast.null.mean) < 3 * fast.null.sd / np.sqrt(200) + 1e-3
+        assert fast.null.upper > fast.null.mean
+        assert fast.null.p == pytest.approx(1 / 201)
 
 
 def test_labels_null():
