@@ -16,7 +16,8 @@ a fixture in the tests on which it must fire.
 ``negativity``               the value is below 0 by more than two standard errors
 ``instability``              standard error above .2 of the value, or I against 1/n still changes
                              by more than 10 % between the two largest n
-``dependent_tokens``         fewer independent groups than samples
+``dependent_tokens``         fewer independent groups than samples, where the null or the interval
+                             treats samples as independent
 ============================ ==================================================================
 """
 
@@ -55,12 +56,15 @@ class Evidence:
         Relative change of the value between the two largest n of a sample-size curve.
     groups : int or None
         Number of independent groups among the samples.
+    grouped : bool
+        Whether the null exchanges, and the interval and the folds keep together, whole groups.
     """
 
     probe: float | None = None
     intrinsic_dimension: float | None = None
     slope: float | None = None
     groups: int | None = None
+    grouped: bool = False
 
 
 def guard(estimate: Estimate, evidence: Evidence | None = None) -> Estimate:
@@ -194,8 +198,10 @@ def _instability(estimate: Estimate, evidence: Evidence) -> Iterator[Flag]:
 
 
 def _dependent(estimate: Estimate, evidence: Evidence) -> Iterator[Flag]:
-    if evidence.groups is not None and evidence.groups < estimate.n:
+    dependent = evidence.groups is not None and evidence.groups < estimate.n
+    if dependent and not evidence.grouped:
         yield Flag(
             "dependent_tokens",
-            f"{estimate.n} samples come from {evidence.groups} independent groups.",
+            f"{estimate.n} samples come from {evidence.groups} independent groups, but are treated "
+            "as independent.",
         )

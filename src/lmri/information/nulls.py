@@ -20,6 +20,9 @@ from lmri.information.samples import as_labels, same_length
 DRAWS = 200
 """Draws of a null; p cannot be below 1 / (draws + 1)."""
 
+ROUNDING = 1e-9
+"""Nats by which values differ that are equal: those of a saturated channel are all H(Y)."""
+
 
 def exchanged_labels(
     codes: np.ndarray, groups: np.ndarray | None, draws: int, seed: int
@@ -62,6 +65,44 @@ def exchanged_labels(
             "the label."
         )
     return rng.permuted(np.tile(labels, (draws, 1)), axis=1)[:, own]
+
+
+def labels_within(codes: np.ndarray, blocks: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Exchange labels among the samples of each block, where every block has all labels.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), int64
+        Numbered labels.
+    blocks : ndarray of shape (n,)
+        Blocks, as the entity that a sample is about.
+    draws, seed : int
+        As for :func:`exchanged_labels`.
+
+    Returns
+    -------
+    ndarray of shape (draws, n), int64
+        Labels of the samples in each draw.
+
+    Raises
+    ------
+    EvidenceError
+        If no block has samples of two labels.
+    """
+    check_range(draws, "draws", "a null", 1, error=EvidenceError)
+    own = as_labels(blocks, "blocks of a null", len(codes))
+    if len(np.unique(np.stack([own, codes]), axis=1).T) == own.max() + 1:
+        raise EvidenceError(
+            "Labels that are exchanged within blocks must differ there. Every block has one label: "
+            "exchange them among the blocks."
+        )
+    rng = np.random.default_rng(seed)
+    rows = np.argsort(own, kind="stable")
+    drawn = np.empty((draws, len(codes)), dtype=np.int64)
+    for number in range(draws):
+        order = np.lexsort((rng.random(len(codes)), own))
+        drawn[number, rows] = codes[order]
+    return drawn
 
 
 def crossed_labels(
@@ -173,7 +214,7 @@ def null_of(value: float, drawn: Sequence[float] | np.ndarray, exchanged: str = 
         The summary.
     """
     own = np.asarray(drawn, dtype=np.float64)
-    larger = int((own >= value).sum())
+    larger = int((own >= value - ROUNDING).sum())
     return Null(
         mean=float(own.mean()),
         sd=float(own.std(ddof=1)) if len(own) > 1 else math.nan,

@@ -15,6 +15,7 @@ from lmri.information.nulls import (
     with_label_null,
     with_order_null,
 )
+from lmri.information.plugin import choice_information
 
 
 @pytest.mark.parametrize("d", [1, 5])
@@ -86,6 +87,23 @@ def test_crossed_carriers():
         table = own.reshape(6, 4)
         assert np.array_equal(table, np.outer(table.any(axis=1), table.any(axis=0)))
     assert len(np.unique(drawn, axis=0)) > 30
+
+
+def test_crossed_null_is_calibrated():
+    """Experts that follow places and years, but not their classes: few p are small."""
+    place, year = (part.ravel() for part in np.meshgrid(np.arange(14), np.arange(8), indexing="ij"))
+    class_place, class_year = place % 2, year % 2
+    codes = 2 * class_place + class_year
+    carriers = {"place": (place, class_place), "year": (year, class_year)}
+    small = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(14, 6))[place] + rng.normal(size=(8, 6))[year]
+        rates = np.eye(6)[(logits + rng.gumbel(size=logits.shape)).argmax(axis=1)]
+        drawn = crossed_labels(codes, carriers, 59, seed)
+        values = choice_information(rates, np.concatenate([codes[None], drawn]))
+        small += null_of(values[0], values[1:]).p <= 0.05
+    assert small < 9  # 3 expected; 9 or more in 1 of 250
 
 
 def test_orders_move_whole_groups():
