@@ -67,7 +67,8 @@ def compare_ksg(d: int, rounds: int) -> dict[str, object]:
     dict
         Seconds of every round by side, and the difference in value.
     """
-    x, y = pair(SAMPLES, d)
+    # scikit-learn brings each variable to unit variance.
+    x, y = (own / own.std(axis=0) for own in pair(SAMPLES, d))
     other = sklearn_ksg if d == 1 else tree_ksg
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for number in range(rounds):

@@ -41,6 +41,9 @@ REFERENCES = ("rms", "maximum", "absolute")
 BLOCK = 1024
 """Rows and columns of distances held at once: 8 MB."""
 
+MEMBERS = 2**24
+"""Entries of the table of samples, labellings and classes: 128 MB."""
+
 
 def kolchinsky_tracey(
     t: np.ndarray,
@@ -170,7 +173,7 @@ def layer_scale(t: np.ndarray, reference: str) -> float:
 
 
 def label_bounds(t: np.ndarray, sd: float, labellings: np.ndarray) -> np.ndarray:
-    """I(T;Y) of the same activity for many labellings, as those of a null, from one pass.
+    """I(T;Y) of the same activity for many labellings, as those of a null, from few passes.
 
     Parameters
     ----------
@@ -186,7 +189,13 @@ def label_bounds(t: np.ndarray, sd: float, labellings: np.ndarray) -> np.ndarray
     ndarray of shape (2, n_labellings), float64
         In nats, by the upper and by the lower bounds.
     """
-    return _label_terms(_kernel_sums(t, [sd], labellings)[0], labellings)
+    classes = int(labellings.max(initial=0)) + 1
+    step = max(1, MEMBERS // (len(t) * classes))
+    found = [
+        _label_terms(_kernel_sums(t, [sd], own)[0], own)
+        for own in (labellings[start : start + step] for start in range(0, len(labellings), step))
+    ]
+    return np.concatenate(found, axis=1)
 
 
 def _bounds(

@@ -75,7 +75,9 @@ def test_adaptive_noise_is_a_share_of_the_squared_scale():
     assert len({e.channel["variance_share"] for e in adaptive_kde(t)}) == 5
 
 
-def test_many_labellings_in_one_pass():
+@pytest.mark.parametrize("members", [1, 2**20])
+def test_many_labellings_in_few_passes(members, monkeypatch):
+    monkeypatch.setattr(kernel, "MEMBERS", members)
     _, t, y = known.wide_layer(120, 3)
     rng = np.random.default_rng(1)
     labellings = np.stack([y, rng.permutation(y), rng.permutation(y)])
