@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+import numpy as np
 import torch
+from torch import nn
 
 from lmri.anatomy import Subject, blocks, equal_length_batches, trunk
 from lmri.checks import check_range
@@ -48,15 +50,13 @@ def residual_scales(subject: Subject, prompts: Sequence[Sequence[int]]) -> dict[
     sums = [torch.zeros(subject.anatomy.hidden, dtype=torch.float64) for _ in layers]
     squares = [torch.zeros((), dtype=torch.float64) for _ in layers]
 
-    def keep(layer: int, states: torch.Tensor) -> torch.Tensor:
-        own = states.detach().double().cpu().reshape(-1, states.shape[-1])
+    def keep(layer: int, states: torch.Tensor) -> None:
+        own = states.double().cpu().reshape(-1, states.shape[-1])
         sums[layer] += own.sum(dim=0)
         squares[layer] += own.square().sum()
-        return states
 
-    with _after_blocks(subject, keep):
-        for batch in equal_length_batches([len(prompt) for prompt in prompts], ROWS):
-            ids = torch.tensor([prompts[row] for row in batch], device=subject.device)
+    with _read_after_blocks(subject, keep):
+        for _, ids in _batches(subject, prompts):
             count += ids.numel()
             trunk(subject.model)(input_ids=ids, use_cache=False)
     if count < 2:
@@ -113,23 +113,103 @@ def injected_noise(
     # Drawn on the CPU, in double precision: the same numbers on every device.
     generator = torch.Generator().manual_seed(seed)
 
-    def add(layer: int, states: torch.Tensor) -> torch.Tensor:
-        if layer not in scales or noise == 0:
-            return states
+    def add(scale: float, _before: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         drawn = torch.randn(states.shape, generator=generator, dtype=torch.float64)
-        return states + (noise * scales[layer] * drawn).to(states)
+        return states + (noise * scale * drawn).to(states)
 
-    with _after_blocks(subject, add):
+    with ExitStack() as stack:
+        for layer, block in enumerate(blocks(subject.model)):
+            if layer in scales and noise > 0:
+                stack.enter_context(changed_output(block, partial(add, scales[layer])))
         yield
 
 
+@torch.inference_mode()
+def last_states(subject: Subject, prompts: Sequence[Sequence[int]]) -> dict[int, np.ndarray]:
+    """Residual stream after each block at the last token of every prompt.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject, as it is: with noise inside :func:`injected_noise`.
+    prompts : sequence of sequence of int
+        Token ids.
+
+    Returns
+    -------
+    dict of int to ndarray of shape (n_prompts, hidden), float64
+        States by layer.
+    """
+    states = {
+        layer: np.empty((len(prompts), subject.anatomy.hidden))
+        for layer in range(subject.anatomy.layers)
+    }
+    found: dict[int, torch.Tensor] = {}
+
+    def keep(layer: int, own: torch.Tensor) -> None:
+        found[layer] = own[:, -1].double().cpu()
+
+    with _read_after_blocks(subject, keep):
+        for rows, ids in _batches(subject, prompts):
+            trunk(subject.model)(input_ids=ids, use_cache=False)
+            for layer, own in found.items():
+                states[layer][rows] = own.numpy()
+    return states
+
+
+@torch.inference_mode()
+def cross_entropy(subject: Subject, prompts: Sequence[Sequence[int]]) -> float:
+    """Mean surprise of the next token of prompts: what noise costs is its rise.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject, as it is.
+    prompts : sequence of sequence of int
+        Token ids.
+
+    Returns
+    -------
+    float
+        In nats for each token that has one before it.
+
+    Raises
+    ------
+    EvidenceError
+        If the subject predicts no next token, or no prompt has two tokens.
+    """
+    if subject.anatomy.encoder:
+        raise EvidenceError(
+            f"The cost of noise must be read from predictions. The subject '{subject.name}' is an "
+            "encoder: it predicts no next token."
+        )
+    total, count = 0.0, 0
+    for _, ids in _batches(subject, prompts):
+        logp = subject.model(input_ids=ids, use_cache=False).logits[:, :-1].double().log_softmax(-1)
+        total -= float(logp.gather(-1, ids[:, 1:, None]).sum())
+        count += ids[:, 1:].numel()
+    if not count:
+        raise EvidenceError("The cost of noise must come from a prompt of two tokens. Got none.")
+    return total / count
+
+
+def _batches(
+    subject: Subject, prompts: Sequence[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    for rows in equal_length_batches([len(prompt) for prompt in prompts], ROWS):
+        yield rows, torch.tensor([prompts[row] for row in rows], device=subject.device)
+
+
 @contextmanager
-def _after_blocks(
-    subject: Subject, change: Callable[[int, torch.Tensor], torch.Tensor]
+def _read_after_blocks(
+    subject: Subject, keep: Callable[[int, torch.Tensor], None]
 ) -> Iterator[None]:
-    """Replace what every block hands on by a function of its number and its states."""
+    """Read what every block hands on, noise included: after all hooks that change it."""
+
+    def hook(layer: int, _module: nn.Module, _arguments: tuple, output: object) -> None:
+        keep(layer, output[0] if isinstance(output, tuple) else output)
+
     with ExitStack() as stack:
         for layer, block in enumerate(blocks(subject.model)):
-            own = partial(change, layer)
-            stack.enter_context(changed_output(block, lambda _, states, own=own: own(states)))
+            stack.callback(block.register_forward_hook(partial(hook, layer)).remove)
         yield

@@ -19,7 +19,13 @@ from lmri.information.kernel import BOUNDS, NOISE, kolchinsky_tracey, label_boun
 from lmri.information.neighbours import ross
 from lmri.information.nulls import DRAWS, null_of, with_label_null
 from lmri.information.plugin import choice_information
-from lmri.information.probe import STRENGTH, group_folds, held_out_gains, probe_information
+from lmri.information.probe import (
+    STRENGTH,
+    group_folds,
+    held_out_gains,
+    probe_information,
+    standardised,
+)
 from lmri.information.question import Sample
 from lmri.information.samples import label_entropy
 from lmri.information.subsampling import disjoint_interval, sample_size_curve
@@ -172,9 +178,11 @@ def _probe(
         seed=settings.seed,
     )
 
+    ready = standardised(t)
+
     def of_labels(labels: np.ndarray) -> float:
         folds = group_folds(labels, sample.groups, settings.folds, settings.seed)
-        return float(held_out_gains(t, labels, folds, settings.strength).mean())
+        return float(held_out_gains(ready, labels, folds, settings.strength).mean())
 
     drawn = sample.labellings[: settings.probe_draws]
     found = with_label_null(found, of_labels, drawn, sample.exchanged)

@@ -15,7 +15,6 @@ from scipy.special import logsumexp
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 
 from lmri.checks import check_range
 from lmri.errors import EvidenceError
@@ -102,7 +101,7 @@ def probe_information(
     """Held-out information of a linear probe, ``I_V = H_V(Y) - CE``.
 
     H_V(Y) is the held-out cross-entropy of the frequencies of the classes, CE that of a logistic
-    regression on standardised activity.
+    regression on standardised activity (:func:`standardised`).
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def probe_information(
         raise EvidenceError("The labels of the probe must have at least two classes. Got one.")
     own = np.arange(len(t)) if groups is None else as_labels(groups, "groups of the probe", len(t))
     same_length(len(t), len(own), "the probe")
-    gains = held_out_gains(t, codes, group_folds(codes, own, folds, seed), strength)
+    gains = held_out_gains(standardised(t), codes, group_folds(codes, own, folds, seed), strength)
     return Estimate(
         value=float(gains.mean()),
         quantity="I(T;Y)",
@@ -155,6 +154,31 @@ def probe_information(
     )
 
 
+def standardised(t: np.ndarray) -> np.ndarray:
+    """Bring every unit to mean 0 and variance 1, in no more coordinates than there are samples.
+
+    A penalty on the squared weights does not change under a rotation, so that the n coordinates in
+    which n samples lie give the probe of all d units, to rounding. No label is used: mean and
+    variance are those of all samples.
+
+    Parameters
+    ----------
+    t : ndarray of shape (n, d), float64
+        Activity.
+
+    Returns
+    -------
+    ndarray of shape (n, min(n, d)), float64
+        Standardised activity; units that do not vary are 0.
+    """
+    scale = t.std(axis=0)
+    scaled = (t - t.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    if scaled.shape[1] <= len(scaled):
+        return scaled
+    left, sizes, _ = np.linalg.svd(scaled, full_matrices=False)
+    return left * sizes
+
+
 def held_out_gains(
     t: np.ndarray, codes: np.ndarray, folds: Folds, strength: float = STRENGTH
 ) -> np.ndarray:
@@ -163,7 +187,7 @@ def held_out_gains(
     Parameters
     ----------
     t : ndarray of shape (n, d)
-        Activity.
+        Activity, :func:`standardised`.
     codes : ndarray of shape (n,), int64
         Numbered classes.
     folds : Folds
@@ -180,10 +204,8 @@ def held_out_gains(
     classes = codes.max() + 1
     for rows in folds.held_out:
         train = np.delete(np.arange(len(t)), rows)
-        scaler = StandardScaler().fit(t[train])
-        probe = LogisticRegression(C=strength, max_iter=2000)
-        probe.fit(scaler.transform(t[train]), codes[train])
-        logits = probe.decision_function(scaler.transform(t[rows]))
+        probe = LogisticRegression(C=strength, max_iter=2000).fit(t[train], codes[train])
+        logits = probe.decision_function(t[rows])
         if logits.ndim == 1:
             logits = np.stack([np.zeros_like(logits), logits], axis=1)
         logp = np.full((len(rows), classes), -math.inf)

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from lmri.errors import EvidenceError
-from lmri.information.probe import group_folds, held_out_gains, probe_information
+from lmri.information.probe import (
+    group_folds,
+    held_out_gains,
+    probe_information,
+    standardised,
+)
 
 
 def test_random_labels_have_nothing_and_real_ones_something():
@@ -46,6 +51,21 @@ def test_groups_are_held_out_together():
     assert sorted(seen) == list(range(400))
     for rows in folds.held_out:
         assert not set(groups[rows]) & set(np.delete(groups, rows))
+
+
+def test_rotation_into_few_coordinates_changes_nothing():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    t = rng.normal(size=(60, 200)) + np.eye(200)[y]
+    t[:, 7] = 3.0  # a dead unit
+    short = standardised(t)
+    assert short.shape == (60, 60)
+    scale = t.std(axis=0)
+    whole = (t - t.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    folds = group_folds(y, np.arange(60), 3, 0)
+    assert held_out_gains(short, y, folds) == pytest.approx(
+        held_out_gains(whole, y, folds), abs=1e-3
+    )
 
 
 def test_gains_are_reproducible():
