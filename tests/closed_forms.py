@@ -18,6 +18,15 @@ def gaussian_information(d, rho):
     return -0.5 * d * math.log(1 - rho**2)
 
 
+def twisted(x, speed):
+    """Turn the plane of the first two dimensions by an angle that grows with ``|x|²``."""
+    angle = speed * (x**2).sum(axis=1)
+    turned = x.copy()
+    turned[:, 0] = np.cos(angle) * x[:, 0] - np.sin(angle) * x[:, 1]
+    turned[:, 1] = np.sin(angle) * x[:, 0] + np.cos(angle) * x[:, 1]
+    return turned
+
+
 def student_pair(n, d, nu, seed=0):
     """Student variables with the identity as dispersion: dependent through their scale alone."""
     rng = np.random.default_rng(seed)

@@ -40,6 +40,7 @@ SAMPLES_PER_CELL = 4
 NEAR_CEILING = 0.9
 UNSTABLE = 0.2
 SLOPE = 0.1
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _ceiling(estimate: Estimate) -> Iterator[Flag]:
             "ceiling",
             f"The bound cannot exceed {estimate.ceiling:.3f}; the truth may lie far above.",
         )
-    elif estimate.value > math.log(estimate.n):
+    elif estimate.value > math.log(estimate.n) + ROUNDING:
         yield Flag(
             "ceiling",
             f"{estimate.value:.3f} exceeds log n = {math.log(estimate.n):.3f}: it follows from the "

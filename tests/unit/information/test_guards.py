@@ -79,6 +79,8 @@ def test_negative_values_are_flagged_and_kept():
 def test_thresholds_are_not_flagged_themselves():
     assert names(replace(SOUND, saturation=0.95, singletons=0.9), KNOWN) == []
     assert names(SOUND, replace(KNOWN, intrinsic_dimension=3.0, slope=0.1)) == []
+    full = math.log(1_000)
+    assert names(replace(SOUND, value=full + 1e-12, ceiling=full)) == []  # log n, rounded
 
 
 @pytest.mark.parametrize("width", [64, 256])

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 from scipy.special import digamma
+from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif
 
 from lmri.errors import EvidenceError
 from lmri.information.distances import count_within, two_nearest_dimension
-from lmri.information.gaussian import normal_ranks
+from lmri.information.gaussian import gaussian_copula, normal_ranks
 from lmri.information.neighbours import _pair_terms, _tree_terms, ksg, ross
 
 
@@ -76,16 +77,53 @@ def test_ksg_of_added_uniform_noise(n, width):
 @pytest.mark.parametrize(("n", "tolerance"), [(1_000, 0.10), (10_000, 0.03)])
 def test_ksg_of_heavy_tails_by_ranks(n, tolerance):
     assert known.student_information(1, 1) == pytest.approx(0.2242, abs=1e-4)
-    assert known.student_information(5, 2) == pytest.approx(0.448, abs=1e-3)
     x, y = known.student_pair(n, 1, 1)
     ranked = ksg(normal_ranks(x), normal_ranks(y)).value
     assert ranked == pytest.approx(known.student_information(1, 1), abs=tolerance)
 
 
-@pytest.mark.parametrize("change", [np.tanh, np.arcsinh, lambda v: np.sign(v) * np.abs(v) ** 1.5])
+@pytest.mark.parametrize(
+    ("n", "expected", "tolerance"), [(1_000, 0.24, 0.1), (10_000, 0.218, 0.05)]
+)
+def test_ksg_reads_heavy_tails_in_five_dimensions_low(n, expected, tolerance):
+    assert known.student_information(5, 2) == pytest.approx(0.448, abs=1e-3)
+    found = ksg(*known.student_pair(n, 5, 2)).value
+    assert found == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize(("n", "tolerance"), [(1_000, 0.13), (10_000, 0.035)])
+@pytest.mark.parametrize("rho", [0.75, 0.9])
+def test_ksg_of_one_pair(rho, n, tolerance):
+    x, y = known.gaussian_pair(n, 1, rho)
+    expected = known.gaussian_information(1, rho)
+    assert ksg(x, y).value == pytest.approx(expected, abs=tolerance)
+    half_cube = ksg(np.sign(x) * np.abs(x) ** 1.5, y).value
+    assert half_cube == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    "change", [norm.cdf, np.arcsinh, lambda v: v + 0.4 * np.sin(v) + 0.2 * np.sin(1.7 * v)]
+)
 def test_ksg_hardly_moves_under_monotone_maps(change):
     x, y = known.gaussian_pair(4_000, 1, 0.75)
     assert ksg(change(x), y).value == pytest.approx(ksg(x, y).value, abs=0.03)
+
+
+def test_a_spiral_keeps_information_that_gaussians_lose():
+    x, y = known.gaussian_pair(4_000, 2, 0.9)
+    truth = known.gaussian_information(2, 0.9)
+    slow, fast = (known.twisted(x, speed) for speed in (0.1, 0.7))
+    assert ksg(slow, y).value == pytest.approx(truth, abs=0.1)
+    assert truth + 0.05 > ksg(fast, y).value > 2 * gaussian_copula(fast, y).value
+
+
+@pytest.mark.parametrize(("n", "tolerance"), [(1_000, 0.13), (10_000, 0.05)])
+@pytest.mark.parametrize("variance", [1.0, 0.1])
+def test_ksg_of_gaussian_noise(variance, n, tolerance):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=n)
+    found = ksg(x, x + np.sqrt(variance) * rng.normal(size=n)).value
+    assert found == pytest.approx(known.noisy_information(1, variance), abs=tolerance)
 
 
 def test_ksg_sees_what_is_not_monotone():
