@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import xarray as xr
+from scipy.stats import false_discovery_control
 
 from lmri.checks import check_choice
 from lmri.errors import EvidenceError
 from lmri.information.estimate import FLAGS, UNIT, Estimate
+from lmri.information.guards import SATURATED
 from lmri.information.measuring import Refused, Settings, measure, measure_choices
 from lmri.information.question import Question, Sample, sample_of
 from lmri.information.readings import (
@@ -31,6 +33,7 @@ NUMBERS = {
     "null_sd": "nat",
     "null_upper": "nat; 95 % quantile of the null",
     "p": "(1 + draws as large) / (1 + draws)",
+    "q": "p after Benjamini and Hochberg over layers",
     "low": "nat; lower limit of the interval",
     "high": "nat; upper limit of the interval",
     "sd": "nat; standard error",
@@ -84,7 +87,9 @@ def information_of(
         where an estimator refused; ``flagged`` (…, flag), bool, by :data:`FLAGS`; ``reasons`` and
         ``channel`` (JSON), text, empty where there is none; ``refused``, text. ``estimator`` has
         the name, the noise where it is swept, and the quantity: ``kt_upper 0.1 I(X;T)``;
-        ``family`` how it works.
+        ``family`` how it works. ``saturation_scale`` (target, phase, layer): the most noise, in
+        units of the layer's root mean square, at which ``kt_upper`` still tells every input from
+        every other; layers are compared by it, not at one noise. 0 where there is none.
 
     Raises
     ------
@@ -110,6 +115,7 @@ def information_of(
     return _dataset(rows, kind).assign_attrs(
         kind=kind,
         unit=UNIT,
+        dtype=str(recordings[0].attributes.get("dtype", "")),
         split=split or "all",
         statistic=statistic,
         place=place if kind == "residual" else "",
@@ -179,12 +185,35 @@ def _dataset(rows: list[tuple], kind: str) -> xr.Dataset:
         texts["channel"][at] = json.dumps(own.record()["channel"], sort_keys=True)
         texts["reasons"][at] = " ".join(flag.reason for flag in own.flags)
         flagged[at] = [own.has(name) for name in FLAGS]
+    numbers["q"] = _over_layers(numbers["p"])
     variables = {name: (dims, own, {"what": NUMBERS[name]}) for name, own in numbers.items()}
     variables |= {name: (dims, own.astype(str)) for name, own in texts.items()}
     variables["flagged"] = ((*dims, "flag"), flagged)
     coords = {**dict(zip(dims, labels, strict=True)), "flag": list(FLAGS)}
     coords["family"] = ("estimator", list(family.values()))
-    return xr.Dataset(variables, coords=coords, attrs={"kind": kind})
+    found = xr.Dataset(variables, coords=coords, attrs={"kind": kind})
+    return found.assign(saturation_scale=_saturation_scale(found))
+
+
+def _over_layers(p: np.ndarray) -> np.ndarray:
+    """Correct p (target, phase, layer, estimator) over layers; NaN is no test."""
+    q = np.full(p.shape, np.nan)
+    for target, phase, _, estimator in np.ndindex(*p.shape[:2], 1, p.shape[3]):
+        own = p[target, phase, :, estimator]
+        tested = np.isfinite(own)
+        if tested.any():
+            q[target, phase, tested, estimator] = false_discovery_control(own[tested])
+    return q
+
+
+def _saturation_scale(found: xr.Dataset) -> xr.DataArray:
+    scale = xr.zeros_like(found["value"].isel(estimator=0, drop=True))
+    for name in found["estimator"].values:
+        words = str(name).split()
+        if words[0] == "kt_upper" and words[-1] == "I(X;T)":
+            full = found["saturation"].sel(estimator=name, drop=True) > SATURATED
+            scale = np.maximum(scale, xr.where(full, float(words[1]), 0.0))
+    return scale.assign_attrs(what="units of the layer's root mean square")
 
 
 def _numbers(own: Estimate, sample: Sample) -> dict[str, float]:

@@ -154,6 +154,29 @@ def test_every_number_has_its_channel_and_its_flags(profile):
     assert not profile["flagged"].sel(flag="dependent_tokens").any()  # carriers are exchanged
 
 
+def test_layers_are_compared_by_the_noise_they_bear(profile):
+    scale = profile["saturation_scale"].squeeze()
+    assert scale.dims == ("layer",)
+    full = profile["saturation"].squeeze() > 0.95
+    for layer in (0, 1, 3):
+        expected = [
+            noise
+            for noise in (1.0, 0.1)
+            if full.sel(layer=layer, estimator=f"kt_upper {noise:g} I(X;T)")
+        ]
+        assert scale.sel(layer=layer) == max(expected)
+
+
+def test_p_is_corrected_over_layers(profile):
+    own = profile.sel(estimator="probe I(T;Y)").squeeze()
+    order = np.argsort(own["p"].values)
+    stepped = own["p"].values[order] * 3 / np.array([1, 2, 3])
+    expected = np.minimum.accumulate(stepped[::-1])[::-1]
+    assert own["q"].values[order] == pytest.approx(expected)
+    untested = profile.sel(estimator="ebab I(X;T)")
+    assert untested["q"].isnull().all()
+
+
 def test_profile_can_be_stored_and_read(profile, tmp_path):
     write_map(tmp_path / "p.zarr", profile)
     xr.testing.assert_identical(read_map(tmp_path / "p.zarr"), profile)
