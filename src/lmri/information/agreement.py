@@ -49,8 +49,8 @@ def change(before: xr.Dataset, after: xr.Dataset, quantity: str = "I(X;T)") -> C
     Parameters
     ----------
     before, after : Dataset
-        Profiles (:func:`lmri.information.profile.information_of`) of one target and phase, over
-        ``estimator``.
+        Profiles (:func:`lmri.information.mutual_profile.information_of`) of one target and phase,
+        over ``estimator``.
     quantity : str
         ``I(X;T)`` or ``I(T;Y)``.
 

@@ -23,6 +23,9 @@ POOLED = {
 }
 """Arrays by kind, of shape (trial, phase, statistic, layer, ...)."""
 
+BLOCK_BYTES = 64 * 2**20
+"""Activity that is held at once, in float64; one layer of all trials where that is more."""
+
 POST_INSTRUCTION = "post_instruction_"
 
 
@@ -132,7 +135,9 @@ def pooled_activity(
     statistic: str = "mean",
     place: str = "after",
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Read pooled activity, a layer at a time.
+    """Read pooled activity, layer after layer.
+
+    As many layers are read at once as :data:`BLOCK_BYTES` hold: those of a trial lie together.
 
     Parameters
     ----------
@@ -165,25 +170,42 @@ def pooled_activity(
     first = trials.recordings[0]
     first.array(path)  # the error of a quantity that was not recorded
     layers = [int(layer) for layer in first.array(f"{node}/layer")[:]]
-    for number, layer in enumerate(layers):
-        total = np.zeros((len(trials.table), first.array(path).shape[-1]))
-        count = np.zeros(len(trials.table))
-        for recording, row_of in zip(trials.recordings, trials.row_of, strict=True):
-            array = recording.array(path)
-            at = [_place(recording, node, "phase", phase)]
-            at.append(_place(recording, node, "statistic", statistic))
-            at.append(number)
-            if "place" in array.dims:
-                at.append(_place(recording, node, "place", place))
-            for start in range(0, array.shape[0], array.chunks[0]):
-                own = row_of[start : start + array.chunks[0]]
-                if (own >= 0).any():
-                    values = array[(slice(start, start + len(own)), *at)][own >= 0]
-                    known = np.isfinite(values).all(axis=1)
-                    np.add.at(total, own[own >= 0][known], values[known])
-                    np.add.at(count, own[own >= 0][known], 1)
-        with np.errstate(invalid="ignore"):
-            yield layer, total / np.where(count > 0, count, np.nan)[:, None]
+    width = first.array(path).shape[-1]
+    step = max(1, BLOCK_BYTES // (8 * width * len(trials.table)))
+    for start in range(0, len(layers), step):
+        block = slice(start, min(start + step, len(layers)))
+        values = _read(trials, path, block, phase, statistic, place)
+        for number, layer in enumerate(layers[block]):
+            yield layer, values[:, number]
+
+
+def _read(
+    trials: Trials, path: str, layers: slice, phase: str, statistic: str, place: str
+) -> np.ndarray:
+    """Mean activity over the rows of each trial: (n_trials, n_layers, d)."""
+    node = path.rpartition("/")[0]
+    shape = (
+        len(trials.table),
+        layers.stop - layers.start,
+        trials.recordings[0].array(path).shape[-1],
+    )
+    total, count = np.zeros(shape), np.zeros(len(trials.table))
+    for recording, row_of in zip(trials.recordings, trials.row_of, strict=True):
+        array = recording.array(path)
+        at = [_place(recording, node, "phase", phase)]
+        at.append(_place(recording, node, "statistic", statistic))
+        at.append(layers)
+        if "place" in array.dims:
+            at.append(_place(recording, node, "place", place))
+        for start in range(0, array.shape[0], array.chunks[0]):
+            own = row_of[start : start + array.chunks[0]]
+            if (own >= 0).any():
+                values = array[(slice(start, start + len(own)), *at)][own >= 0]
+                known = np.isfinite(values).all(axis=(1, 2))
+                np.add.at(total, own[own >= 0][known], values[known])
+                np.add.at(count, own[own >= 0][known], 1)
+    with np.errstate(invalid="ignore"):
+        return total / np.where(count > 0, count, np.nan)[:, None, None]
 
 
 def choice_rates(trials: Trials, phase: str) -> Iterator[tuple[int, np.ndarray]]:

@@ -9,10 +9,11 @@ import pytest
 import xarray as xr
 
 from lmri.errors import EvidenceError, StoreError
+from lmri.information import readings
 from lmri.information.agreement import NOT_SHOWN, change
 from lmri.information.estimate import FLAGS
 from lmri.information.measuring import Refused, Settings, measure, measure_choices
-from lmri.information.profile import NUMBERS, information_of
+from lmri.information.mutual_profile import NUMBERS, information_of
 from lmri.information.question import Question, sample_of
 from lmri.information.readings import choice_rates, pooled_activity, select_trials
 from lmri.store import Recording, RecordingWriter, read_map, write_map
@@ -104,6 +105,16 @@ def test_rows_are_trials_with_repeats_averaged(recorded):
     assert layers[1] == pytest.approx(expected[:, 1], abs=1e-6)
     assert len(select_trials(recordings, None).table) == PLACES * YEARS
     assert len(select_trials(recordings, None, ["11"]).table) == PLACES * YEARS // 4
+
+
+def test_layers_are_read_alike_however_many_at_once(recorded, monkeypatch):
+    trials = select_trials(recorded[0])
+    whole = list(pooled_activity(trials, "residual", "content"))
+    monkeypatch.setattr(readings, "BLOCK_BYTES", 1)
+    single = list(pooled_activity(trials, "residual", "content"))
+    for (layer, values), (again, others) in zip(whole, single, strict=True):
+        assert layer == again
+        assert np.array_equal(values, others)
 
 
 def test_rates_are_shares_of_the_tokens_of_a_phase(recorded):
