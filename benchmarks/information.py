@@ -6,7 +6,7 @@ threads, and the least of the rounds counts. Comparisons are of CPU time (user a
 threads), which depends less on what else a machine does.
 
 - ``line``: KSG of two variables of one dimension, n = 10,000, against ``mutual_info_regression``
-  with one pair. scikit-learn adds noise to the samples, so that values are equal but for ties that its noise breaks.
+  with one pair. Its noise on the samples may change a count, and so the value, by very little.
 - ``wide``: KSG in twice 20 dimensions, n = 10,000, against ``cKDTree`` in all three spaces, as in
   NPEET: a minute or two for the latter.
 - ``kernel``: the bounds of Kolchinsky and Tracey at one noise, n = 20,000 and d = 512, beside

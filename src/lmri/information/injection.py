@@ -24,6 +24,9 @@ from lmri.intervene.setting import changed_output
 ROWS = 32
 """Prompts of one forward pass."""
 
+PREDICTED_ROWS = 4
+"""Prompts of one forward pass whose logits over the vocabulary are held."""
+
 
 @torch.inference_mode()
 def residual_scales(subject: Subject, prompts: Sequence[Sequence[int]]) -> dict[int, float]:
@@ -184,19 +187,20 @@ def cross_entropy(subject: Subject, prompts: Sequence[Sequence[int]]) -> float:
             "encoder: it predicts no next token."
         )
     total, count = 0.0, 0
-    for _, ids in _batches(subject, prompts):
-        logp = subject.model(input_ids=ids, use_cache=False).logits[:, :-1].double().log_softmax(-1)
-        total -= float(logp.gather(-1, ids[:, 1:, None]).sum())
-        count += ids[:, 1:].numel()
+    for _, ids in _batches(subject, prompts, PREDICTED_ROWS):
+        logits = subject.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        said = nn.functional.cross_entropy(logits.mT, ids[:, 1:], reduction="none")
+        total += float(said.double().sum())
+        count += said.numel()
     if not count:
         raise EvidenceError("The cost of noise must come from a prompt of two tokens. Got none.")
     return total / count
 
 
 def _batches(
-    subject: Subject, prompts: Sequence[Sequence[int]]
+    subject: Subject, prompts: Sequence[Sequence[int]], most: int = ROWS
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    for rows in equal_length_batches([len(prompt) for prompt in prompts], ROWS):
+    for rows in equal_length_batches([len(prompt) for prompt in prompts], most):
         yield rows, torch.tensor([prompts[row] for row in rows], device=subject.device)
 
 
