@@ -33,7 +33,12 @@ from lmri.errors import EvidenceError
 from lmri.information.entropy import label_information
 from lmri.information.estimate import Estimate
 from lmri.information.neighbours import ksg
-from lmri.information.samples import as_continuous, as_samples, root_mean_square
+from lmri.information.samples import (
+    as_continuous,
+    as_samples,
+    root_mean_square,
+    same_length,
+)
 
 DIMENSIONS = 4
 """Dimensions that the paper compresses to."""
@@ -207,10 +212,60 @@ def compressed_pair(
     EvidenceError
         As :func:`compress` and :func:`lmri.information.neighbours.ksg`.
     """
+    own = compressed_samples(x, t, noise, dimensions, method=method, seed=seed)
+    return pair_information(own, noise, k=k)
+
+
+def compressed_samples(
+    x: np.ndarray, t: np.ndarray, noise: float, dimensions: int, *, method: str = "pca", seed: int
+) -> tuple[Compressed, Compressed]:
+    """Inputs, and activity with noise, both in few dimensions and at one scale.
+
+    Parameters
+    ----------
+    x, t, noise, dimensions, method, seed
+        As for :func:`compressed_pair`.
+
+    Returns
+    -------
+    tuple of Compressed
+        Both; their root mean square is 1, since one norm compares them.
+
+    Raises
+    ------
+    EvidenceError
+        As :func:`compress`.
+    """
     inputs = compress(x, dimensions, method=method, seed=seed)
     kept = compress(with_noise(t, noise, seed), dimensions, method=method, seed=seed)
-    found = ksg(_scaled(inputs.values), _scaled(kept.values), k=k)
-    return replace(_named(found, kept, noise), quantity="I(X;T)")
+    same_length(len(inputs.values), len(kept.values), "a compressed pair")
+    return tuple(replace(own, values=_scaled(own.values)) for own in (inputs, kept))
+
+
+def pair_information(pair: tuple[Compressed, Compressed], noise: float, *, k: int = 5) -> Estimate:
+    """I(X;T) of compressed samples by KSG.
+
+    Parameters
+    ----------
+    pair : tuple of Compressed
+        From :func:`compressed_samples`.
+    noise : float
+        Noise that the activity has, for the channel.
+    k : int
+        Neighbours.
+
+    Returns
+    -------
+    Estimate
+        In nats.
+
+    Raises
+    ------
+    EvidenceError
+        As :func:`lmri.information.neighbours.ksg`.
+    """
+    found = ksg(pair[0].values, pair[1].values, k=k)
+    return replace(_named(found, pair[1], noise), quantity="I(X;T)")
 
 
 def _named(found: Estimate, kept: Compressed, noise: float) -> Estimate:
@@ -226,7 +281,6 @@ def _named(found: Estimate, kept: Compressed, noise: float) -> Estimate:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """One scale for both spaces, since one norm compares them."""
     return values / root_mean_square(as_continuous(values, "compressed samples"))
 
 

@@ -131,7 +131,8 @@ def two_nearest_dimension(samples: np.ndarray) -> float:
     Returns
     -------
     float
-        The dimension; NaN with fewer than 10 different samples. It reads low above about 10.
+        The dimension, at most d; NaN with fewer than 10 different samples. It reads low above
+        about 10.
 
     Notes
     -----
@@ -142,4 +143,6 @@ def two_nearest_dimension(samples: np.ndarray) -> float:
         return float("nan")
     distances = cKDTree(different).query(different, k=3)[0]
     ratios = np.log(distances[:, 2] / distances[:, 1])
-    return float((len(different) - 1) / ratios.sum()) if ratios.sum() > 0 else float("nan")
+    if ratios.sum() == 0:
+        return float("nan")
+    return min(float((len(different) - 1) / ratios.sum()), float(samples.shape[1]))

@@ -10,14 +10,25 @@ import numpy as np
 from lmri.checks import check_choice
 from lmri.errors import EvidenceError
 from lmri.information.binning import BINS, bin_information, ebab
-from lmri.information.compression import compress, with_noise
+from lmri.information.compression import (
+    compress,
+    compressed_samples,
+    pair_information,
+    with_noise,
+)
 from lmri.information.distances import two_nearest_dimension
 from lmri.information.entropy import label_information
 from lmri.information.estimate import Estimate
 from lmri.information.guards import Evidence, guard
 from lmri.information.kernel import BOUNDS, NOISE, kolchinsky_tracey, label_bounds
-from lmri.information.neighbours import ross
-from lmri.information.nulls import DRAWS, null_of, with_label_null
+from lmri.information.neighbours import ksg, ross
+from lmri.information.nulls import (
+    DRAWS,
+    block_orders,
+    null_of,
+    with_label_null,
+    with_order_null,
+)
 from lmri.information.plugin import choice_information
 from lmri.information.probe import (
     STRENGTH,
@@ -30,8 +41,9 @@ from lmri.information.question import Sample
 from lmri.information.samples import label_entropy
 from lmri.information.subsampling import disjoint_interval, sample_size_curve
 
-ESTIMATORS = ("probe", "ross", "compressed", "kt", "ebab")
-"""Estimators of continuous activity, in the order in which they are made."""
+ESTIMATORS = ("probe", "ross", "compressed", "pair", "kt", "ebab")
+"""Estimators of continuous activity, in the order in which they are made; ``pair``, KSG of inputs
+and activity, where inputs are given."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,17 @@ class Refused:
     reason: str
 
 
-def measure(t: np.ndarray, sample: Sample, settings: Settings) -> list[Estimate | Refused]:
+@dataclass(frozen=True)
+class _Beside:
+    """What an estimator may look at beside the activity: a probe, and the inputs."""
+
+    probe: float | None
+    inputs: np.ndarray | None
+
+
+def measure(
+    t: np.ndarray, sample: Sample, settings: Settings, inputs: np.ndarray | None = None
+) -> list[Estimate | Refused]:
     """Estimate what the activity of a layer tells of inputs and of an attribute.
 
     Parameters
@@ -112,6 +134,8 @@ def measure(t: np.ndarray, sample: Sample, settings: Settings) -> list[Estimate 
         Their labels.
     settings : Settings
         How.
+    inputs : ndarray of shape (n, d), optional
+        What stands for the inputs of the same trials.
 
     Returns
     -------
@@ -122,8 +146,10 @@ def measure(t: np.ndarray, sample: Sample, settings: Settings) -> list[Estimate 
     found: list[Estimate | Refused] = []
     probe = None
     for name in sorted(settings.estimators, key=ESTIMATORS.index):
+        if name == "pair" and inputs is None:
+            continue
         try:
-            own = list(_MAKERS[name](t, sample, settings, probe))
+            own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs)))
         except EvidenceError as error:
             found.append(Refused(name, str(error)))
             continue
@@ -167,7 +193,7 @@ def measure_choices(rates: np.ndarray, sample: Sample) -> list[Estimate]:
 
 
 def _probe(
-    t: np.ndarray, sample: Sample, settings: Settings, _probe: float | None
+    t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside
 ) -> Iterator[Estimate]:
     found = probe_information(
         t,
@@ -189,9 +215,7 @@ def _probe(
     yield guard(found, _evidence(sample))
 
 
-def _ross(
-    t: np.ndarray, sample: Sample, settings: Settings, probe: float | None
-) -> Iterator[Estimate]:
+def _ross(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     kept = compress(t, settings.dimensions)
     values = kept.values
 
@@ -201,11 +225,11 @@ def _ross(
     found = of(np.arange(len(t)), sample.codes)
     named = {"compression": kept.method, "dimensions": values.shape[1], "kept": kept.kept}
     found = replace(found, channel={**found.channel, **named})
-    yield _neighbours(found, values, of, sample, settings, probe)
+    yield _neighbours(found, values, of, sample, settings, beside.probe)
 
 
 def _compressed(
-    t: np.ndarray, sample: Sample, settings: Settings, probe: float | None
+    t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside
 ) -> Iterator[Estimate]:
     noisy = with_noise(t, settings.compressed_noise, settings.seed)
     kept = compress(noisy, settings.dimensions)
@@ -224,7 +248,26 @@ def _compressed(
         "kept": kept.kept,
     }
     found = replace(found, channel=channel)
-    yield _neighbours(found, values, of, sample, settings, probe)
+    yield _neighbours(found, values, of, sample, settings, beside.probe)
+
+
+def _pair(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
+    own = compressed_samples(
+        beside.inputs, t, settings.compressed_noise, settings.dimensions, seed=settings.seed
+    )
+    found = pair_information(own, settings.compressed_noise, k=settings.neighbours)
+    x, values = own[0].values, own[1].values
+
+    def of(rows: np.ndarray) -> float:
+        return ksg(x[rows], values[rows], k=settings.neighbours).value
+
+    orders = block_orders(len(t), None, settings.draws, settings.seed)
+    found = with_order_null(
+        found, lambda order: ksg(x, values[order], k=settings.neighbours).value, orders, "trials"
+    )
+    found = _with_interval(found, of, sample, settings)
+    dimension = float(np.fmax(two_nearest_dimension(x), two_nearest_dimension(values)))
+    yield guard(found, replace(_evidence(sample), intrinsic_dimension=dimension))
 
 
 def _neighbours(
@@ -254,9 +297,7 @@ def _neighbours(
     return guard(found, replace(evidence, intrinsic_dimension=dimension, slope=slope))
 
 
-def _kt(
-    t: np.ndarray, sample: Sample, settings: Settings, probe: float | None
-) -> Iterator[Estimate]:
+def _kt(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     drawn: dict[float, np.ndarray] = {}
     for number, own in enumerate(kolchinsky_tracey(t, sample.codes, noise=settings.noise)):
         sd = own.channel["sd"]
@@ -270,12 +311,10 @@ def _kt(
             parts = kolchinsky_tracey(t[rows], sample.codes[rows], noise=settings.noise)
             return parts[number].value
 
-        yield guard(_with_interval(own, of, sample, settings), _evidence(sample, probe))
+        yield guard(_with_interval(own, of, sample, settings), _evidence(sample, beside.probe))
 
 
-def _ebab(
-    t: np.ndarray, sample: Sample, settings: Settings, probe: float | None
-) -> Iterator[Estimate]:
+def _ebab(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     of_labels = bin_information(t, bins=settings.bins)
     for number, own in enumerate(ebab(t, sample.codes, bins=settings.bins)):
         if own.quantity == "I(T;Y)":
@@ -284,7 +323,7 @@ def _ebab(
         def of(rows: np.ndarray, number: int = number) -> float:
             return ebab(t[rows], sample.codes[rows], bins=settings.bins)[number].value
 
-        yield guard(_with_interval(own, of, sample, settings), _evidence(sample, probe))
+        yield guard(_with_interval(own, of, sample, settings), _evidence(sample, beside.probe))
 
 
 def _with_interval(
@@ -308,6 +347,7 @@ _MAKERS = {
     "probe": _probe,
     "ross": _ross,
     "compressed": _compressed,
+    "pair": _pair,
     "kt": _kt,
     "ebab": _ebab,
 }

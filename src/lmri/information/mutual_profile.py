@@ -57,6 +57,7 @@ def information_of(
     conditions: Collection[str] | None = None,
     statistic: str = "mean",
     place: str = "after",
+    inputs: str | None = None,
 ) -> xr.Dataset:
     """Estimate, layer by layer, what recorded activity tells of inputs and attributes of trials.
 
@@ -79,6 +80,9 @@ def information_of(
         Which trials, see :func:`lmri.information.readings.select_trials`.
     statistic, place : str
         See :func:`lmri.information.readings.pooled_activity`.
+    inputs : str, optional
+        Phase whose mean residual before the first block, the mean of its tokens' embeddings, stands
+        for the inputs in ``pair``. It knows no order of the tokens.
 
     Returns
     -------
@@ -104,14 +108,17 @@ def information_of(
     if not questions or not phases:
         raise EvidenceError("Information must be asked about an attribute and a phase. Got none.")
     trials = select_trials(recordings, split, conditions)
-    rows = [
-        (question.target, phase, layer, sample, own)
-        for phase in phases
+    known = None if inputs is None else _inputs(trials, inputs)
+    rows = []
+    for phase in phases:
+        if kind == "expert":
+            layers = choice_rates(trials, phase)
+        else:
+            layers = pooled_activity(trials, kind, phase, statistic=statistic, place=place)
         for question, layer, sample, found in _by_layer(
-            trials, questions, kind, phase, settings, statistic, place
-        )
-        for own in found
-    ]
+            layers, trials, questions, settings, phase, kind, known
+        ):
+            rows += [(question.target, phase, layer, sample, own) for own in found]
     return _dataset(rows, kind).assign_attrs(
         kind=kind,
         unit=UNIT,
@@ -124,22 +131,26 @@ def information_of(
     )
 
 
+def _inputs(trials: Trials, phase: str) -> np.ndarray:
+    """Mean of the residual before the first block: (n_trials, hidden)."""
+    return next(pooled_activity(trials, "residual", phase, place="before"))[1]
+
+
 def _by_layer(
+    layers: Iterator[tuple[int, np.ndarray]],
     trials: Trials,
     questions: Sequence[Question],
-    kind: str,
-    phase: str,
     settings: Settings,
-    statistic: str,
-    place: str,
+    phase: str,
+    kind: str,
+    inputs: np.ndarray | None,
 ) -> Iterator[tuple[Question, int, Sample, list[Estimate | Refused]]]:
-    if kind == "expert":
-        layers = choice_rates(trials, phase)
-    else:
-        layers = pooled_activity(trials, kind, phase, statistic=statistic, place=place)
     samples: dict[tuple, Sample] = {}
     for layer, values in layers:
-        present = np.flatnonzero(np.isfinite(values).all(axis=1))
+        known = np.isfinite(values).all(axis=1)
+        if inputs is not None:
+            known &= np.isfinite(inputs).all(axis=1)
+        present = np.flatnonzero(known)
         if not len(present):
             raise EvidenceError(
                 f"Trials must have tokens in the phase '{phase}'. None of {len(values)} has: "
@@ -153,15 +164,17 @@ def _by_layer(
             if kind == "expert":
                 yield question, layer, own, list(measure_choices(values[present], own))
             else:
-                yield question, layer, own, measure(values[present], own, settings)
+                x = None if inputs is None else inputs[present]
+                yield question, layer, own, measure(values[present], own, settings, x)
 
 
 def _name(found: Estimate | Refused) -> str:
     if isinstance(found, Refused):
         return found.estimator
     swept = f" {found.channel['noise']:g}" if found.family == "kernel" else ""
-    # The same estimator with and without compression is not the same quantity.
-    name = "compressed" if found.estimator.startswith("kozachenko") else found.estimator
+    # What is compressed is named by that, as in the settings.
+    short = {"kozachenko_leonenko": "compressed", "ksg1": "pair"}
+    name = short.get(found.estimator, found.estimator)
     return f"{name}{swept} {found.quantity}"
 
 

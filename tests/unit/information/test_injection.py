@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from families import tiny_model
 
-from lmri.anatomy import trunk
+from lmri.anatomy import Subject, describe, trunk
 from lmri.errors import EvidenceError
 from lmri.information.compression import compressed_information
 from lmri.information.injection import (
@@ -47,6 +48,19 @@ def test_noise_has_its_size_and_goes_on(tiny_subject):
     assert np.abs(noisy[2] - clean[2]).max() > 0  # later layers read it
     with injected_noise(tiny_subject, {0: scales[0]}, 0.5, seed=3):
         assert np.array_equal(states(tiny_subject)[1], noisy[1])
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "olmoe", "bert"])
+def test_noise_of_any_architecture_is_what_is_read(kind):
+    model = tiny_model(kind)
+    subject = Subject(kind, model, None, describe(model))
+    prompts = [[5, 6, 7, 8], [9, 10, 11, 12]]
+    clean = last_states(subject, prompts)
+    with injected_noise(subject, {0: 2.0}, 10.0, seed=0):
+        noisy = last_states(subject, prompts)
+    assert (noisy[0] - clean[0]).std() == pytest.approx(20, rel=0.25)
+    again = last_states(subject, prompts)
+    assert all(np.array_equal(again[layer], clean[layer]) for layer in clean)
 
 
 def test_states_of_last_tokens(tiny_subject):

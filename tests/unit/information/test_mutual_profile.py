@@ -61,6 +61,8 @@ def write(folder, trials, shards=2):
         with RecordingWriter(path, {"phases": PHASES}) as writer:
             pooled = np.full((len(rows), len(PHASES), 2, 3, 2, HIDDEN), np.nan, np.float32)
             pooled[:, :2, 0, :, 1] = states[rows][:, None]
+            # Before the first block: what the first layer tells in part, and the last not at all.
+            pooled[:, :2, 0, :, 0] = states[rows][:, None, :1] + 0.3 * noise[0, rows][:, None, None]
             labels = {"phase": PHASES, "statistic": ["mean", "last"], "layer": [0, 1, 3]}
             dims = ("trial", "phase", "statistic", "layer")
             placed = {**labels, "place": ["before", "after"]}
@@ -191,6 +193,21 @@ def test_p_is_corrected_over_layers(profile):
 def test_profile_can_be_stored_and_read(profile, tmp_path):
     write_map(tmp_path / "p.zarr", profile)
     xr.testing.assert_identical(read_map(tmp_path / "p.zarr"), profile)
+
+
+def test_inputs_and_activity(recorded):
+    settings = Settings(estimators=("pair",), draws=19, dimensions=2)
+    found = information_of(
+        recorded[0], [PLACE], phases=["content"], settings=settings, inputs="content"
+    )
+    own = found.sel(estimator="pair I(X;T)").squeeze()
+    assert own["value"].sel(layer=0) > 0.5
+    assert own["p"].sel(layer=0) == pytest.approx(1 / 20)
+    assert own["value"].sel(layer=3) < 0.15
+    assert own["flagged"].sel(layer=3, flag="failed_null")
+    assert json.loads(str(own["channel"].sel(layer=0).values))["noise"] == 0.1
+    with pytest.raises(EvidenceError, match="The 'phase' of"):
+        information_of(recorded[0], [PLACE], phases=["content"], inputs="question")
 
 
 def test_profile_is_reproducible(recorded):

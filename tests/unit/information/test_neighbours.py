@@ -139,6 +139,9 @@ def test_ksg_in_many_coordinates_of_few_dimensions():
         part @ rng.normal(size=(2, 50)) + 0.01 * rng.normal(size=(1_000, 50)) for part in (z, w)
     )
     assert two_nearest_dimension(z) == pytest.approx(2, abs=0.3)
+    assert two_nearest_dimension(z) <= 2
+    wide = z @ rng.normal(size=(2, 50))
+    assert two_nearest_dimension(wide) == pytest.approx(2, abs=0.3)
     assert ksg(x, y).value == pytest.approx(known.gaussian_information(2, 0.9), abs=0.15)
 
 
