@@ -43,7 +43,7 @@ class Claim:
     left_out: tuple[str, ...]
 
 
-def change(before: xr.Dataset, after: xr.Dataset, quantity: str = "I(X;T)") -> Claim:
+def information_change(before: xr.Dataset, after: xr.Dataset, quantity: str = "I(X;T)") -> Claim:
     """Say whether information fell from one layer, or checkpoint, to another.
 
     Parameters

@@ -10,7 +10,7 @@ import xarray as xr
 
 from lmri.errors import EvidenceError, StoreError
 from lmri.information import readings
-from lmri.information.agreement import NOT_SHOWN, change
+from lmri.information.agreement import NOT_SHOWN, information_change
 from lmri.information.estimate import FLAGS
 from lmri.information.measuring import Refused, Settings, measure, measure_choices
 from lmri.information.mutual_profile import NUMBERS, information_of
@@ -295,22 +295,24 @@ def changed(values, sds, flagged=()):
 def test_two_channels_must_agree_before_a_word_is_said():
     small = [0.1, 0.1, 0.1]
     before = changed([5, 4, 1], small)
-    fallen = change(before, changed([3, 2, 2], small))
+    fallen = information_change(before, changed([3, 2, 2], small))
     assert fallen.word == "compression"
     assert fallen.channels == {"kernel": -1, "bins": -1}
-    assert change(changed([3, 2, 2], small), before).word == "expansion"
-    assert change(before, changed([3, 6, 1], small)).word == NOT_SHOWN
-    assert change(before, changed([3, 3.9, 1], small)).word == NOT_SHOWN  # within the error
-    alone = change(before, changed([3, 2, 1], small, flagged=["ebab I(X;T)"]))
+    assert information_change(changed([3, 2, 2], small), before).word == "expansion"
+    assert information_change(before, changed([3, 6, 1], small)).word == NOT_SHOWN
+    assert (
+        information_change(before, changed([3, 3.9, 1], small)).word == NOT_SHOWN
+    )  # within the error
+    alone = information_change(before, changed([3, 2, 1], small, flagged=["ebab I(X;T)"]))
     assert alone.word == NOT_SHOWN
     assert alone.left_out == ("ebab I(X;T)",)
-    refused = change(before, changed([3, np.nan, 1], small))
+    refused = information_change(before, changed([3, np.nan, 1], small))
     assert refused.word == NOT_SHOWN
 
 
 def test_the_recorded_layers_show_no_compression(profile):
     own = profile.sel(target="class_place", phase="prompt_last")
-    found = change(own.sel(layer=0), own.sel(layer=3))
+    found = information_change(own.sel(layer=0), own.sel(layer=3))
     assert found.word == NOT_SHOWN
     assert "ebab I(X;T)" in found.left_out  # saturated
 
@@ -348,4 +350,4 @@ def test_what_was_not_recorded(recorded):
         Settings(estimators=("mine",))
     own = xr.Dataset({name: ("layer", [0.0]) for name in ("value", "sd", "flagged")})
     with pytest.raises(EvidenceError, match="over 'estimator'"):
-        change(own, own)
+        information_change(own, own)
