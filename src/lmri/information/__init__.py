@@ -1,0 +1,1 @@
+"""Information and geometry of recorded activity, over layers and over training."""
