@@ -1,0 +1,82 @@
+"""Texts of recordings, read back from their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lmri.errors import EvidenceError
+from lmri.store import Recording
+
+
+@dataclass(frozen=True)
+class Text:
+    """One prompt and response.
+
+    Attributes
+    ----------
+    trial : Series
+        Its row of the table of trials.
+    ids : ndarray of shape (n_tokens,), int64
+        Tokens.
+    spans : ndarray of shape (n_tokens,), int64
+        Code of the phase of each token.
+    """
+
+    trial: pd.Series
+    ids: np.ndarray
+    spans: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def chosen_rows(trials: pd.DataFrame, split: str | None) -> np.ndarray:
+    """Tell which rows of a table of trials are of a split; None takes all."""
+    return np.full(len(trials), True) if split is None else (trials["split"] == split).to_numpy()
+
+
+def span_names(recordings: Sequence[Recording]) -> tuple[str, ...]:
+    """Names of the codes of spans, which all shards of a task share.
+
+    Raises
+    ------
+    EvidenceError
+        If there is no recording.
+    """
+    if not recordings:
+        raise EvidenceError("There must be at least one recording to read. Got none.")
+    return tuple(recordings[0].array("tokens/index/phase").attrs["phases"])
+
+
+def texts(recordings: Sequence[Recording]) -> Iterator[Text]:
+    """Read the texts of recordings, one at a time.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Shards of a task.
+
+    Yields
+    ------
+    Text
+        In the order of the recording.
+    """
+    for recording in recordings:
+        kept: list[np.ndarray] = []  # of the text that goes on in the next chunk
+        names = [f"tokens/index/{name}" for name in ("trial", "token_id", "phase")]
+        for chunk in recording.stream(*names):
+            rows = np.stack([part.astype(np.int64) for part in chunk])
+            rows = np.concatenate([*kept, rows], axis=1)
+            parts = np.split(rows, np.flatnonzero(np.diff(rows[0])) + 1, axis=1)
+            kept = [parts.pop()]
+            yield from (_text(recording, part) for part in parts)
+        if kept and kept[0].size:
+            yield _text(recording, kept[0])
+
+
+def _text(recording: Recording, rows: np.ndarray) -> Text:
+    return Text(recording.trials.iloc[int(rows[0, 0])], rows[1], rows[2])
