@@ -30,6 +30,7 @@ from lmri.anatomy import (
 )
 from lmri.errors import EvidenceError
 from lmri.information.clustered import ClusteredMeans
+from lmri.information.states import INPUT
 from lmri.information.texts import Text, chosen_rows, span_names, texts
 from lmri.store import Recording
 
@@ -44,9 +45,6 @@ BATCHES_AHEAD = 16
 
 STATE_MEASURES = ("entropy", "divergence", "agreement")
 TARGET_MEASURES = ("cross_entropy", "information")
-
-INPUT = -1
-"""Name of the state before the first block among the layers."""
 
 
 def lens_profile(
