@@ -25,7 +25,7 @@ from lmri.errors import EvidenceError
 NEIGHBOURS = 9
 
 SINGLE = 0.9
-"""Share of inputs with a code of their own above which codes are ``saturated``."""
+"""Share of inputs with a code of their own above which codes are flagged ``saturation``."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Codes:
     chance : float
         Share of the largest class among the test trials.
     flags : tuple of str
-        ``saturated`` (nearly all test trials have a code of their own), ``few_samples`` (fewer
+        ``saturation`` (nearly all test trials have a code of their own), ``few_samples`` (fewer
         test trials than 10 for each class).
     """
 
@@ -124,7 +124,7 @@ def neural_codes(
     nearest = KNeighborsClassifier(neighbours, metric="hamming", algorithm="brute")
     logistic = OneVsOneClassifier(LogisticRegression(max_iter=1000))
     flags = (
-        ("saturated", 1 - redundancy > SINGLE),
+        ("saturation", 1 - redundancy > SINGLE),
         ("few_samples", len(test) < 10 * len(names)),
     )
     return Codes(

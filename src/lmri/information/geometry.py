@@ -28,7 +28,7 @@ TRUSTED = 15.0
 """Above this dimension an estimate is a lower bound: flag ``dimension``."""
 
 UNSTABLE = 0.2
-"""Relative deviation over disjoint parts above which an estimate is flagged ``unstable``."""
+"""Relative deviation over disjoint parts above which an estimate is flagged ``instability``."""
 
 PARTS = 5
 """Disjoint parts an interval is taken from."""
@@ -55,9 +55,9 @@ class Dimension:
     duplicates : int
         Points left out because they equal another.
     flags : tuple of str
-        ``dimension`` (above :data:`TRUSTED`, read it as a lower bound), ``unstable`` (parts
-        differ), ``dependent`` (points of one carrier, such as the tokens of a text, are neighbours
-        of each other), ``duplicates`` (more than half of the points).
+        ``dimension`` (above :data:`TRUSTED`, read it as a lower bound), ``instability`` (parts
+        differ), ``dependent_tokens`` (points of one carrier, such as the tokens of a text, are
+        neighbours of each other), ``duplicates`` (more than half of the points).
     """
 
     value: float
@@ -127,8 +127,8 @@ def intrinsic_dimension(
     deviation = float(np.std(parts, ddof=1)) if enough else float("nan")
     flags = [
         ("dimension", value > TRUSTED),
-        ("unstable", enough and deviation > UNSTABLE * value),
-        ("dependent", len(np.unique(owners)) < len(owners)),
+        ("instability", enough and deviation > UNSTABLE * value),
+        ("dependent_tokens", len(np.unique(owners)) < len(owners)),
         ("duplicates", 2 * len(unique) < len(rows)),
     ]
     return Dimension(

@@ -74,7 +74,7 @@ def lens_profile(
         in nat; ``agreement``, share of tokens with the final first choice; ``cross_entropy`` of
         the next token and ``information``, both in nat and NaN of an encoder; of each a standard
         error over texts, ``<name>_error``, NaN of a single text. ``information_flags``:
-        ``negative`` (below 0 by more than two errors), ``no_null`` (no trial outside the split to
+        ``negativity`` (below 0 by more than two errors), ``no_null`` (no trial outside the split to
         fit a unigram model on). ``unigram`` (phase), its cross-entropy; ``tokens`` and ``targets``
         (phase). Layer -1 is the state before the first block.
 
@@ -279,8 +279,8 @@ def _profile(
             found[name] = (dims, values[..., place])
             found[f"{name}_error"] = (dims, errors[..., place])
     gained, error = found["information"][1], found["information_error"][1]
-    flags = np.full(gained.shape, "", dtype="U8")
-    flags[gained < -2 * np.nan_to_num(error)] = "negative"
+    flags = np.full(gained.shape, "", dtype="U10")
+    flags[gained < -2 * np.nan_to_num(error)] = "negativity"
     if targets.clusters:
         flags[np.isnan(gained) & np.isfinite(found["cross_entropy"][1])] = "no_null"
     unigram = (gained + found["cross_entropy"][1])[:, -1]

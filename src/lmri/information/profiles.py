@@ -228,7 +228,7 @@ def _empty(states: States, scalings: Sequence[str], level: str) -> dict[str, np.
     found = {name: np.full(shape + cells, np.nan) for name, shape in names.items()}
     flags = {f"{name}_flags": (len(scalings),) for name in RANKS}
     flags |= {f"{name}_flags": () for name in (*DIMENSIONS.values(), "spectrum")}
-    found |= {name: np.full(shape + cells, "", dtype="U48") for name, shape in flags.items()}
+    found |= {name: np.full(shape + cells, "", dtype="U64") for name, shape in flags.items()}
     return found | {"samples": np.zeros(cells, dtype=np.int64)}
 
 

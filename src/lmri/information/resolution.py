@@ -21,7 +21,7 @@ NOISES = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Deviations of the noise in units of the layer's root mean square."""
 
 SATURATED = 0.95
-"""Share of ``ln n`` above which an estimate only counts the prompts: flag ``saturated``."""
+"""Share of ``ln n`` above which an estimate only counts the prompts: flag ``saturation``."""
 
 Estimator = Callable[[np.ndarray, float], float | Mapping[str, float]]
 """From rows and the deviation of the noise, to nats: one number, or several by name."""
@@ -51,9 +51,9 @@ def resolution_curve(
     Returns
     -------
     Dataset
-        Each estimate over ``noise`` (largest first) and its ``<name>_flags``: ``saturated`` above
-        95 % of ``ln n_distinct``, ``negative`` below 0. ``gaussian``, ``½ ln det(I + S / σ²)``: of
-        Gaussian states with the same covariance, which bounds that of any from above and has no
+        Each estimate over ``noise`` (largest first) and its ``<name>_flags``: ``saturation`` above
+        95 % of ``ln n_distinct``, ``negativity`` below 0. ``gaussian``, ``½ ln det(I + S / σ²)``:
+        of Gaussian states with the same covariance, which bounds that of any from above and has no
         ceiling. ``saturation`` of each estimate over ``estimate``: the largest noise at which it
         is saturated, NaN if it never is. Attributes ``samples``, ``distinct``, ``dimensions``,
         ``scale``.
@@ -122,11 +122,11 @@ def gaussian_channel(eigenvalues: np.ndarray, deviation: float) -> float:
 
 def _flags(values: Sequence[float], ceiling: float) -> list[str]:
     return [
-        "saturated" if value > SATURATED * ceiling else "negative" if value < 0 else ""
+        "saturation" if value > SATURATED * ceiling else "negativity" if value < 0 else ""
         for value in values
     ]
 
 
 def _saturation(noises: Sequence[float], flags: Sequence[str]) -> float:
     pairs = zip(noises, flags, strict=True)
-    return max((noise for noise, flag in pairs if flag == "saturated"), default=float("nan"))
+    return max((noise for noise, flag in pairs if flag == "saturation"), default=float("nan"))

@@ -29,7 +29,7 @@ def test_classes_without_noise_have_one_code_each(generator):
 def test_noisy_classes_are_told_apart_although_no_code_repeats(generator):
     found = neural_codes(*trials(generator, 90, 0.1), *trials(generator, 60, 0.1))
     assert found.redundancy < 0.05
-    assert found.flags == ("saturated",)
+    assert found.flags == ("saturation",)
     assert min(found.k_means, found.nearest, found.logistic) > 0.95
     # Two codes of a class differ in 2 (.1) (.9) of the bits.
     assert found.within_between * found.distance == pytest.approx(0.18, abs=0.05)

@@ -77,7 +77,7 @@ def test_equal_points_count_once(generator):
 def test_points_of_one_text_are_dependent(generator):
     rows = embedded(generator, 1000, 2)
     many = intrinsic_dimension(rows, carriers=np.repeat(np.arange(100), 10))
-    assert many.flags == ("dependent",)
+    assert many.flags == ("dependent_tokens",)
     few = intrinsic_dimension(rows, carriers=np.repeat(np.arange(4), 250))
     assert np.isnan(few.error)
 

@@ -89,7 +89,7 @@ def test_information_is_against_the_unigrams_of_other_trials(subject_of, record_
     np.testing.assert_allclose(found["information"], gained)
     assert found.attrs["texts"] == 1
     # A random model knows less than unigrams do; the error of one text is unknown.
-    assert found["information_flags"][0].values.tolist() == ["negative"] * 3
+    assert found["information_flags"][0].values.tolist() == ["negativity"] * 3
     assert np.isnan(found["information_error"]).all()
     alone = lens_profile([record_texts(texts)], subject)
     assert alone["information_flags"][0].values.tolist() == ["no_null"] * 3

@@ -68,7 +68,7 @@ def test_tokens_and_prompts(recorded):
             prompts.add(np.array([matrix_spectrum(rows).entropy()]), np.ones(1))
     assert float(own["prompt_entropy"]) == pytest.approx(prompts.mean()[0])
     assert float(own["prompt_entropy_error"]) == pytest.approx(prompts.error()[0])
-    assert "dependent" in str(own["dimension_two_nn_flags"].values)
+    assert "dependent_tokens" in str(own["dimension_two_nn_flags"].values)
     assert np.isnan(found["prompt_entropy"].sel(phase="prompt_last")).all()
 
 

@@ -36,7 +36,7 @@ def test_wide_layers_saturate_and_say_at_which_noise(generator):
     rows = np.maximum(generator.standard_normal((300, 256)), 0)
     found = resolution_curve(rows, bounds, noises=(10.0, 3.0, 0.3, 0.01))
     assert float(found["upper"][-1]) == pytest.approx(np.log(300), rel=1e-3)
-    assert found["upper_flags"].values.tolist()[-1] == "saturated"
+    assert found["upper_flags"].values.tolist()[-1] == "saturation"
     assert float(found["saturation"].sel(estimate="upper")) >= float(
         found["saturation"].sel(estimate="lower")
     )
@@ -57,14 +57,14 @@ def test_the_ceiling_is_that_of_different_rows(generator):
     rows = np.repeat(generator.standard_normal((10, 3)), 20, axis=0)
     found = resolution_curve(rows, lambda own, noise: bounds(own, noise)["upper"], noises=[1e-3])
     assert float(found["information"][0]) == pytest.approx(np.log(10))
-    assert found["information_flags"].values.tolist() == ["saturated"]
+    assert found["information_flags"].values.tolist() == ["saturation"]
     assert found.attrs["distinct"] == 10
 
 
 def test_an_estimate_below_zero_is_kept_and_flagged(generator):
     found = resolution_curve(generator.standard_normal((20, 2)), lambda rows, noise: -0.1)
     assert (found["information"] == -0.1).all()
-    assert set(found["information_flags"].values.tolist()) == {"negative"}
+    assert set(found["information_flags"].values.tolist()) == {"negativity"}
 
 
 def test_known_channels():

@@ -48,8 +48,8 @@ class ChangePoints:
         the best single change explains.
     flags : tuple of str
         ``failed_null`` (p above .05: read no change into the series), ``few_checkpoints``,
-        ``dependent`` (what the segments leave is autocorrelated, so p is too small and changes may
-        be too many).
+        ``dependent_steps`` (what the segments leave is autocorrelated, so p is too small and
+        changes may be too many).
     """
 
     after: np.ndarray
@@ -116,7 +116,7 @@ def change_points(
     flags = (
         ("failed_null", p > 0.05),
         ("few_checkpoints", len(values) < FEW),
-        ("dependent", dependent(values - fitted)),
+        ("dependent_steps", dependent(values - fitted)),
     )
     at = np.array(changes, dtype=np.int64)
     return ChangePoints(

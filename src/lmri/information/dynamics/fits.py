@@ -46,8 +46,8 @@ class CurveFit:
         Checkpoints.
     flags : tuple of str
         ``unidentified`` (an interval reaches further than half of its parameter to either side, so
-        others may stand in for it: read the curve, not its parameters), ``dependent`` (what it
-        leaves is autocorrelated: the intervals are too narrow).
+        others may stand in for it: read the curve, not its parameters), ``dependent_steps`` (what
+        it leaves is autocorrelated: the intervals are too narrow).
     curve : callable
         From positions to values.
     """
@@ -160,7 +160,7 @@ def _described(
             "unidentified",
             any(own[name] > UNCERTAIN * abs(value) for name, value in parameters.items()),
         ),
-        ("dependent", dependent(residual)),
+        ("dependent_steps", dependent(residual)),
     )
     return CurveFit(
         law=law.name,

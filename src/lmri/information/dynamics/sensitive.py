@@ -22,7 +22,7 @@ CHANGES = 3
 SHARE = 0.2
 
 UNSTABLE = 0.5
-"""Rank correlation of two halves of the texts below which a ranking is flagged ``unstable``."""
+"""Rank correlation of two halves of the texts below which a ranking is flagged ``instability``."""
 
 
 def sensitive_units(
@@ -46,7 +46,7 @@ def sensitive_units(
         Over unit: ``variability``, mean over texts; ``rank``, 0 the most variable; ``selected``,
         the first ``ceil(share · units)`` of them that vary at all. Attributes ``texts``,
         ``changes``, ``halves`` (Spearman correlation of the variability in two halves of the
-        texts) and ``flags``: ``unstable`` if that is below .5, ``few_samples`` of fewer than 10
+        texts) and ``flags``: ``instability`` if that is below .5, ``few_samples`` of fewer than 10
         texts, joined by commas.
 
     Raises
@@ -77,7 +77,7 @@ def sensitive_units(
     rank = np.empty(len(mean), dtype=np.int64)
     rank[order] = np.arange(len(mean))
     agreement = _agreement(halves) if counts[1] else float("nan")
-    flags = (("unstable", not agreement >= UNSTABLE), ("few_samples", total < 10))
+    flags = (("instability", not agreement >= UNSTABLE), ("few_samples", total < 10))
     return xr.Dataset(
         {
             "variability": ("unit", mean),

@@ -59,7 +59,7 @@ def test_noise_is_seldom_called_a_change(generator, model):
 def test_a_random_walk_is_flagged_as_dependent(generator):
     # A walk looks full of changes: nothing in it is one.
     found = change_points(range(60), np.cumsum(generator.standard_normal(60)), most=1, draws=99)
-    assert "dependent" in found.flags
+    assert "dependent_steps" in found.flags
 
 
 def test_all_divisions_are_searched(generator):

@@ -43,7 +43,7 @@ def test_texts_in_chunks_are_averaged(generator):
 def test_a_ranking_of_noise_is_flagged(generator):
     found = sensitive_units([generator.standard_normal((40, 4, 300))])
     assert abs(found.attrs["halves"]) < 0.25
-    assert found.attrs["flags"] == "unstable"
+    assert found.attrs["flags"] == "instability"
 
 
 def test_what_has_no_sensitive_units():
