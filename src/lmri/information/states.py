@@ -1,4 +1,4 @@
-"""States of the residual stream as recorded: of trials, pooled, or of every token."""
+"""States of a layer as recorded: of trials, pooled, or of every token."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmri.checks import check_choice
+from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
 from lmri.information.texts import chosen_rows, phase_tokens
 from lmri.store import Recording
 
 INPUT = -1
 """Name of the state before the first block among the layers."""
+
+QUANTITIES = {
+    "residual": "residual/residual",
+    "neuron": "neuron/activation",
+    "shared_neuron": "shared_neuron/activation",
+    "preactivation": "preactivation/preactivation",
+}
+"""Quantities that give a state to a layer, and their arrays."""
 
 LEVELS = {"trials": "pooled", "tokens": "tokens"}
 """What a row is, and where it is recorded."""
@@ -48,7 +56,7 @@ class States:
     Parameters
     ----------
     recordings : sequence of Recording
-        Shards of a task, with ``residual``.
+        Shards of a task, with the quantity.
     level : str
         ``trials``: one state for each trial and phase, pooled. ``tokens``: all, where they were
         recorded in full.
@@ -56,15 +64,17 @@ class States:
         Trials; None takes all.
     pooling : str
         ``mean`` or ``last``, of ``trials``.
+    quantity : str
+        One of :data:`QUANTITIES`.
 
     Attributes
     ----------
     phases : list of str
         Phases of the recording.
     layers : list of int
-        Layers, :data:`INPUT` first.
+        Layers; of the residual stream :data:`INPUT` first.
     hidden : int
-        Dimensions.
+        Dimensions, or neurons.
     trials : int
         Trials of the split.
     level : str
@@ -82,12 +92,15 @@ class States:
         level: str = "trials",
         split: str | None = "selection",
         pooling: str = "mean",
+        quantity: str = "residual",
     ) -> None:
+        check_choice(quantity, QUANTITIES, "quantity", "the states", EvidenceError)
         check_choice(level, LEVELS, "level", "the states", EvidenceError)
         check_choice(pooling, POOLINGS, "pooling", "the states", EvidenceError)
         self._recordings, self.level, self._pooling = list(recordings), level, pooling
-        self._node = f"{LEVELS[level]}/residual"
-        _check(self._recordings, f"{self._node}/residual")
+        self._array = f"{LEVELS[level]}/{QUANTITIES[quantity]}"
+        self._node = self._array.rpartition("/")[0]
+        _check(self._recordings, self._array, quantity)
         self._chosen = [_first_repeats(own, split) for own in self._recordings]
         self.trials = sum(int(chosen.sum()) for chosen in self._chosen)
         if not self.trials:
@@ -95,9 +108,33 @@ class States:
         first = self._recordings[0]
         self.phases = [str(name) for name in first.attributes["phases"]]
         self._ids = [int(layer) for layer in first.array(f"{self._node}/layer")[:]]
-        self._places = [str(place) for place in first.array(f"{self._node}/place")[:]]
-        self.layers = [INPUT, *self._ids]
-        self.hidden = first.array(f"{self._node}/residual").shape[-1]
+        has_places = first.holds(f"{self._node}/place")
+        names = first.array(f"{self._node}/place")[:] if has_places else []
+        self._places = [str(place) for place in names]
+        self.layers = [INPUT, *self._ids] if has_places else self._ids
+        self.hidden = first.array(self._array).shape[-1]
+
+    def labels(self, column: str) -> np.ndarray:
+        """Read a column of the table of trials for every owner of a row.
+
+        Parameters
+        ----------
+        column : str
+            Its name.
+
+        Returns
+        -------
+        ndarray
+            To be indexed by :attr:`Rows.owners`.
+
+        Raises
+        ------
+        EvidenceError
+            If the table lacks it.
+        """
+        for recording in self._recordings:
+            check_columns(recording.trials, [column], str(recording.path), EvidenceError)
+        return np.concatenate([own.trials[column].to_numpy() for own in self._recordings])
 
     def rows(self, layer: int, phases: Sequence[int]) -> Iterator[Rows]:
         """Read the states of a layer.
@@ -114,13 +151,14 @@ class States:
         Rows
             A chunk of trials, or the tokens of one text, of one phase.
         """
-        place = self._places.index("before" if layer == INPUT else "after")
-        where = 0 if layer == INPUT else self._ids.index(layer)
+        at: tuple[int, ...] = (0 if layer == INPUT else self._ids.index(layer),)
+        if self._places:
+            at = (*at, self._places.index("before" if layer == INPUT else "after"))
         start = 0
         for recording, chosen in zip(self._recordings, self._chosen, strict=True):
             if chosen.any():
                 read = self._pooled if self.level == "trials" else self._tokens
-                yield from read(recording, chosen, start, where, place, phases)
+                yield from read(recording, chosen, start, at, phases)
             start += len(chosen)
 
     def _pooled(
@@ -128,17 +166,16 @@ class States:
         recording: Recording,
         chosen: np.ndarray,
         first: int,
-        layer: int,
-        place: int,
+        at: tuple[int, ...],
         phases: Sequence[int],
     ) -> Iterator[Rows]:
-        array = recording.array(f"{self._node}/residual")
+        array = recording.array(self._array)
         names = [str(name) for name in recording.array(f"{self._node}/statistic")[:]]
         statistic, step = names.index(self._pooling), array.chunks[0]
         for start in range(0, len(chosen), step):
             own = np.flatnonzero(chosen[start : start + step])
             if len(own):
-                values = array[start : start + step, :, statistic, layer, place][own]
+                values = array[(slice(start, start + step), slice(None), statistic, *at)][own]
                 for phase in phases:
                     yield _finite(phase, values[:, phase], first + start + own)
 
@@ -147,22 +184,21 @@ class States:
         recording: Recording,
         chosen: np.ndarray,
         first: int,
-        layer: int,
-        place: int,
+        at: tuple[int, ...],
         phases: Sequence[int],
     ) -> Iterator[Rows]:
-        array = recording.array(f"{self._node}/residual")
+        array = recording.array(self._array)
         index = [recording.array(f"tokens/index/{name}") for name in ("trial", "position", "phase")]
         step = array.chunks[0]
         kept: tuple[np.ndarray, ...] | None = None  # of the text that goes on in the next chunk
         for start in range(0, array.shape[0], step):
             own = slice(start, start + step)
-            chunk = (array[own, layer, place], *(part[own].astype(np.int64) for part in index))
+            chunk = (array[(own, *at)], *(part[own].astype(np.int64) for part in index))
             if kept is not None:
                 pairs = zip(kept, chunk, strict=True)
                 chunk = tuple(np.concatenate(pair) for pair in pairs)
-            at = np.flatnonzero(np.diff(chunk[1])) + 1
-            texts = list(zip(*(np.split(part, at) for part in chunk), strict=True))
+            ends = np.flatnonzero(np.diff(chunk[1])) + 1
+            texts = list(zip(*(np.split(part, ends) for part in chunk), strict=True))
             kept = texts.pop()
             for text in [*texts, *([kept] if start + step >= array.shape[0] else [])]:
                 if chosen[text[1][0]]:
@@ -223,7 +259,7 @@ def _first_repeats(recording: Recording, split: str | None) -> np.ndarray:
     return chosen
 
 
-def _check(recordings: Sequence[Recording], name: str) -> None:
+def _check(recordings: Sequence[Recording], name: str, quantity: str) -> None:
     if not recordings:
         raise EvidenceError("There must be at least one recording to read. Got none.")
     for recording in recordings:
@@ -231,6 +267,7 @@ def _check(recordings: Sequence[Recording], name: str) -> None:
             keys = "'record.quantities'"
             keys += " and 'record.full'" if name.startswith("tokens") else ""
             raise EvidenceError(
-                f"{recording.path}: the recording must hold '{name}'. It does not: add 'residual' "
-                f"to {keys} of the configuration and record again."
+                f"{recording.path}: the recording must hold '{name}'. It does not: add "
+                f"'{quantity.removeprefix('shared_')}' to {keys} of the configuration and record "
+                "again."
             )
