@@ -52,6 +52,7 @@ def test_the_code_of_the_page_runs_in_order(repository, study, monkeypatch):
     assert names["attention"]["relative_entropy"].dims == ("measure", "phase", "layer", "head")
     assert "reduction" in names["classes"]
     assert names["changes"].after.tolist() == [1950]
+    assert float(names["every"]["after"]) == 1950
     assert names["warning"]["step"].values.max() == 1950
 
 

@@ -33,6 +33,9 @@ OUTLYING = 10.0
 LIMITED = 0.1
 """A rank above this share of n would be higher with more rows: flag ``ceiling``."""
 
+LEAST_ROWS = 1024
+"""Rows that are added at once, or as many as there are dimensions if these are more."""
+
 OWNER = "the spectral measures"
 
 
@@ -206,8 +209,9 @@ class Moments:
             raise EvidenceError(
                 f"Rows of {OWNER} must be finite. {bad} of {len(rows)} are not: leave them out."
             )
-        for start in range(0, len(rows), self.dimensions):
-            self._add(rows[start : start + self.dimensions])
+        step = max(self.dimensions, LEAST_ROWS)
+        for start in range(0, len(rows), step):
+            self._add(rows[start : start + step])
 
     def _add(self, rows: np.ndarray) -> None:
         if self._scatter is None and self.samples + len(rows) <= self.dimensions:

@@ -1,9 +1,14 @@
 """Profiles by layer and phase of a real recording."""
 
+import tracemalloc
+from types import MappingProxyType
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from lmri.errors import EvidenceError
+from lmri.information import profiles
 from lmri.information.clustered import ClusteredMeans
 from lmri.information.geometry import intrinsic_dimension
 from lmri.information.profiles import layer_profiles
@@ -99,3 +104,49 @@ def test_a_subject_adds_the_logit_lens(recorded, tiny_subject):
 def test_what_cannot_be_profiled(recorded):
     with pytest.raises(EvidenceError, match="The split 'none' has none"):
         layer_profiles(recorded, split="none")
+
+
+class Endless:
+    """A recording of any number of trials whose states are made when they are read."""
+
+    attributes = MappingProxyType({"phases": ["content"]})
+    path = "0.zarr"
+
+    def __init__(self, trials):
+        self.trials = pd.DataFrame({"split": ["selection"] * trials})
+
+    def holds(self, name):
+        return name.startswith("pooled/residual/")
+
+    def array(self, name):
+        labels = {"statistic": ["mean"], "layer": [0], "place": ["before", "after"]}
+        key = name.rpartition("/")[2]
+        return np.array(labels[key]) if key in labels else StatesOnDemand(len(self.trials))
+
+
+class StatesOnDemand:
+    """The array of their states."""
+
+    chunks = (128,)
+
+    def __init__(self, trials):
+        self.shape = (trials, 1, 1, 1, 2, 48)
+
+    def __getitem__(self, key):
+        rows = range(*key[0].indices(self.shape[0]))
+        return np.random.default_rng(rows.start).standard_normal((len(rows), 1, 48))
+
+
+def test_memory_does_not_grow_with_trials(monkeypatch):
+    monkeypatch.setattr(profiles, "POINTS", 100)
+
+    def peak(trials):
+        recording = Endless(trials)
+        tracemalloc.start()
+        found = layer_profiles([recording])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert int(found["samples"][0, 0]) == trials
+        return most
+
+    assert peak(20_000) < 1.5 * peak(1000)

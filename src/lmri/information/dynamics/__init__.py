@@ -3,6 +3,7 @@
 from lmri.information.dynamics.change_points import ChangePoints, change_points
 from lmri.information.dynamics.early_warning import early_warning
 from lmri.information.dynamics.fits import CurveFit
+from lmri.information.dynamics.follow import follow
 from lmri.information.dynamics.massive_curve import fit_massive_curve, massive_ratio, peak_step
 from lmri.information.dynamics.sensitive import sensitive_units
 from lmri.information.dynamics.series import series
@@ -16,6 +17,7 @@ __all__ = [
     "early_warning",
     "fit_massive_curve",
     "fit_sparsity_law",
+    "follow",
     "massive_ratio",
     "peak_step",
     "sensitive_units",
