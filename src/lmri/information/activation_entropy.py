@@ -8,6 +8,8 @@ samples, such as another condition, split or checkpoint.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import xarray as xr
 
@@ -51,6 +53,12 @@ class ActivationHistogram:
         self._edges = np.stack([_edges(values, bins) for values in reference.T])
         self._used = 1 + np.isfinite(self._edges).sum(axis=1)
         self._counts = np.zeros((len(self._edges), bins), dtype=np.int64)
+
+    def fresh(self) -> ActivationHistogram:
+        """Make a histogram with the same edges and no samples."""
+        other = copy(self)
+        other.samples, other._counts = 0, np.zeros_like(self._counts)
+        return other
 
     def add(self, samples: np.ndarray) -> None:
         """Count samples.

@@ -223,19 +223,16 @@ def unit_entropy_profile(
     found["relative"] = np.full((*shape, states.hidden), np.nan)
     samples, flags = np.zeros(shape, dtype=np.int64), np.full(shape, "", dtype="U11")
     for place, layer in enumerate(states.layers):
-        chosen = _samples(states, layer, seed, keep=labels == reference)
-        for phase, sample in enumerate(chosen):
-            if sample.rows is None:
-                continue
-            for number, name in enumerate(classes):
-                histogram = _counted(states, layer, phase, sample.rows, labels == name, bins)
-                where = (number, phase, place)
-                samples[where] = histogram.samples
-                if histogram.samples:
-                    own = histogram.entropy()
-                    for key in found:
-                        found[key][where] = own[key]
-                    flags[where] = "few_samples" if (own["flags"] == "few_samples").any() else ""
+        references = _samples(states, layer, seed, keep=labels == reference)
+        counted = _counted(states, layer, references, labels, classes, bins)
+        for (number, phase), histogram in counted.items():
+            where = (number, phase, place)
+            samples[where] = histogram.samples
+            if histogram.samples:
+                own = histogram.entropy()
+                for key in found:
+                    found[key][where] = own[key]
+                flags[where] = "few_samples" if (own["flags"] == "few_samples").any() else ""
     dims = ("class", *DIMS)
     return xr.Dataset(
         {
@@ -259,12 +256,23 @@ def _samples(states: States, layer: int, seed: int, keep: np.ndarray | None = No
 
 
 def _counted(
-    states: States, layer: int, phase: int, reference: np.ndarray, of_class: np.ndarray, bins: int
-) -> ActivationHistogram:
-    histogram = ActivationHistogram(reference, bins)
-    for rows in states.rows(layer, [phase]):
-        histogram.add(rows.values[of_class[rows.owners]])
-    return histogram
+    states: States,
+    layer: int,
+    references: Sequence[Sample],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    bins: int,
+) -> dict[tuple[int, int], ActivationHistogram]:
+    """Histograms by number of the class and phase, of phases in which the reference has tokens."""
+    found = {}
+    for phase, sample in enumerate(references):
+        if sample.rows is not None:
+            first = ActivationHistogram(sample.rows, bins)
+            found |= {(number, phase): first.fresh() for number in range(len(classes))}
+    for rows in states.rows(layer, sorted({phase for _, phase in found})):
+        for number, name in enumerate(classes):
+            found[number, rows.phase].add(rows.values[labels[rows.owners] == name])
+    return found
 
 
 def _of_several(labels: np.ndarray, owners: np.ndarray) -> np.ndarray:
