@@ -13,7 +13,7 @@ lose the scale of the embeddings. With the few answers of a question the exact s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,9 @@ ALPHA = 1e-3
 
 CONVERGED = 0.005
 """Largest error of the polynomial, in nats per answer, that is not flagged."""
+
+MEMORY = 2**28
+"""Bytes of embeddings held at once."""
 
 EMBEDDINGS = ("last", "mean_and_last")
 """State of the last token (INSIDE), or its mean with the mean over all tokens (SenD)."""
@@ -203,14 +206,13 @@ def eigenscore_map(
     layers: list[int] = []
     for recording in recordings:
         layers = _check(recording, phase)
-        for name, rows in recording.trials.groupby("trial", sort=False).indices.items():
-            states = np.stack([_embedding(recording, int(row), phase, embedding) for row in rows])
-            states = states[np.isfinite(states).all(axis=(1, 2))]  # (answers, layers, hidden)
-            names.append(str(name))
-            answers.append(len(states))
-            several = len(states) > 1
+        for name, states in _questions(recording, phase, embedding):
+            finite = states[np.isfinite(states).all(axis=(1, 2))]
+            names.append(name)
+            answers.append(len(finite))
+            several = len(finite) > 1
             scores.append(
-                [eigenscore(states[:, i], alpha) if several else np.nan for i in range(len(layers))]
+                [eigenscore(finite[:, i], alpha) if several else np.nan for i in range(len(layers))]
             )
     if max(answers, default=0) < 2:
         raise EvidenceError(
@@ -277,15 +279,33 @@ def _check(recording: Recording, phase: str) -> list[int]:
     return [int(layer) for layer in recording.array("pooled/residual/layer")[:]]
 
 
-def _embedding(recording: Recording, row: int, phase: str, embedding: str) -> np.ndarray:
-    """Embedding of an answer after every block: (layers, hidden)."""
+def _questions(
+    recording: Recording, phase: str, embedding: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Embeddings of the answers to each question after every block: (answers, layers, hidden).
+
+    Repeats of a trial may lie anywhere in the recording, so it is read once for so many questions
+    as fit in memory together.
+    """
+    array = recording.array("pooled/residual/residual")
     labels = {
         name: [str(label) for label in recording.array(f"pooled/residual/{name}")[:]]
         for name in ("phase", "statistic", "place")
     }
-    array, at = recording.array("pooled/residual/residual"), labels["phase"].index(phase)
-    place = labels["place"].index("after")
-    last, mean = (
-        array[row, at, labels["statistic"].index(name), :, place] for name in ("last", "mean")
-    )
-    return last if embedding == "last" else (last + mean) / 2
+    at, place = labels["phase"].index(phase), labels["place"].index("after")
+    used = ("last",) if embedding == "last" else ("last", "mean")
+    statistics = [labels["statistic"].index(name) for name in used]
+    rows_of = recording.trials.groupby("trial", sort=False).indices
+    largest = max(map(len, rows_of.values()), default=1)
+    together = max(1, MEMORY // (8 * largest * array.shape[3] * array.shape[5]))
+    names, step = list(rows_of), array.chunks[0]
+    for first in range(0, len(names), together):
+        own = {name: rows_of[name] for name in names[first : first + together]}
+        wanted = np.sort(np.concatenate(list(own.values())))
+        found = np.empty((len(wanted), array.shape[3], array.shape[5]))
+        for start in step * np.unique(wanted // step):
+            inside = (wanted >= start) & (wanted < start + step)
+            values = array[start : start + step, at, :, :, place][wanted[inside] - start]
+            found[inside] = values[:, statistics].mean(axis=1, dtype=np.float64)
+        for name, rows in own.items():
+            yield str(name), found[np.searchsorted(wanted, rows)]

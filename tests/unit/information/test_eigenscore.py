@@ -65,7 +65,7 @@ def test_a_polynomial_of_too_low_degree_is_flagged(generator):
     assert found.truncation > 1
 
 
-def test_questions_with_repeats_are_scored(recorded, generator, record_texts):
+def test_questions_with_repeats_are_scored(recorded, generator, record_texts, monkeypatch):
     hidden, layers = 12, 2
     states = generator.standard_normal((5, 1, 2, layers, 2, hidden))
     states[4] = np.nan  # an answer without tokens
@@ -77,7 +77,7 @@ def test_questions_with_repeats_are_scored(recorded, generator, record_texts):
         "residual": states,
     }
     arrays = {f"pooled/residual/{name}": values for name, values in arrays.items()}
-    recording = record_texts([(np.arange(2), np.zeros(2, int))] * 5, **arrays)
+    recording = record_texts([(np.arange(2), np.zeros(2, int))] * 5, block=2, **arrays)
     recording.trials["trial"] = ["a", "b", "a", "a", "b"]
     found = eigenscore_map([recording])
     assert found["answers"].values.tolist() == [3, 1]
@@ -87,6 +87,8 @@ def test_questions_with_repeats_are_scored(recorded, generator, record_texts):
     both = eigenscore_map([recording], embedding="mean_and_last")["eigenscore"].sel(trial="a")
     mixed = states[[0, 2, 3], 0, :, 0, 1].mean(axis=1)
     assert float(both[0]) == pytest.approx(eigenscore(mixed))
+    monkeypatch.setattr("lmri.information.eigenscore.MEMORY", 1)  # a question at a time
+    assert eigenscore_map([recording]).identical(found)
     with pytest.raises(EvidenceError, match=r"None has two: set 'record.repeats' above 1"):
         eigenscore_map(recorded)
 
