@@ -11,6 +11,7 @@ from lmri.anatomy.projections import (
     output_weights,
     subtracts_mean,
     value_weights,
+    vocabulary_logits,
 )
 from lmri.anatomy.prompts import (
     POST_INSTRUCTION,
@@ -138,5 +139,6 @@ __all__ = [
     "trunk",
     "value_weights",
     "variables",
+    "vocabulary_logits",
     "with_dictionary",
 ]
