@@ -26,9 +26,9 @@ LEAVES = {
     "refusal": "plain/contrasts/refusal.html",
     "refusal-simple": "plain/contrasts/refusal-simple.html",
     "null-places": "plain/contrasts/null-places.html",
-    "heads": "plain/heads.html",
+    "heads": "plain/pages/heads.html",
     "causal": "causal/contrasts/refusal-simple.html",
-    "layers": "causal/layers.html",
+    "layers": "causal/pages/layers.html",
 }
 MEASURE = """<!DOCTYPE html><html><head><title>waiting</title></head>
 <body style="margin:0"><iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>

@@ -25,7 +25,7 @@ def section(report) -> str:
     return text[text.index("Causal maps") :].replace("\xa0", " ")
 
 
-@pytest.mark.parametrize("page", [PAGE, "layers.html"])
+@pytest.mark.parametrize("page", [PAGE, "pages/layers.html"])
 def test_pages_are_safe_and_linked(report, page):
     assert_safe(report / page, report)
     assert_levels(report / page)
@@ -85,7 +85,7 @@ def test_figures_name_their_file_and_data(report):
 def test_contrasts_without_causal_maps_have_no_section(plain, exploring, tmp_path):
     index = write(plain, tmp_path / "report", exploring)
     assert "Causal maps" not in visible((index.parent / PAGE).read_text())
-    assert not (index.parent / "layers.html").exists()
+    assert not (index.parent / "pages/layers.html").exists()
 
 
 def test_a_lost_map_is_an_error_and_the_rest_is_drawn(causal_study, causal_config, tmp_path):
@@ -118,7 +118,7 @@ def test_no_causal_map_at_all_is_said(causal_study, causal_config, tmp_path):
 
 
 def test_the_page_of_layers_says_who_has_massive_activations(report):
-    text = visible((report / "layers.html").read_text())
+    text = visible((report / "pages/layers.html").read_text())
     assert "Of 2 subjects, 1 has massive activations (localised)." in text
     assert "2500.0 layer 1, after the block 2500 7 of 900 7 the first of their text" in text
     assert "from 0.04 times this scale on" in text
@@ -127,7 +127,7 @@ def test_the_page_of_layers_says_who_has_massive_activations(report):
 
 
 def test_the_page_of_layers_says_what_replicates(report):
-    text = visible((report / "layers.html").read_text())
+    text = visible((report / "pages/layers.html").read_text())
     told = text[text.index("What replicates and what does not") :]
     assert "Massive activations (largest activation) events there are some 1 of 2" in told
     assert "events most after layer 1 2 of 2 replicates 40.00 to 40.00" in told
@@ -156,7 +156,7 @@ def test_what_was_not_mapped_is_said_once(causal_study, causal_config, tmp_path)
         reasons |= {f"{kind}.{task}": "no." for kind in ("layer.peak",) for task in TASKS}
         write_layers(folder, subject, (), reasons)
     index = write(folder, tmp_path / "report", causal_config)
-    text = visible((index.parent / "layers.html").read_text()).replace("&#39;", "'")
+    text = visible((index.parent / "pages/layers.html").read_text()).replace("&#39;", "'")
     assert text.count("the recording must hold 'tokens/layer/norm'.") == 1
     assert "Void layers (copying and events):" in text
     assert "recordings/a" not in text
@@ -187,6 +187,6 @@ def test_hostile_words_stay_words(causal_study, causal_config, tmp_path):
         shutil.rmtree(folder / f"maps/{subject}/probes")
         write_layers(folder, subject, (), {f"layer.void.{markup}": markup, "layer.peak.x": markup})
     index = write(folder, tmp_path / "report", causal_config)
-    for page in (PAGE, "layers.html"):
+    for page in (PAGE, "pages/layers.html"):
         assert_safe(index.parent / page, index.parent)
         assert "INJECTED" in visible((index.parent / page).read_text())

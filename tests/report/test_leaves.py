@@ -36,7 +36,7 @@ def test_every_contrast_has_a_page_that_is_linked_both_ways(report, config):
     index = (report / "index.html").read_text()
     paths = leaf_paths(config)
     assert set(paths) == set(config.contrasts)
-    for path in [*paths.values(), "heads.html"]:
+    for path in [*paths.values(), "pages/heads.html"]:
         assert f'href="{path}"' in index
         up = "../" * path.count("/")
         assert f'href="{up}index.html"' in (report / path).read_text()
@@ -48,7 +48,7 @@ def test_names_of_pages_are_safe_and_each_once(config):
     paths = leaf_paths(replace(config, contrasts=dict.fromkeys(names, first)))
     assert len(set(paths.values())) == len(names)
     assert all(re.fullmatch(r"contrasts/[a-z0-9-]+\.html", path) for path in paths.values())
-    assert "heads.html" not in paths.values()
+    assert "pages/heads.html" not in paths.values()
 
 
 def test_a_page_is_safe_accessible_and_small(leaf, report):
@@ -89,7 +89,7 @@ def test_overlaps_with_other_contrasts_are_listed(report):
 
 
 def test_heads_are_named_and_their_transition_dated(report):
-    text = visible((report / "heads.html").read_text())
+    text = visible((report / "pages/heads.html").read_text())
     assert "1:2 0.70" in text
     assert re.search(r"base: Induction rises most in head 1:2, from 0\.\d\d to 0\.70", text)
     assert "between steps 100 and 200" in text
@@ -112,7 +112,7 @@ def test_missing_tables_are_warnings_and_pages_say_so(plain, config, tmp_path):
     for name in ("maps", "replication", "overlap"):
         assert f"study warning group/{name}.parquet" in text
     assert "heads.parquet" not in text
-    assert not (index.parent / "heads.html").exists()
+    assert not (index.parent / "pages/heads.html").exists()
     leaf = visible((index.parent / "contrasts/refusal.html").read_text())
     assert "group/maps.parquet is missing" in leaf
     assert "The maps of refusal, side by side" in leaf

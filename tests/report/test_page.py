@@ -155,7 +155,7 @@ def test_report_is_replaced_whole(plain, exploring, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [
         "contrasts",
         "files",
-        "heads.html",
+        "pages/heads.html",
         "index.html",
     ]
 

@@ -25,6 +25,7 @@ rule report:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),
         contrasts=directory("<study>/report/contrasts"),
+        pages=directory("<study>/report/pages"),
         verdicts="<study>/verdicts.parquet",
     log:
         "<study>/logs/report.log",

@@ -16,7 +16,8 @@ from lmri.report.sparsity.page import sparse_leaf
 from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
-HEADS, LAYERS, SPARSITY = "heads.html", "layers.html", "sparsity.html"
+PAGES = "pages"
+HEADS, LAYERS, SPARSITY = (f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity"))
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
