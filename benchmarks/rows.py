@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
+
+IDLE = 0.3
+"""Load average up to which a machine counts as idle."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class Row:
     bar: str
     unit: str
     status: str
+
+
+Parts = Mapping[str, Callable[[int], Iterator[Row]]]
+"""What measures the parts of a benchmark, given the number of rounds."""
 
 
 def at_most(figure: str, ours: float, limit: float, unit: str) -> Row:
@@ -88,6 +98,76 @@ def cheaper(figure: str, ours: float, theirs: float, least: float, unit: str) ->
     return Row(figure, ours, theirs, ratio, bar, unit, _status(ratio >= least))
 
 
+def printed(figure: str, ours: float, unit: str, theirs: float | None = None) -> Row:
+    """Make the row of a cost that has no bar.
+
+    Parameters
+    ----------
+    figure : str
+        What was measured.
+    ours : float
+        The cost.
+    unit : str
+        Its unit.
+    theirs : float or None
+        A cost to compare with.
+
+    Returns
+    -------
+    Row
+        With the ratio where there are two.
+    """
+    ratio = None if theirs is None else theirs / ours
+    return Row(figure, ours, theirs, ratio, "none: printed", unit, "held")
+
+
+def idle() -> bool:
+    """Say whether nothing else runs: the load average of the last minute is at most ``IDLE``."""
+    return os.getloadavg()[0] <= IDLE
+
+
+def run(module: str, *arguments: object, variables: Mapping[str, str] | None = None) -> str:
+    """Run a module of the benchmarks in a process of its own.
+
+    Parameters
+    ----------
+    module : str
+        Its name below ``benchmarks``.
+    *arguments : object
+        What it is called with.
+    variables : mapping of str to str, optional
+        Variables of its environment that differ from those here.
+
+    Returns
+    -------
+    str
+        What it printed.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    environment = os.environ | dict(variables or {})
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def report_parts(parts: Parts, arguments: argparse.Namespace) -> int:
+    """Measure the parts that were asked for and report them.
+
+    Parameters
+    ----------
+    parts : mapping of str to callable
+        What measures each part, given the number of rounds.
+    arguments : argparse.Namespace
+        Of :func:`part_parser`.
+
+    Returns
+    -------
+    int
+        Exit code, see :func:`report`.
+    """
+    rows = [row for name in arguments.only for row in parts[name](arguments.rounds)]
+    return report(rows, arguments)
+
+
 def report(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
     """Print the table and write the JSON file that was asked for.
 
@@ -128,6 +208,31 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     """
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     made.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    return made
+
+
+def part_parser(name: str, description: str, parts: Parts, rounds: int) -> argparse.ArgumentParser:
+    """Start the parser of a benchmark of several parts.
+
+    Parameters
+    ----------
+    name : str
+        Name of the module.
+    description : str
+        One line of help.
+    parts : mapping of str to callable
+        The parts.
+    rounds : int
+        Rounds unless asked otherwise.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        With ``--json``, ``--only`` and ``--rounds``.
+    """
+    made = parser(name, description)
+    made.add_argument("--only", nargs="+", choices=list(parts), default=list(parts), metavar="NAME")
+    made.add_argument("--rounds", type=int, default=rounds, help="rounds; the best counts")
     return made
 
 

@@ -18,15 +18,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
 
 import torch
 
-from benchmarks.rows import Row, cheaper, parser, report
+from benchmarks.rows import Parts, Row, cheaper, idle, part_parser, printed, report_parts, run
 from benchmarks.sparsity.gpu import measure
 from benchmarks.sparsity.products import SPARSITIES
 
@@ -45,9 +44,6 @@ SPEEDUP = 1.7
 
 GPU_SPARSITY, GPU_SPEEDUP, GPU_SHARE = 50, 1.7, 0.75
 """On a GPU: times cheaper than ``torch.mv`` at a sparsity in per cent, and share of a copy."""
-
-IDLE = 0.3
-"""Load average up to which a machine counts as idle."""
 
 
 def one_thread(dtype: str, rounds: int) -> Iterator[Row]:
@@ -82,7 +78,7 @@ def one_thread(dtype: str, rounds: int) -> Iterator[Row]:
         ):
             seconds = least[f"{name} {sparsity}"]
             figure = f"{dtype}: {ROWS} x {COLUMNS}, {sparsity} % of {what} skipped, against dense"
-            yield _printed(figure, 1e3 * seconds, 1e3 * products * dense, "CPU ms")
+            yield printed(figure, 1e3 * seconds, "CPU ms", 1e3 * products * dense)
 
 
 def threads(rounds: int) -> Iterator[Row]:
@@ -98,17 +94,17 @@ def threads(rounds: int) -> Iterator[Row]:
     Row
         Time on the clock by dtype and sparsity.
     """
-    idle = os.getloadavg()[0] <= IDLE and len(os.sched_getaffinity(0)) > 1
+    alone = idle() and len(os.sched_getaffinity(0)) > 1
     for dtype, bars in BARS.items():
         one, two = (_least(_measured(dtype, rounds, count), "wall") for count in (1, 2))
         figure = f"threads: {dtype}, a sum over the weights, two against one"
-        probe = _printed(figure, 1e3 * two["read"], 1e3 * one["read"], "ms")
+        probe = printed(figure, 1e3 * two["read"], "ms", 1e3 * one["read"])
         yield probe
         for sparsity in bars:
             figure = f"threads: {dtype}, {sparsity} % of inputs skipped, two against one"
             ours, theirs = (1e3 * side[f"input {sparsity}"] for side in (two, one))
             row = cheaper(figure, ours, theirs, SPEEDUP, "ms")
-            if row.status == "failed" and (not idle or probe.ratio < SPEEDUP):
+            if row.status == "failed" and (not alone or probe.ratio < SPEEDUP):
                 row = replace(row, status="not_measured")
             yield row
 
@@ -145,10 +141,10 @@ def gpu(rounds: int) -> Iterator[Row]:
             yield cheaper(against, 1e3 * seconds, 1e3 * medians["mv"], GPU_SPEEDUP, "ms")
             yield _at_least(read, reached, copied, GPU_SHARE, "GB/s")
         else:
-            yield _printed(against, 1e3 * seconds, 1e3 * medians["mv"], "ms")
+            yield printed(against, 1e3 * seconds, "ms", 1e3 * medians["mv"])
 
 
-PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
+PARTS: Parts = {
     "float32": lambda rounds: one_thread("float32", rounds),
     "bfloat16": lambda rounds: one_thread("bfloat16", rounds),
     "threads": threads,
@@ -157,21 +153,17 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 
 
 def _measured(dtype: str, rounds: int, count: int) -> dict:
-    sizes = map(str, (ROWS, COLUMNS, COPIES, rounds, count))
-    command = [sys.executable, "-m", "benchmarks.sparsity.products", dtype, *sizes]
-    environment = os.environ | {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    sizes = (ROWS, COLUMNS, COPIES, rounds, count)
+    threads_of = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(count))
+    return json.loads(
+        run("sparsity.products", dtype, *sizes, variables=threads_of).splitlines()[-1]
+    )
 
 
 def _least(measured: dict, clock: str) -> dict[str, float]:
     if measured["backend"] != "cpu":
         sys.exit("The kernels could not be built: there is nothing to measure.")
     return {name: min(seconds) for name, seconds in measured[clock].items()}
-
-
-def _printed(figure: str, ours: float, theirs: float, unit: str) -> Row:
-    return Row(figure, ours, theirs, theirs / ours, "none: printed", unit, "held")
 
 
 def _at_least(figure: str, ours: float, theirs: float, share: float, unit: str) -> Row:
@@ -182,12 +174,8 @@ def _at_least(figure: str, ours: float, theirs: float, share: float, unit: str) 
 
 def main() -> int:
     """Measure and report."""
-    made = parser("sparse", "What skipping saves, beside dense products.")
-    made.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="NAME")
-    made.add_argument("--rounds", type=int, default=15, help="rounds; the best counts")
-    arguments = made.parse_args()
-    rows = [row for name in arguments.only for row in PARTS[name](arguments.rounds)]
-    return report(rows, arguments)
+    made = part_parser("sparse", "What skipping saves, beside dense products.", PARTS, rounds=15)
+    return report_parts(PARTS, made.parse_args())
 
 
 if __name__ == "__main__":

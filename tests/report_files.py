@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -315,3 +316,33 @@ def visible(html: str) -> str:
     """Text of a page, without drawings."""
     text = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", html, flags=re.S)
     return re.sub(r"\s+", " ", text)
+
+
+def assert_safe(page: Path, report: Path) -> None:
+    """Assert that a page runs nothing, names everything once, and links only to what is there."""
+    html = page.read_text()
+    tags = Elements(html).tags
+    identifiers = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert len(identifiers) == len(set(identifiers))
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(identifiers)
+    for target in [attrs["href"] for tag, attrs in tags if tag in {"a", "use"}]:
+        if target.startswith("#"):
+            assert target[1:] in identifiers
+        else:
+            assert (page.parent / target).resolve().is_relative_to(report.resolve())
+            assert (page.parent / target).is_file()
+    assert not any(tag in {"script", "img"} for tag, _ in tags)
+    assert "default-src 'none'" in html.replace("&#39;", "'")
+    tables = sum(tag == "table" for tag, _ in tags)
+    assert tables == sum(tag == "caption" for tag, _ in tags)
+    assert all("scope" in attrs for tag, attrs in tags if tag == "th")
+    images = [attrs for _, attrs in tags if attrs.get("role") == "img"]
+    assert all(len(attrs["aria-label"]) > 20 for attrs in images)
+
+
+def assert_levels(page: Path) -> None:
+    """Assert that the headings of a page begin with one of level 1 and skip none."""
+    levels = [int(tag[1]) for tag, _ in Elements(page.read_text()).tags if re.match(r"h\d$", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))

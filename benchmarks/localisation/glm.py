@@ -15,14 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.memory import peak_memory
-from lmri.localise.least_squares import least_squares, least_squares_stream
+from lmri.localise.least_squares import ORDER, least_squares, least_squares_stream
 from lmri.store import Recording, RecordingWriter
 
 COLUMNS = tuple(f"x{i}" for i in range(19)) + ("constant",)
 CONTRAST = {"x0": 1.0, "x1": -1.0}
 LAYERS = 20
+LIMIT_ROWS = 50
+"""Rows that stay in the cache."""
 NEURONS = "tokens/neuron/activation"
 
 
@@ -45,7 +48,9 @@ def compare(rows: int, units: int, rounds: int) -> dict[str, object]:
     Returns
     -------
     dict
-        Seconds of every round by side, and the largest difference in t by precision.
+        Seconds of every round by side, and the largest difference in t by precision. Sides
+        ``read`` and ``multiplied`` are limits: one sum over the units, and ``X'Y`` of a part that
+        stays in the cache, as often as there are such parts.
     """
     from nilearn.glm.contrasts import compute_contrast
     from nilearn.glm.first_level import run_glm
@@ -60,6 +65,10 @@ def compare(rows: int, units: int, rounds: int) -> dict[str, object]:
         "float32": lambda: (
             least_squares(X, single, COLUMNS, dtype=np.float32).contrast(CONTRAST).statistic
         ),
+        "read float64": torch.from_numpy(double).sum,
+        "read float32": torch.from_numpy(single).sum,
+        "multiplied float64": lambda: _multiply(X, double),
+        "multiplied float32": lambda: _multiply(X, single),
     }
     seconds: dict[str, list[float]] = {side: [] for side in runs}
     t = {}
@@ -72,6 +81,13 @@ def compare(rows: int, units: int, rounds: int) -> dict[str, object]:
         side: float(np.abs(t[side] - t["theirs"]).max()) for side in ("float64", "float32")
     }
     return {"seconds": seconds, "difference": difference}
+
+
+def _multiply(X: np.ndarray, Y: np.ndarray) -> None:
+    part, few = Y[:LIMIT_ROWS].copy(), X[:LIMIT_ROWS].astype(Y.dtype)
+    product = np.empty((X.shape[1], Y.shape[1]), dtype=Y.dtype, order=ORDER[Y.dtype])
+    for _ in range(len(Y) // len(part)):
+        np.matmul(few.T, part, out=product)
 
 
 def write(folder: Path, rows: int, units: int) -> None:

@@ -272,6 +272,84 @@ def _group(options: argparse.Namespace) -> None:
     )
 
 
+def _calibrate(options: argparse.Namespace) -> None:
+    values = _read(options, "calibrate", subject=options.subject)
+    from lmri.config import LoadOptions, SparseOptions
+    from lmri.sparse import calibrate_subject
+
+    calibrate_subject(
+        subject=options.subject,
+        model=options.model,
+        recordings=options.recordings,
+        out=options.out,
+        options=SparseOptions.from_dict(values["sparse"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("calibrate", values, values["seed"], options.model),
+    )
+
+
+def _record_sparse(options: argparse.Namespace) -> None:
+    values = _read(options, "record_sparse", subject=options.subject, task=options.task)
+    from lmri.config import LoadOptions, RecordOptions
+    from lmri.sparse import record_sparse
+
+    record_sparse(
+        out=options.out,
+        manifest=options.manifest,
+        subject=options.subject,
+        model=options.model,
+        task=options.task,
+        stimuli=options.stimuli,
+        plan=_plan(options.plans, values["plan"]),
+        options=RecordOptions.from_dict(values["record"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("record_sparse", values, values["seed"], options.model),
+    )
+
+
+def _survive(options: argparse.Namespace) -> None:
+    values = _read(options, "survive", subject=options.subject)
+    from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
+    from lmri.localise import compare_maps
+
+    compare_maps(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        maps=options.maps,
+        recordings=options.recordings,
+        out=options.out,
+        carriers={name: tuple(carriers) for name, carriers in values["tasks"].items()},
+        contrasts=[ContrastOptions.from_dict(entry) for entry in values["contrasts"]],
+        options=LocaliseOptions.from_dict(values["localise"]),
+        load=LoadOptions.from_dict(values["load"]),
+        evidence=EvidenceOptions.from_dict(values["evidence"]),
+        seed=values["seed"],
+        provenance=_provenance("survive", values, values["seed"], options.model),
+    )
+
+
+def _sparse_run(options: argparse.Namespace) -> None:
+    values = _read(options, "sparse_run", subject=options.subject)
+    from lmri.config import LoadOptions, SparseOptions
+    from lmri.sparse import measure_subject
+
+    measure_subject(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        tasks=values["tasks"],
+        plans=options.plans,
+        out=options.out,
+        options=SparseOptions.from_dict(values["sparse"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("sparse_run", values, values["seed"], options.model),
+    )
+
+
 def _validate(options: argparse.Namespace) -> None:
     values = _read(options, "validate", subject=options.subject)
     from lmri.config import LoadOptions, ValidateOptions
@@ -282,12 +360,21 @@ def _validate(options: argparse.Namespace) -> None:
         model=options.model,
         stimuli=options.stimuli,
         findings=options.findings,
+        plan=_plan(options.plans, values["sparse_plan"]),
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
         seed=values["seed"],
         provenance=_provenance("validate", values, values["seed"], options.model),
     )
+
+
+def _plan(plans: Path | None, name: str) -> Path | None:
+    if not name:
+        return None
+    if plans is None:
+        raise LmriError(f"--plans must be given: the study runs findings under '{name}'.")
+    return plans / f"{name}.json"
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -301,6 +388,13 @@ def _report(options: argparse.Namespace) -> None:
         config=StudyConfig.from_dict(values, "the slice given as --config"),
         provenance=_provenance("report", values, values["seed"]),
     )
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from lmri.report import explain_verdict
+
+    for line in explain_verdict(options.study, options.verdict):
+        print(line)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -373,11 +467,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
+    "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
+    "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
     "paths": {
         "type": Path,
         "nargs": "+",
@@ -419,16 +515,41 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
         "compare the maps of all subjects",
         "--config --maps --findings --out",
     ),
+    "calibrate": (
+        _calibrate,
+        "calibrate the sparse policies of a study on recorded trials",
+        "--config --subject --model --recordings --out",
+    ),
+    "record-sparse": (
+        _record_sparse,
+        "record a subject while it runs under a sparse plan",
+        "--config --subject --model --task --stimuli --plans --out --manifest",
+    ),
+    "survive": (
+        _survive,
+        "compute the maps of a subject anew from other recordings, and compare",
+        "--config --subject --model --stimuli --recordings --maps --out",
+    ),
+    "sparse-run": (
+        _sparse_run,
+        "run a subject under its sparse plans: quality, sparsity, speed",
+        "--config --subject --model --stimuli --plans --out",
+    ),
     "validate": (
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
-        "--config --subject --model --stimuli --findings --out",
+        "--config --subject --model --stimuli --findings --plans? --out",
     ),
     "report": (_report, "write the report of a study", "--config --study --out"),
     "anatomy": (
         _anatomy,
         "say what a model is made of and what recording it takes",
         "model_id --revision?",
+    ),
+    "explain": (
+        _explain,
+        "say what a verdict rests on, with the files it stands in",
+        "verdict --study",
     ),
     "verify": (_verify, "check that stores hold the bytes of their manifests", "paths"),
     "check": (_check, "check a study file and say what it would run", "study_file"),

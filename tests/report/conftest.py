@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from causal_files import CONTRAST, METHODS, TASKS, write_causal, write_layers
 from report_files import HOSTILE, other_arms, write_group, write_other
 
-from lmri.config import StudyConfig
+from lmri.config import CausalOptions, ProbeOptions, StudyConfig
 from lmri.store import manifest_text, write_finding, write_map, write_table
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,32 @@ def exploring(config: StudyConfig) -> StudyConfig:
     """The study without its claims: few figures, for what does not depend on them."""
     kept = {name: c for name, c in config.contrasts.items() if c.role == "exploratory"}
     return replace(config, contrasts=kept)
+
+
+@pytest.fixture(scope="session")
+def causal_config(exploring: StudyConfig) -> StudyConfig:
+    """The study without claims, with causal maps of one contrast and maps of layers."""
+    causal = CausalOptions(
+        contrasts=(CONTRAST,),
+        methods=METHODS,
+        kinds=("expert", "head", "residual", "feature"),
+        role_kinds=("mlp",),
+        metric="logit_difference",
+    )
+    localise = replace(exploring.localise, causal=causal, probes=ProbeOptions())
+    tasks = {name: task for name, task in exploring.tasks.items() if name in TASKS}
+    return replace(exploring, localise=localise, tasks=tasks)
+
+
+@pytest.fixture(scope="session")
+def causal_study(plain: Path, causal_config: StudyConfig, tmp_path_factory) -> Path:
+    """Copy the study and add causal maps and layers; nothing is massive in the second subject."""
+    folder = tmp_path_factory.mktemp("causal") / "fixture"
+    shutil.copytree(plain, folder)
+    for subject, massive in zip(causal_config.subjects, (2500.0, 30.0), strict=True):
+        write_causal(folder, subject, CONTRAST, causal_config.localise.causal)
+        write_layers(folder, subject, TASKS, largest=massive, hits=7 if massive > 100 else 0)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,14 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 DARK = "--blink-settings=preferredColorScheme=0"
-LEAVES = ("refusal", "refusal-simple", "null-places", "heads")
+LEAVES = {
+    "refusal": "plain/contrasts/refusal.html",
+    "refusal-simple": "plain/contrasts/refusal-simple.html",
+    "null-places": "plain/contrasts/null-places.html",
+    "heads": "plain/pages/heads.html",
+    "causal": "causal/contrasts/refusal-simple.html",
+    "layers": "causal/pages/layers.html",
+}
 MEASURE = """<!DOCTYPE html><html><head><title>waiting</title></head>
 <body style="margin:0"><iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
 <script>
@@ -53,11 +60,16 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def pages(plain, hostile, config, tmp_path_factory) -> dict[str, Path]:
+def pages(plain, hostile, config, causal_study, causal_config, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
+    studies = {
+        "plain": (plain, config),
+        "hostile": (hostile, config),
+        "causal": (causal_study, causal_config),
+    }
     return {
-        name: write_report(study=study, out=folder / name, config=config, provenance={})
-        for name, study in (("plain", plain), ("hostile", hostile))
+        name: write_report(study=study, out=folder / name, config=own, provenance={})
+        for name, (study, own) in studies.items()
     }
 
 
@@ -99,8 +111,8 @@ def test_no_script_runs(dom, name):
 
 @pytest.fixture(scope="module")
 def leaves(pages) -> dict[str, Path]:
-    folder = pages["plain"].parent / "contrasts"
-    return {name: folder / f"{name}.html" for name in LEAVES}
+    folder = pages["plain"].parents[1]
+    return {name: folder / path for name, path in LEAVES.items()}
 
 
 @pytest.mark.parametrize("name", ["index", *LEAVES])
@@ -136,7 +148,7 @@ def test_leaves_are_drawn_and_run_no_script(chromium, leaves, tmp_path, name):
         ("phone", (500, 1600), []),
     ],
 )
-@pytest.mark.parametrize("name", ["index", "refusal", "heads"])
+@pytest.mark.parametrize("name", ["index", "refusal", "heads", "causal", "layers"])
 def test_page_is_painted(chromium, pages, leaves, tmp_path, name, view, size, flags):
     image = pytest.importorskip("PIL.Image")
     picture = tmp_path / f"{name}_{view}.png"

@@ -152,7 +152,12 @@ def test_report_is_replaced_whole(plain, exploring, tmp_path):
     (out / "stale.txt").write_text("from an earlier run")
     write(plain, out, exploring)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report"]
-    assert sorted(path.name for path in out.iterdir()) == ["contrasts", "files", "index.html"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "contrasts",
+        "files",
+        "pages/heads.html",
+        "index.html",
+    ]
 
 
 def test_what_is_missing_is_listed(plain, config, tmp_path):

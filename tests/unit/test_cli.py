@@ -38,13 +38,42 @@ CALLS = {
         {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
         | {"options", "load", "evidence", "claims", "seed", "provenance"},
     ),
+    "calibrate": (
+        "sparse",
+        "calibrate_subject",
+        {"subject", "model", "recordings", "out", "options", "load", "seed", "provenance"},
+    ),
+    "record-sparse": (
+        "sparse",
+        "record_sparse",
+        {"out", "manifest", "subject", "model", "task", "stimuli", "plan", "options", "seed"}
+        | {"load", "provenance"},
+    ),
+    "survive": (
+        "localise",
+        "compare_maps",
+        {"subject", "model", "stimuli", "maps", "recordings", "out", "contrasts", "carriers"}
+        | {"options", "load", "evidence", "seed", "provenance"},
+    ),
+    "sparse-run": (
+        "sparse",
+        "measure_subject",
+        {"subject", "model", "stimuli", "tasks", "plans", "out", "options", "load", "seed"}
+        | {"provenance"},
+    ),
     "validate": (
         "validate",
         "validate_subject",
-        {"subject", "model", "stimuli", "findings", "out", "options", "load", "seed", "provenance"},
+        {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
+        | {"provenance"},
     ),
     "report": ("report", "write_report", {"study", "out", "config", "provenance"}),
 }
+
+OF_A_SUBJECT = [
+    *("record", "localise", "validate"),
+    *("calibrate", "record-sparse", "survive", "sparse-run"),
+]
 
 VALUES = {"--subject": "localised", "--task": "events", "--seed": "3", "--shard": "0"}
 
@@ -80,12 +109,12 @@ def test_command_calls_its_stage(monkeypatch, arguments, tmp_path, command):
     monkeypatch.setitem(sys.modules, f"lmri.{package}", fake)
     assert cli.main(arguments(command)) == 0
     assert set(seen) == expected
-    if command in {"record", "localise", "validate"}:
+    if command in OF_A_SUBJECT:
         manifest = read_manifest(tmp_path / "model.manifest.json")
         assert seen["provenance"]["subject"] == manifest["sha256"]
 
 
-@pytest.mark.parametrize("command", ["record", "localise", "validate"])
+@pytest.mark.parametrize("command", OF_A_SUBJECT)
 def test_a_subject_altered_since_it_was_prepared_is_refused(arguments, tmp_path, capsys, command):
     made = arguments(command)
     (tmp_path / "model" / "model.safetensors").write_bytes(b"Weights")
@@ -125,8 +154,8 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "subjects   2: localised, distributed" in lines
     assert (
-        "jobs       23: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 validate, 1 report"
-        in lines
+        "jobs       31: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
+        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 report" in lines
     )
     assert "sham maps  99 at each primary endpoint" in lines
     assert lines[-1] == "report     results/default/report/index.html"

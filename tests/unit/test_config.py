@@ -18,6 +18,9 @@ from lmri.config import (
 )
 from lmri.errors import ConfigError
 
+SPARSE_STAGES = {"calibrate", "record_sparse", "survive", "sparse_run"}
+JUDGED = {"validate", "report"}
+
 SELECTORS = {
     "base": {"base_seed": 3},
     "subject": {"subject": "localised"},
@@ -25,6 +28,10 @@ SELECTORS = {
     "record": {"subject": "localised", "task": "events"},
     "localise": {"subject": "localised"},
     "group": {},
+    "calibrate": {"subject": "localised"},
+    "record_sparse": {"subject": "localised", "task": "events"},
+    "survive": {"subject": "localised"},
+    "sparse_run": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "report": {},
 }
@@ -199,6 +206,30 @@ BAD = [
     ("contrasts.null_places.target", ["benign"], ["either 'random_split' or 'target'"]),
     ("contrasts.null_places.role", "hypothesis", ["for a random split"]),
     ("localise.phases", ["middle"], ["'localise.phases.0'", "'prompt_last'", "Got 'middle'"]),
+    (
+        "localise.probes",
+        {"needle": "copying"},
+        ["'localise.probes.needle' must be a task with", "'copying', which asks for none"],
+    ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "primary": "head.relp"},
+        ["'localise.causal.primary' needs 'shams: true'"],
+    ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "shams": True, "metric": "logit_difference"}
+        | {"kinds": ["residual"], "methods": ["relp", "patch_noise"], "primary": "residual.relp"},
+        ["'localise.causal.primary' must be a map", "of 'residual_site.relp'. Got 'residual.relp'"],
+    ),
+    (
+        "localise.causal",
+        {"contrasts": ["refusal"], "kinds": ["feature"]},
+        ["missing key 'dictionary' in 'localise.causal'", "'feature' needs it"],
+    ),
+    ("evidence.unit_mode", "mask", ["'evidence.unit_mode'", "'resample'", "Got 'mask'"]),
+    ("evidence.unit_mode", "gain", ["'evidence.gain' is the factor of", "Got the gain None"]),
+    ("evidence.gain", 0.5, ["'evidence.gain' is the factor of", "mode None"]),
     ("localise.permutations", 5, ["'localise.permutations' must be at least 19"]),
     ("evidence.doses", [2, 1], ["'evidence.doses' must ascend", "Got [2, 1]"]),
     ("evidence.mode", "off", ["'evidence.mode'", "'zero_renormalise'", "Got 'off'"]),
@@ -272,13 +303,19 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     [
         ("report.transcripts", 3, {"report"}),
         ("validate.bootstrap", 300, {"validate", "report"}),
-        ("evidence.margin", 0.2, {"localise", "report"}),
-        ("record.rows", 3, {"record", "report"}),
+        ("evidence.margin", 0.2, {"localise", "survive", "report"}),
+        ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),
         ("tasks.copying.trials", 30, {"report"}),
         ("world.seed", 1, {"base", "subject", "stimuli", "report"}),
         ("subjects.localised.state", "distributed", {"subject", "report"}),
-        ("subjects.localised.dtype", "bfloat16", {"record", "localise", "validate", "report"}),
+        (
+            "subjects.localised.dtype",
+            "bfloat16",
+            {"record", "localise", "validate", "report", *SPARSE_STAGES},
+        ),
+        ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
+        ("sparse.finding_sparsity", 0.4, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
         ("study", "another", {"report"}),

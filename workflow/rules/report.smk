@@ -12,10 +12,20 @@ rule report:
             subject=STUDY.subjects,
             table=["arms", "transcripts", "verdicts"],
         ),
+        sparse=expand(
+            "<study>/sparse/{subject}/runs/{table}.parquet",
+            subject=STUDY.subjects if STUDY.sparse.policies else [],
+            table=["quality", "achieved", "speed", "limits"],
+        ),
+        survival=expand(
+            "<study>/sparse/{subject}/survival.parquet",
+            subject=STUDY.subjects if STUDY.tested_tasks else [],
+        ),
     output:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),
         contrasts=directory("<study>/report/contrasts"),
+        pages=directory("<study>/report/pages"),
         verdicts="<study>/verdicts.parquet",
     log:
         "<study>/logs/report.log",

@@ -7,6 +7,7 @@ rule validate:
         model_manifest="<study>/subjects/{subject}.manifest.json",
         stimuli=expand("<study>/stimuli/{task}.parquet", task=STUDY.tasks),
         findings="<study>/findings/localise/{subject}",
+        plans=["<study>/plans/{subject}"] if STUDY.sparse.finding_plan else [],
     output:
         arms="<study>/validation/{subject}/arms.parquet",
         transcripts="<study>/validation/{subject}/transcripts.parquet",
@@ -23,8 +24,9 @@ rule validate:
         code=code_hash("validate"),
         config=slice_of("validate"),
         stimuli=stimuli_folder,
+        plans=lambda wildcards, input: f" --plans {input.plans}" if input.plans else "",
         out=subpath(output.verdicts, parent=True),
     shell:
         "lmri validate --config {params.config:q} --subject {wildcards.subject}"
         " --model {input.model} --stimuli {params.stimuli}"
-        " --findings {input.findings} --out {params.out} > {log} 2>&1"
+        " --findings {input.findings}{params.plans} --out {params.out} > {log} 2>&1"

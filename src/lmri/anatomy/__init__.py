@@ -2,6 +2,7 @@
 
 from lmri.anatomy.architectures import ARCHITECTURES, Architecture
 from lmri.anatomy.batches import equal_length_batches, pad, similar_length_batches
+from lmri.anatomy.dictionary import Dictionary, read_dictionary, with_dictionary
 from lmri.anatomy.loading import Subject, check_load, load_model, load_subject, load_tokenizer
 from lmri.anatomy.projections import (
     attention_norms,
@@ -10,6 +11,7 @@ from lmri.anatomy.projections import (
     output_weights,
     subtracts_mean,
     value_weights,
+    vocabulary_logits,
 )
 from lmri.anatomy.prompts import (
     POST_INSTRUCTION,
@@ -36,6 +38,7 @@ from lmri.anatomy.sites import (
     dense_outputs,
     describe,
     expert_groups,
+    residual_multiplier,
     routers,
     shared_gates,
     shared_outputs,
@@ -70,6 +73,7 @@ __all__ = [
     "ATTENTION_SUMMARIES",
     "Anatomy",
     "Architecture",
+    "Dictionary",
     "EXTREMES",
     "MODEL_FILES",
     "POINTER",
@@ -116,8 +120,10 @@ __all__ = [
     "pickled_files",
     "prompt_room",
     "read_configuration",
+    "read_dictionary",
     "read_template",
     "render_trials",
+    "residual_multiplier",
     "resolve_pointer",
     "route",
     "routers",
@@ -133,4 +139,6 @@ __all__ = [
     "trunk",
     "value_weights",
     "variables",
+    "vocabulary_logits",
+    "with_dictionary",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -34,6 +35,9 @@ from lmri.anatomy.weights import POINTER, check_unchanged, check_weights, resolv
 from lmri.checks import check_choice
 from lmri.config import LoadOptions
 from lmri.errors import SubjectError
+
+if TYPE_CHECKING:
+    from lmri.anatomy.dictionary import Dictionary
 
 DTYPES: dict[str, torch.dtype | str] = {
     "float32": torch.float32,
@@ -83,6 +87,8 @@ class Subject:
         What it is made of.
     max_think_tokens : int or None
         Tokens after which a thought is closed; None lets it count as a part of the response.
+    dictionary : Dictionary or None
+        Features of its residual, see :func:`lmri.anatomy.with_dictionary`.
     """
 
     name: str
@@ -90,6 +96,7 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     anatomy: Anatomy
     max_think_tokens: int | None = None
+    dictionary: Dictionary | None = None
 
     @property
     def device(self) -> torch.device:

@@ -99,6 +99,28 @@ def final_norm(model: nn.Module) -> nn.Module:
     return _child(trunk(model), BEFORE_VOCABULARY, "the trunk")
 
 
+def vocabulary_logits(model: nn.Module, products: torch.Tensor) -> torch.Tensor:
+    """Apply what some families do to the output of their last projection.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Causal language model of transformers.
+    products : Tensor of shape (n_tokens, vocabulary)
+        Output of its projection to the vocabulary.
+
+    Returns
+    -------
+    Tensor of shape (n_tokens, vocabulary)
+        Logits: capped in Gemma, scaled in Granite.
+    """
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    if cap is not None:
+        products = cap * torch.tanh(products / cap)
+    scaling = getattr(model.config, "logits_scaling", 1.0)
+    return products if scaling == 1.0 else products / scaling  # a copy of all logits otherwise
+
+
 def gain(norm: nn.Module) -> torch.Tensor:
     """Gain of a normalisation: ``g`` in ``g x / ||x|| sqrt(n) + b``, float64.
 

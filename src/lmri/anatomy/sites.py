@@ -55,6 +55,10 @@ class Anatomy:
         (not in parallel blocks), ``after`` it.
     encoder : bool
         Whether it reads both sides and predicts no next token.
+    feature_layers : tuple of int
+        Layer of the dictionary that the subject was given, see :mod:`lmri.anatomy.dictionary`.
+    features : int
+        Features of the dictionary; 0 without.
     """
 
     architecture: str
@@ -75,6 +79,8 @@ class Anatomy:
     routing: str | None = None
     places: tuple[str, ...] = ("before", "mid", "after")
     encoder: bool = False
+    feature_layers: tuple[int, ...] = ()
+    features: int = 0
 
 
 def describe(model: nn.Module) -> Anatomy:
@@ -255,6 +261,12 @@ def added_by_attention(model: nn.Module) -> dict[int, nn.Module]:
 def added_by_mlp(model: nn.Module) -> dict[int, nn.Module]:
     """Modules whose output the MLP, dense or of experts, adds to the residual, by layer."""
     return _by_layer(model, architecture_of(model).mlp_added)
+
+
+def residual_multiplier(model: nn.Module) -> float:
+    """Factor by which what attention and MLP add to the residual is scaled."""
+    name = architecture_of(model).multiplier
+    return getattr(model.config, name) if name else 1.0
 
 
 def _check_sites(model: nn.Module, row: Architecture) -> None:

@@ -1,5 +1,6 @@
 """The typed configuration of a study: read, checked, and cut into the slices that stages read."""
 
+from lmri.config.analyses import SparseOptions, plan_name
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -37,6 +38,7 @@ __all__ = [
     "ReportOptions",
     "SPLITS",
     "STAGES",
+    "SparseOptions",
     "SplitOptions",
     "StudyConfig",
     "SubjectOptions",
@@ -45,6 +47,7 @@ __all__ = [
     "ValidateOptions",
     "WorldOptions",
     "load_study",
+    "plan_name",
     "read_stage",
     "stage_slice",
 ]

@@ -18,6 +18,7 @@ import jsonschema
 from jsonschema.exceptions import ValidationError, best_match
 
 from lmri.checks import check_slug, quoted, shortened
+from lmri.config.causal import causal_problems
 from lmri.config.options import (
     LOAD_KEYS,
     ConditionOptions,
@@ -206,7 +207,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     for name, contrast in study.contrasts.items():
         yield from _contrast(f"contrasts.{name}", contrast, study)
     yield from _probes(study)
-    yield from _causal(study)
+    yield from causal_problems(study)
     yield from _evidence(study)
 
 
@@ -357,33 +358,20 @@ def _place(where: str, place: ConditionOptions, study: StudyConfig) -> Iterator[
         )
 
 
-def _causal(study: StudyConfig) -> Iterator[str]:
-    causal = study.localise.causal
-    if causal is not None and causal.shams and causal.metric != "logit_difference":
-        yield (
-            "'localise.causal.metric' must be 'logit_difference' where 'shams' are asked for: "
-            f"between null trials there is no gap to be recovered. Got '{causal.metric}'."
-        )
-    for name in causal.contrasts if causal is not None else ():
-        contrast = study.contrasts.get(name)
-        if contrast is None:
-            yield (
-                f"'localise.causal.contrasts' must be one of {quoted(study.contrasts)}. "
-                f"Got '{name}'."
-            )
-        elif contrast.random_split is not None:
-            yield (
-                "'localise.causal.contrasts' must compare conditions. "
-                f"Got '{name}', a random split."
-            )
-
-
 def _probes(study: StudyConfig) -> Iterator[str]:
     probes = study.localise.probes
     for key in ("repeated", "needle"):
         task = getattr(probes, key, None)
         if task is not None and task not in study.tasks:
             yield f"'localise.probes.{key}' must be one of {quoted(study.tasks)}. Got '{task}'."
+        elif key == "needle" and task is not None:
+            own = study.tasks[task]
+            # A table may have needles of its own as the content of its trials.
+            if own.source != "table" and own.probe != "needle":
+                yield (
+                    "'localise.probes.needle' must be a task with source: probe and probe: needle, "
+                    f"or a table whose content are needles. Got '{task}', which asks for none."
+                )
 
 
 def _evidence(study: StudyConfig) -> Iterator[str]:
@@ -392,6 +380,11 @@ def _evidence(study: StudyConfig) -> Iterator[str]:
         doses = list(getattr(evidence, key))
         if doses != sorted(set(doses)):
             yield f"'evidence.{key}' must ascend. Got {doses}."
+    if (evidence.gain is not None) != (evidence.unit_mode == "gain"):
+        yield (
+            "'evidence.gain' is the factor of 'evidence.unit_mode: gain', and needed for it. "
+            f"Got the gain {evidence.gain} and the mode {evidence.unit_mode}."
+        )
     if evidence.baseline_control >= evidence.baseline_target:
         yield (
             "'evidence.baseline_control' must be below 'evidence.baseline_target' "

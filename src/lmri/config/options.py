@@ -310,7 +310,8 @@ class CausalOptions(Options):
     ``contrasts`` name the contrasts whose targets (clean) and controls (corrupted) are paired;
     ``correct`` and ``wrong`` the columns whose first tokens are compared, of the clean and of the
     corrupted trial. ``shams`` re-run the selection on null carriers, which takes as long as the
-    map each time; without any a map has no finding.
+    map each time; without any a map has no finding. ``primary`` names a map, as <kind>.<method>,
+    that takes the place of the first of ``maps`` as the primary one of its contrasts.
     """
 
     contrasts: tuple[str, ...]
@@ -329,6 +330,7 @@ class CausalOptions(Options):
     most_patched: int = 4096
     shams: bool = False
     dictionary: str | None = None
+    primary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,12 @@ class LocaliseOptions(Options):
 
 @dataclass(frozen=True)
 class EvidenceOptions(Options):
-    """The rule of the verdict, copied into every finding before evaluation."""
+    """The rule of the verdict, copied into every finding before evaluation.
+
+    ``mode`` is that of experts; ``unit_mode`` that of units of other kinds, where they have it, by
+    default ``mean`` of dimensions and sites of the residual and ``zero`` of the rest. ``gain`` is
+    the factor of the mode of that name.
+    """
 
     score: str = "refusal_onset"
     baseline_target: float = 0.8
@@ -357,6 +364,8 @@ class EvidenceOptions(Options):
     neuron_doses: tuple[int, ...] = (8, 32, 128, 512)
     target_effect: float = 0.5
     mode: str = "mask"
+    unit_mode: str | None = None
+    gain: float | None = None
     margin: float = 0.1
     minimum_trials: int = 150
     minimum_target_trials: int = 60
@@ -377,9 +386,9 @@ class EvidenceOptions(Options):
         -------
         tuple of int
             ``neuron_doses`` for neurons and dimensions of the residual, of which there are many;
-            ``doses`` for experts, heads and layers.
+            ``doses`` for experts, heads, layers, features and sites of the residual.
         """
-        many = {"neuron", "expert_neuron", "residual"}
+        many = {"neuron", "shared_neuron", "expert_neuron", "residual"}
         return self.neuron_doses if kind in many else self.doses
 
     def sham_draws(self, claims: int) -> int:

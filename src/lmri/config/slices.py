@@ -78,6 +78,35 @@ def _group(study: StudyConfig) -> dict[str, Any]:
     }
 
 
+def _calibrate(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "sparse": study.sparse.to_dict(),
+    }
+
+
+def _record_sparse(study: StudyConfig, subject: str, task: str) -> dict[str, Any]:
+    # What a map needs and no more: no other split, one store, nothing left out on purpose.
+    own = {**_record(study, subject, task)["record"], "splits": ["selection"], "shards": 1}
+    own.pop("without", None)
+    return {**_record(study, subject, task), "record": own, "plan": study.sparse.finding_plan}
+
+
+def _survive(study: StudyConfig, subject: str) -> dict[str, Any]:
+    own = _localise(study, subject)
+    tested = [entry.to_dict() for entry in study.hypotheses]
+    kept = ("seed", "subject", "load", "tasks", "localise", "evidence")
+    return {**{key: own[key] for key in kept}, "contrasts": tested}
+
+
+def _sparse_run(study: StudyConfig, subject: str) -> dict[str, Any]:
+    # Tasks in their order, which the tables keep.
+    return {**_calibrate(study, subject), "tasks": list(study.tasks)}
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -85,6 +114,7 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
         "subject": subject,
         "load": study.subjects[subject].load.to_dict(),
         "validate": study.validate.to_dict(),
+        "sparse_plan": study.sparse.finding_plan,
     }
 
 
@@ -99,6 +129,10 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "record": (_record, ("subject", "task")),
     "localise": (_localise, ("subject",)),
     "group": (_group, ()),
+    "calibrate": (_calibrate, ("subject",)),
+    "record_sparse": (_record_sparse, ("subject", "task")),
+    "survive": (_survive, ("subject",)),
+    "sparse_run": (_sparse_run, ("subject",)),
     "validate": (_validate, ("subject",)),
     "report": (_report, ()),
 }
@@ -113,7 +147,7 @@ def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, A
     study : StudyConfig
         The study.
     stage : str
-        "base", "subject", "stimuli", "record", "localise", "group", "validate" or "report".
+        One of :data:`STAGES`.
     **selectors
         Which job: ``base_seed``, ``subject`` or ``task``, as the stage needs.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lmri.config.analyses import SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.options import (
     ContrastOptions,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Options]] = {
     "localise": LocaliseOptions,
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
+    "sparse": SparseOptions,
     "report": ReportOptions,
 }
 """Sections with one set of keys; each may be left out, wholly or partly."""
@@ -57,7 +59,7 @@ class StudyConfig:
         By name, in the order of the file.
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
-    seed, world, splits, record, localise, evidence, validate, report
+    seed, world, splits, record, localise, evidence, validate, sparse, report
         The seed of the study and its sections.
     """
 
@@ -73,6 +75,7 @@ class StudyConfig:
     localise: LocaliseOptions = field(default_factory=LocaliseOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
+    sparse: SparseOptions = field(default_factory=SparseOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
     @classmethod
@@ -135,6 +138,12 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def tested_tasks(self) -> list[str]:
+        """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
+        tasks = {entry.task for entry in self.hypotheses}
+        return sorted(tasks) if self.sparse.finding_plan else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
@@ -160,6 +169,10 @@ class StudyConfig:
             "record": subjects * tasks * self.record.shards,
             "localise": subjects,
             "group": 1,
+            "calibrate": subjects if self.sparse.policies else 0,
+            "record_sparse": subjects * len(self.tested_tasks),
+            "survive": subjects if self.tested_tasks else 0,
+            "sparse_run": subjects if self.sparse.policies else 0,
             "validate": subjects,
             "report": 1,
         }

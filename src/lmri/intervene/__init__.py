@@ -10,25 +10,35 @@ from lmri.intervene.decoding import (
 )
 from lmri.intervene.directions import ablated_direction
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
-from lmri.intervene.means import mean_activity, means_of
+from lmri.intervene.key_space import Hypercube, abstained, last_keys
+from lmri.intervene.means import (
+    donor_activity,
+    donors_of,
+    mean_activity,
+    means_of,
+    preactivation_statistics,
+)
+from lmri.intervene.patterns import changed_patterns, clamped_patterns, recorded_patterns
 from lmri.intervene.plans import (
     INTACT,
-    Means,
     Plan,
+    Values,
     can_reroute,
     check_plan,
     feasible,
 )
-from lmri.intervene.routing import Session, intervened
+from lmri.intervene.points import changed_state
+from lmri.intervene.routing import intervened
+from lmri.intervene.session import Session
 from lmri.intervene.thinking_budget import most_new_tokens
 from lmri.intervene.units import KINDS, MODES, OFF_MODES, SET_MODES, Unit, UnitKind, modes_of
 
 __all__ = [
     "BeforePass",
+    "Hypercube",
     "INTACT",
     "KINDS",
     "MODES",
-    "Means",
     "OFF_MODES",
     "Plan",
     "Responses",
@@ -37,16 +47,26 @@ __all__ = [
     "Session",
     "Unit",
     "UnitKind",
+    "Values",
     "ablated_direction",
+    "abstained",
     "can_reroute",
+    "changed_patterns",
+    "changed_state",
     "check_plan",
+    "clamped_patterns",
     "common_random_numbers",
+    "donor_activity",
+    "donors_of",
     "feasible",
     "intervened",
+    "last_keys",
     "mean_activity",
     "means_of",
     "modes_of",
     "most_new_tokens",
+    "preactivation_statistics",
+    "recorded_patterns",
     "respond",
     "run_chosen",
     "says_exactly",

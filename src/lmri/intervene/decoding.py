@@ -14,6 +14,7 @@ from lmri.anatomy import Subject, equal_length_batches, pad, similar_length_batc
 from lmri.errors import SubjectError
 from lmri.intervene.plans import INTACT, Plan
 from lmri.intervene.routing import intervened
+from lmri.intervene.session import trial_keys
 from lmri.intervene.thinking_budget import ThinkingBudget, most_new_tokens
 
 
@@ -170,13 +171,21 @@ def respond(
     ended = np.zeros(len(prompts), dtype=bool)
     margins = np.zeros(len(prompts), dtype=np.float32)
     ends = end_tokens(subject)
-    device = subject.device
+    device, keys = subject.device, trial_keys(prompts)
     with intervened(subject, plans) as session:
+
+        def advance(new: torch.Tensor) -> None:
+            # Where the tokens of the pass are in their texts: after those of the passes before.
+            session.first, session.reached = session.reached, session.reached + new.shape[1]
+            if before_pass is not None:
+                before_pass(new)
+
         most = most_new_tokens(subject, max_new_tokens)
         lengths = [len(prompt) + most for prompt in prompts]
         for batch in similar_length_batches(lengths, rows, padding, batch_tokens):
-            session.rows = chosen[batch].to(device)
+            session.rows, session.keys = chosen[batch].to(device), keys[batch].to(device)
             ids, real = pad([prompts[row] for row in batch], ends[0], left=True)
+            session.reached = -(~real).sum(dim=1).to(device)
             watch = torch.tensor([watched[row] for row in batch])
             choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
             budget = ThinkingBudget.of(subject, [prompts[row] for row in batch], max_new_tokens)
@@ -188,7 +197,7 @@ def respond(
                 most,
                 choose,
                 budget,
-                before_pass,
+                advance,
             )
             margins[batch] = margin.float().cpu().numpy()
             allowed = [most] * len(batch) if budget is None else budget.lengths
@@ -234,10 +243,10 @@ def says_exactly(
     texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
     starts = torch.tensor([len(prompt) for prompt in prompts])
     exact = np.zeros(len(texts), dtype=bool)
-    device = subject.device
+    device, keys = subject.device, trial_keys(prompts)
     with intervened(subject, plans) as session:
         for batch in equal_length_batches([len(text) for text in texts], rows):
-            session.rows = chosen[batch].to(device)
+            session.rows, session.keys = chosen[batch].to(device), keys[batch].to(device)
             ids = torch.tensor([texts[row] for row in batch], device=device)  # (batch, tokens)
             # Logits are needed from the last prompt token of the shortest prompt on.
             kept = ids.shape[1] - int(starts[batch].min()) + 1
@@ -261,7 +270,7 @@ def _generate(
     max_new_tokens: int,
     choose: Chooser,
     budget: ThinkingBudget | None,
-    before_pass: BeforePass | None,
+    before_pass: BeforePass,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     ends = torch.tensor(end_tokens(subject), device=ids.device)
     cache, steps = None, []
@@ -273,8 +282,7 @@ def _generate(
         if mask is not None and step:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         new = ids if step == 0 else steps[-1].unsqueeze(1)
-        if before_pass is not None:
-            before_pass(new)
+        before_pass(new)
         output = subject.model(
             input_ids=new,
             past_key_values=cache,

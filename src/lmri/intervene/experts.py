@@ -185,12 +185,17 @@ def changed_experts(model: nn.Module, layer: int, change: Change) -> Iterator[No
         A layer with experts.
     change : callable
         Gets the neurons of all (token, expert) pairs that are run, and gives those to go on with.
-        A tap sees the latter.
+        A tap sees the latter. A change within a change is made after it.
     """
     module = expert_groups(model)[layer]
+    first: Change | None = getattr(module, "lmri_change", None)
     with ExitStack() as stack:
-        module.lmri_change = change
-        stack.callback(delattr, module, "lmri_change")
+        if first is None:
+            module.lmri_change = change
+            stack.callback(delattr, module, "lmri_change")
+        else:
+            module.lmri_change = lambda neurons, pairs: change(first(neurons, pairs), pairs)
+            stack.callback(setattr, module, "lmri_change", first)
         if not hasattr(module, "is_transposed"):
             hook = module.register_forward_hook(_run_all_changed, prepend=True)
             stack.callback(hook.remove)

@@ -13,30 +13,50 @@ of the router whose expert is off:
                        chosen first, with at least the weight of every other expert
 =====================  ==================================================================
 
-In no mode is an expert that is off executed. Units of the other kinds (:mod:`.units`) are set:
+In no mode is an expert that is off executed. Units of the other kinds (:mod:`.units`) are set
+where they are made, to or by numbers that the plan brings along:
 
 =====================  ==================================================================
 ``zero``               to 0; a layer passes on what it was given
-``mean``               to mean values that the plan brings along
+``mean``               to their means
+``clamp``              to given numbers, the same at every token or one set for each of the first
+``resample``           to what they were at a token of another trial, drawn for each trial
+``flip``               to their negative
+``gain``               to a multiple
+``uniform``            heads look at all that they may see alike
+``adjust``             neurons of dense MLPs, at the input of their activation function: what
+                       looks like the target becomes what it is elsewhere (Neuron Adjust, see
+                       :func:`lmri.intervene.rules.adjusted`)
 =====================  ==================================================================
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
-
-import torch
 
 from lmri.anatomy import Anatomy
 from lmri.checks import check_choice
 from lmri.errors import LmriError
-from lmri.intervene.units import KINDS, MODES, SET_MODES, Unit
+from lmri.intervene.units import KINDS, Unit
 
-Means = Mapping[Unit, Sequence[float]]
-"""Mean activity of units, as many numbers each as the kind is wide."""
+Values = Mapping[Unit, Sequence[float]]
+"""What a mode sets units to or by, see :attr:`Plan.values`."""
+
+BY_NUMBERS = {
+    "mean": "the mean",
+    "clamp": "the values",
+    "resample": "the values of donors",
+    "gain": "the factor",
+    "adjust": "means and deviations",
+}
+"""Modes that need numbers of every unit, and what they are."""
+
+ADJUST = 4
+"""Numbers of Neuron Adjust: mean and deviation in the target, and in retained trials."""
 
 OWNER = "an intervention"
 
@@ -48,13 +68,15 @@ class Plan:
     Attributes
     ----------
     mode : str
-        One of :data:`MODES` for experts, of :data:`SET_MODES` for other kinds.
+        One of the modes of the kind.
     units : tuple of tuple of int
         Units as (layer, ...), see :mod:`lmri.intervene.units`; none is the identity.
     kind : str
         One of :data:`KINDS`.
     values : tuple of tuple of float
-        What each unit is set to in the mode ``mean``, in the order of the units.
+        Of each unit, in their order: as many numbers as the kind is wide (``mean``), any number of
+        such sets (``clamp``: of the first tokens, one for all; ``resample``: of donors), one factor
+        (``gain``), or four (``adjust``); none in other modes.
     """
 
     mode: str = "mask"
@@ -64,16 +86,16 @@ class Plan:
 
     @classmethod
     def of(
-        cls, mode: str, units: Sequence[Unit], kind: str = "expert", means: Means | None = None
+        cls, mode: str, units: Sequence[Unit], kind: str = "expert", values: Values | None = None
     ) -> Plan:
-        """Make a plan, in the mode ``mean`` with the values of its units.
+        """Make a plan, with the numbers of its units where the mode needs any.
 
         Parameters
         ----------
         mode, units, kind
             As the attributes.
-        means : mapping of tuple of int to sequence of float, optional
-            Means of at least these units; not used in other modes.
+        values : mapping of tuple of int to sequence of float, optional
+            Numbers of at least these units; not used in modes that need none.
 
         Returns
         -------
@@ -83,19 +105,19 @@ class Plan:
         Raises
         ------
         LmriError
-            If the mode is ``mean`` and a unit has none.
+            If the mode needs numbers and a unit has none.
         """
-        if mode != "mean":
+        if mode not in BY_NUMBERS:
             return cls(mode, tuple(units), kind)
-        missing = [unit for unit in units if unit not in (means or {})]
+        missing = [unit for unit in units if unit not in (values or {})]
         if missing:
             raise LmriError(
-                f"The mode 'mean' of {OWNER} needs the mean of every unit. Got none for the "
-                f"{kind} {missing[0]} and {len(missing) - 1} more: use the mode 'zero', or give "
-                "their means."
+                f"The mode '{mode}' of {OWNER} needs {BY_NUMBERS[mode]} of every unit. Got none "
+                f"for the {kind} {missing[0]} and {len(missing) - 1} more: use the mode 'zero', or "
+                "give them."
             )
-        values = tuple(tuple(float(value) for value in means[unit]) for unit in units)
-        return cls(mode, tuple(units), kind, values)
+        own = tuple(tuple(float(value) for value in values[unit]) for unit in units)
+        return cls(mode, tuple(units), kind, own)
 
 
 INTACT = Plan()
@@ -117,13 +139,12 @@ def check_plan(plan: Plan, anatomy: Anatomy) -> None:
     LmriError
         If the kind or mode is unknown, the subject has no such units (or no experts that can be
         left out), a unit does not exist or is named twice, fewer than ``top_k`` experts of a layer
-        would be left to choose from (``mask``), more than ``top_k`` of a layer are forced, or the
-        mode ``mean`` lacks values.
+        would be left to choose from (``mask``), more than ``top_k`` of a layer are forced, or
+        the numbers of a mode are not there.
     """
     check_choice(plan.kind, KINDS, "kind", OWNER, LmriError)
-    modes = MODES if plan.kind == "expert" else SET_MODES
     owner = OWNER if plan.kind == "expert" else f"{OWNER} on units of kind '{plan.kind}'"
-    check_choice(plan.mode, modes, "mode", owner, LmriError)
+    check_choice(plan.mode, KINDS[plan.kind].modes, "mode", owner, LmriError)
     if plan.units:
         _check_there(plan, anatomy)
     _check_units(plan, anatomy)
@@ -172,13 +193,27 @@ def _check_units(plan: Plan, anatomy: Anatomy) -> None:
 
 
 def _check_values(plan: Plan, anatomy: Anatomy) -> None:
-    width = KINDS[plan.kind].width(anatomy)
-    wanted = [width] * len(plan.units) if plan.mode == "mean" else []
-    if [len(value) for value in plan.values] != wanted:
-        need = f"{width} numbers for each of {len(plan.units)} units" if wanted else "none"
+    width, got = KINDS[plan.kind].width(anatomy), [len(value) for value in plan.values]
+    wanted = {"mean": width, "gain": 1, "adjust": ADJUST}.get(plan.mode)
+    need = "none"
+    if plan.mode in ("clamp", "resample"):
+        # Any number of sets of numbers, as many of each unit.
+        sets = max(1, got[0] // width) if got else 1
+        need = f"{width} numbers, or sets of as many, for each of {len(plan.units)} units"
+        wanted = width * sets
+    elif wanted is not None:
+        need = f"{wanted} numbers for each of {len(plan.units)} units"
+    if got != ([] if wanted is None else [wanted] * len(plan.units)):
         raise LmriError(
             f"The values of an intervention of mode '{plan.mode}' must be {need}. "
-            f"Got {sum(map(len, plan.values))} numbers for {len(plan.values)} units."
+            f"Got {sum(got)} numbers for {len(got)} units."
+        )
+    if not all(math.isfinite(number) for value in plan.values for number in value):
+        raise LmriError(f"The values of an intervention of mode '{plan.mode}' must be finite.")
+    if plan.mode == "adjust" and any(min(value[1], value[3]) <= 0 for value in plan.values):
+        raise LmriError(
+            "The deviations of an intervention of mode 'adjust' must be above 0. Got a unit that "
+            "does not vary: leave it out."
         )
 
 
@@ -219,123 +254,3 @@ def feasible(plan: Plan, anatomy: Anatomy) -> bool:
     except LmriError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class UnitTable:
-    """What plans set the units of one place to: of a layer, or of all experts of a layer.
-
-    Attributes
-    ----------
-    row_of : Tensor of shape (n_plans, n_groups), int64
-        Row of a plan in the arrays below, for each expert of a layer or in one group for the whole
-        layer; row 0 changes nothing.
-    chosen : Tensor of shape (n_rows, channels), bool
-        Channels that are set. A unit is as many neighbouring ones as its kind is wide.
-    values : Tensor of shape (n_rows, channels), float32
-        What they are set to.
-    """
-
-    row_of: torch.Tensor
-    chosen: torch.Tensor
-    values: torch.Tensor
-
-    def to(self, device: torch.device) -> UnitTable:
-        """Put the table where the activity is."""
-        return UnitTable(*(part.to(device) for part in (self.row_of, self.chosen, self.values)))
-
-
-@dataclass(frozen=True)
-class CompiledPlans:
-    """Plans as arrays, so that rows of one batch can follow different plans.
-
-    Attributes
-    ----------
-    masks : dict of str to dict of int to Tensor
-        Of experts, by mode and layer: bool tensor of shape (n_plans, experts). Modes and layers
-        that no plan touches are left out.
-    tables : dict of str to dict of int to UnitTable
-        Of other units, by kind and layer; those that no plan touches are left out.
-    """
-
-    masks: dict[str, dict[int, torch.Tensor]]
-    tables: dict[str, dict[int, UnitTable]] = field(default_factory=dict)
-
-    def at(self, mode: str, layer: int) -> torch.Tensor | None:
-        """Mask of experts of a mode in a layer, or None."""
-        return self.masks.get(mode, {}).get(layer)
-
-    def touches(self, layer: int) -> bool:
-        """Whether any plan does anything to the experts of a layer."""
-        return any(layer in layers for layers in self.masks.values())
-
-
-def compile_plans(plans: Sequence[Plan], anatomy: Anatomy) -> CompiledPlans:
-    """Check plans and turn them into arrays.
-
-    Parameters
-    ----------
-    plans : sequence of Plan
-        The plans; a row refers to one by its position.
-    anatomy : Anatomy
-        Of the subject.
-
-    Returns
-    -------
-    CompiledPlans
-        The arrays.
-    """
-    for plan in plans:
-        check_plan(plan, anatomy)
-    tables = {kind: _tables(kind, plans, anatomy) for kind in KINDS if kind != "expert"}
-    used = {kind: by_layer for kind, by_layer in tables.items() if by_layer}
-    return CompiledPlans(_masks(plans, anatomy), used)
-
-
-def _masks(plans: Sequence[Plan], anatomy: Anatomy) -> dict[str, dict[int, torch.Tensor]]:
-    masks: dict[str, dict[int, torch.Tensor]] = {}
-    for index, plan in enumerate(plans):
-        if plan.kind != "expert":
-            continue
-        for layer, expert in plan.units:
-            layers = masks.setdefault(plan.mode, {})
-            if layer not in layers:
-                layers[layer] = torch.zeros(len(plans), anatomy.experts, dtype=torch.bool)
-            layers[layer][index, expert] = True
-    return masks
-
-
-Settings = tuple[list[int], list[tuple[float, ...]]]
-"""Positions of units in their group, and the values of each."""
-
-
-def _tables(kind: str, plans: Sequence[Plan], anatomy: Anatomy) -> dict[int, UnitTable]:
-    """Tables by layer. Only (plan, group) pairs that change something take a row."""
-    by_layer: dict[int, dict[tuple[int, int], Settings]] = {}
-    nothing = (0.0,) * KINDS[kind].width(anatomy)
-    for index, plan in enumerate(plans):
-        if plan.kind != kind:
-            continue
-        values = plan.values or (nothing,) * len(plan.units)
-        for (layer, *within), value in zip(plan.units, values, strict=True):
-            group, place = (0, 0, *within)[-2:]
-            rows = by_layer.setdefault(layer, {})
-            places, own = rows.setdefault((index, group), ([], []))
-            places.append(place)
-            own.append(value)
-    groups = anatomy.experts if kind == "expert_neuron" else 1
-    size = KINDS[kind].channels(anatomy)
-    return {layer: _table(rows, (len(plans), groups), size) for layer, rows in by_layer.items()}
-
-
-def _table(rows: dict[tuple[int, int], Settings], shape: tuple[int, int], size: int) -> UnitTable:
-    row_of = torch.zeros(shape, dtype=torch.int64)
-    chosen = torch.zeros(len(rows) + 1, size, dtype=torch.bool)
-    values = torch.zeros(len(rows) + 1, size)
-    for row, (key, (places, own)) in enumerate(rows.items(), start=1):
-        row_of[key] = row
-        by_unit = torch.tensor(own)  # (n_units, width)
-        width = by_unit.shape[1]
-        chosen[row].view(-1, width)[places] = True
-        values[row].view(-1, width)[places] = by_unit
-    return UnitTable(row_of, chosen, values)

@@ -9,25 +9,13 @@ from functools import partial
 import torch
 from torch import nn
 
-from lmri.anatomy import Anatomy, Subject, route, routers
+from lmri.anatomy import Subject, route, routers
 from lmri.intervene.experts import skipping_experts
-from lmri.intervene.plans import CompiledPlans, Plan, compile_plans
+from lmri.intervene.patterns import changed_patterns, uniform_pattern
+from lmri.intervene.plans import Plan
+from lmri.intervene.session import Session
 from lmri.intervene.setting import setting_units
-
-
-class Session:
-    """Plans in force inside :func:`intervened`.
-
-    Attributes
-    ----------
-    rows : Tensor of shape (batch,), int64
-        The plan of each row of the batch that is run next, by its position in the plans.
-    """
-
-    def __init__(self, plans: CompiledPlans, anatomy: Anatomy) -> None:
-        self.plans = plans
-        self.anatomy = anatomy
-        self.rows = torch.zeros(1, dtype=torch.int64)
+from lmri.intervene.tables import compile_plans
 
 
 @contextmanager
@@ -60,9 +48,19 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
                 change = partial(_reroute, session, layer)
                 hook = router.register_forward_hook(change, prepend=True)
                 stack.callback(hook.remove)
-        tables = session.plans.tables
-        stack.enter_context(setting_units(subject.model, tables, lambda: session.rows))
+        stack.enter_context(setting_units(subject, session))
+        heads = session.plans.alike
+        if heads:
+            changes = {layer: partial(_look_alike, session, own) for layer, own in heads.items()}
+            stack.enter_context(changed_patterns(subject.model, changes))
         yield session
+
+
+def _look_alike(
+    session: Session, heads: torch.Tensor, weights: torch.Tensor, seen: torch.Tensor
+) -> torch.Tensor:
+    named = heads.to(weights.device)[session.rows.to(weights.device)]  # (batch, heads)
+    return torch.where(named[:, :, None, None], uniform_pattern(weights, seen), weights)
 
 
 def _reroute(

@@ -1,18 +1,26 @@
 """Kinds of units: what names one, where they are, and what can be done to them.
 
-================  ==========================  ==================================================
-kind              a unit                      what is set to 0, or to its mean
-================  ==========================  ==================================================
-``expert``        (layer, expert)             nothing: routing changes, see :mod:`.plans`
-``neuron``        (layer, neuron)             activity of a neuron of a dense MLP
-``expert_neuron``  (layer, expert, neuron)    activity of a neuron of an expert, where it is routed
-``head``          (layer, head)               output of a head, as the output projection reads it
-``residual``      (layer, dimension)                dimension of the residual after the block
-``layer``         (layer,)                    what the block adds to the residual
-================  ==========================  ==================================================
+=================  ========================  ==================================================
+kind               a unit                    what is set to 0, or to its mean
+=================  ========================  ==================================================
+``expert``         (layer, expert)           nothing: routing changes, see :mod:`.plans`
+``neuron``         (layer, neuron)           activity of a neuron of a dense MLP
+``shared_neuron``  (layer, neuron)           activity of a neuron of the experts that always run
+``expert_neuron``  (layer, expert, neuron)   activity of a neuron of an expert, where it is routed
+``head``           (layer, head)             output of a head, as the output projection reads it
+``residual``       (layer, dimension)        dimension of the residual after the block
+``residual_site``  (layer, place)            all of the residual before, amid or after the block
+``feature``        (layer, feature)          what a dictionary reads as a feature's activity
+``layer``          (layer,)                  what the block adds to the residual
+=================  ========================  ==================================================
 
 Zero is a value that a neuron or a head often has. A dimension of the residual may be far from zero
 at every token, so that setting it to zero does more than removing what it tells; the mean does not.
+All of a residual at zero is a state that no run has ever had, so that mode does not exist. A place
+is named by its number among the places of the anatomy. A feature is moved along its row of the
+decoder by what its activity lacks: ``x + (wanted - activity) row``; what the dictionary does not
+reconstruct stays. Features are those of the dictionary that the subject was given, see
+:func:`lmri.anatomy.with_dictionary`.
 """
 
 from __future__ import annotations
@@ -27,8 +35,9 @@ OFF_MODES = ("mask", "zero", "zero_renormalise")
 MODES = (*OFF_MODES, "force")
 """Modes for experts."""
 
-SET_MODES = ("zero", "mean")
-"""Modes for all other kinds."""
+_ALL = ("zero", "mean", "clamp", "resample", "flip", "gain")
+SET_MODES = (*_ALL, "adjust", "uniform")
+"""Modes for all other kinds, see :mod:`lmri.intervene.plans`."""
 
 Unit = tuple[int, ...]
 """The layer, and what names the unit in it."""
@@ -50,6 +59,8 @@ class UnitKind:
         Units of one layer, one number per part.
     width : callable
         Numbers that the activity of one unit is made of.
+    modes : tuple of str
+        What can be done to them.
     """
 
     parts: tuple[str, ...]
@@ -57,6 +68,7 @@ class UnitKind:
     layers: Callable[[Anatomy], tuple[int, ...]]
     shape: Callable[[Anatomy], tuple[int, ...]]
     width: Callable[[Anatomy], int] = lambda anatomy: 1
+    modes: tuple[str, ...] = _ALL
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,10 +88,25 @@ def _all_layers(anatomy: Anatomy) -> tuple[int, ...]:
     return tuple(range(anatomy.layers))
 
 
+def _decoder_layers(anatomy: Anatomy) -> tuple[int, ...]:
+    # In an encoder each sum is normalised before it is passed on: no site is a sum.
+    return () if anatomy.encoder else _all_layers(anatomy)
+
+
 KINDS: dict[str, UnitKind] = {
-    "expert": UnitKind(("expert",), "experts", _moe_layers, lambda a: (a.experts,)),
+    "expert": UnitKind(("expert",), "experts", _moe_layers, lambda a: (a.experts,), modes=MODES),
     "neuron": UnitKind(
-        ("neuron",), "neurons of dense MLPs", lambda a: a.dense_layers, lambda a: (a.neurons,)
+        ("neuron",),
+        "neurons of dense MLPs",
+        lambda a: a.dense_layers,
+        lambda a: (a.neurons,),
+        modes=(*_ALL, "adjust"),
+    ),
+    "shared_neuron": UnitKind(
+        ("neuron",),
+        "neurons of shared experts",
+        lambda a: a.shared_layers,
+        lambda a: (a.shared_size,),
     ),
     "expert_neuron": UnitKind(
         ("expert", "neuron"),
@@ -87,9 +114,30 @@ KINDS: dict[str, UnitKind] = {
         _moe_layers,
         lambda a: (a.experts, a.expert_size),
     ),
-    "head": UnitKind(("head",), "heads", _all_layers, lambda a: (a.heads,), lambda a: a.head_size),
+    "head": UnitKind(
+        ("head",),
+        "heads",
+        _all_layers,
+        lambda a: (a.heads,),
+        lambda a: a.head_size,
+        modes=(*_ALL, "uniform"),
+    ),
     "residual": UnitKind(
         ("dimension",), "dimensions of the residual", _all_layers, lambda a: (a.hidden,)
+    ),
+    "residual_site": UnitKind(
+        ("place",),
+        "sites of the residual",
+        _decoder_layers,
+        lambda a: (len(a.places),),
+        lambda a: a.hidden,
+        modes=_ALL[1:],
+    ),
+    "feature": UnitKind(
+        ("feature",),
+        "features of a dictionary",
+        lambda a: a.feature_layers,
+        lambda a: (a.features,),
     ),
     "layer": UnitKind((), "layers", _all_layers, lambda a: (), lambda a: a.hidden),
 }
@@ -97,7 +145,7 @@ KINDS: dict[str, UnitKind] = {
 
 
 def modes_of(kind: str, *, means: bool = False) -> tuple[str, ...]:
-    """Modes in which units of a kind can be switched.
+    """Modes in which units of a kind can be switched off, and experts forced.
 
     Parameters
     ----------
@@ -109,8 +157,10 @@ def modes_of(kind: str, *, means: bool = False) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        All modes of experts; of other kinds ``zero``, and ``mean`` where means are known.
+        All modes of experts; of other kinds ``zero`` (but of the whole residual), and ``mean``
+        where means are known.
     """
     if kind == "expert":
         return MODES
-    return SET_MODES if means else SET_MODES[:1]
+    known = ("zero", "mean") if means else ("zero",)
+    return tuple(mode for mode in known if mode in KINDS[kind].modes)

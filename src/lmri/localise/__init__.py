@@ -3,7 +3,6 @@
 from lmri.localise.activity import Activity, CountedRates, TrialActivity
 from lmri.localise.design import (
     Design,
-    Labelling,
     contrast_design,
     null_design,
     null_splits,
@@ -14,6 +13,7 @@ from lmri.localise.endpoint import size_check
 from lmri.localise.group import map_group
 from lmri.localise.inference import Inference, check_resolution, permutation_test
 from lmri.localise.job import localise_subject
+from lmri.localise.labelling import Labelling
 from lmri.localise.maps import UnitMap, null_split_rate, to_dataset, unit_map
 from lmri.localise.max_statistic import MaxStatistic
 from lmri.localise.measures import Measure, needed_quantity, parse_measure
@@ -22,6 +22,7 @@ from lmri.localise.reliability import Reliability, split_half
 from lmri.localise.resonance import Cells, condition_rates, count_cells, mote_sums, rate_scores
 from lmri.localise.shams import check_shams, sham_maps
 from lmri.localise.statistics import STATISTICS, Sides, Statistic
+from lmri.localise.survival import compare_maps
 from lmri.localise.units import DIMENSIONS, Units, ranked
 from lmri.localise.values import Rows, select_rows
 
@@ -47,6 +48,7 @@ __all__ = [
     "check_resolution",
     "check_separation",
     "check_shams",
+    "compare_maps",
     "condition_rates",
     "contrast_design",
     "count_cells",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -29,8 +28,11 @@ from lmri.localise.units import ROUNDING, Units, ranked
 PHASE = "attribution"
 """Stands for the phase in the names of these maps, which have positions instead."""
 
-CONDITIONAL = ("expert", "expert_neuron", "neuron")
+CONDITIONAL = ("expert", "expert_neuron", "neuron", "shared_neuron")
 """Kinds that only some subjects have; they are left out of the others."""
+
+RENAMED = {"residual": "residual_site"}
+"""Attributed kinds whose units are another kind than interventions call by that name."""
 
 LEAST_SAMPLE = 3
 """Units patched for the agreement of a sham map, which nobody looks at."""
@@ -68,9 +70,9 @@ class CausalMap:
     def units(self) -> Units:
         """All units."""
         score = self.statistics["score"]
-        return Units(
-            self.kind, {dim: tuple(int(i) for i in score[dim].values) for dim in score.dims}
-        )
+        # Places have names in a map, and their numbers in the name of a unit.
+        values = {d: range(n) if d == "place" else score[d].values for d, n in score.sizes.items()}
+        return Units(self.kind, {dim: tuple(int(i) for i in own) for dim, own in values.items()})
 
     @property
     def load(self) -> np.ndarray:
@@ -148,7 +150,9 @@ class CausalMap:
         (statistics,) = maps.values()
         score = statistics["score"].values.reshape(-1)
         # As many units as the finding's, whatever their sign: a smaller dose would be no control.
-        return self.units.named(ranked(score))
+        # But what did nothing in any pair is never selected, and stands behind all that did.
+        idle = np.abs(score) <= ROUNDING
+        return self.units.named(ranked(np.where(idle, -np.inf, score)))
 
 
 def causal_maps(
@@ -182,7 +186,8 @@ def causal_maps(
     Yields
     ------
     name : str
-        ``<kind>.<method>``, or ``<place>_by_role.<method>``.
+        ``<kind>.<method>``, or ``<place>_by_role.<method>``; whole states of the residual are of
+        the kind ``residual_site``.
     statistics : Dataset
         The map, over the dimensions of its units.
     selection : CausalMap or None
@@ -198,26 +203,24 @@ def causal_maps(
     owner = f"contrast '{contrast.name}'"
     maps = attribution_maps(subject, trials, contrast.target, contrast.controls, asked, seed, owner)
     for name, data in maps.items():
-        kind, _, method = name.partition(".")
+        attributed, _, method = name.partition(".")
+        kind = RENAMED.get(attributed, attributed)
         statistics = name_units(data, kind, subject)
         tested = "p_max" in statistics  # patching is tested where both directions are asked for
-        if not tested or kind not in KINDS or kind in {"residual", "layer"}:
-            yield name, statistics, None
+        if not tested or kind not in KINDS:
+            yield f"{kind}.{method}", statistics, None
             continue
         alone = replace(
             asked,
             methods=(method,),
-            kinds=(kind,),
+            kinds=(attributed,),
             role_kinds=(),
             metric="logit_difference",
             sample=LEAST_SAMPLE,
             permutations=1,
         )
-        yield (
-            name,
-            statistics,
-            CausalMap(statistics, kind, method, subject, contrast, design, alone),
-        )
+        selection = CausalMap(statistics, kind, method, subject, contrast, design, alone)
+        yield f"{kind}.{method}", statistics, selection
 
 
 def name_units(data: xr.Dataset, kind: str, subject: Subject) -> xr.Dataset:
@@ -237,7 +240,7 @@ def name_units(data: xr.Dataset, kind: str, subject: Subject) -> xr.Dataset:
     Dataset
         With ``unit`` split into the dimensions of the kind.
     """
-    if kind not in KINDS or "unit" not in data.dims or kind in {"residual", "layer"}:
+    if kind not in KINDS or "unit" not in data.dims:
         return data
     names, shape = KINDS[kind].parts, KINDS[kind].shape(subject.anatomy)
     variables = {}
@@ -251,7 +254,10 @@ def name_units(data: xr.Dataset, kind: str, subject: Subject) -> xr.Dataset:
         variables[name] = (dims, values.values.reshape(split))
     coords = {name: own for name, own in data.coords.items() if "unit" not in own.dims}
     coords |= {name: np.arange(size) for name, size in zip(names, shape, strict=True)}
-    return xr.Dataset(variables, coords, data.attrs)
+    if kind == "residual_site":
+        coords["place"] = np.array(subject.anatomy.places, dtype=object)
+    own = {"kind": kind} if "kind" in data.attrs else {}
+    return xr.Dataset(variables, coords, {**data.attrs, **own})
 
 
 def _attribution_options(options: CausalOptions) -> AttributionOptions:
@@ -266,5 +272,4 @@ def _attribution_options(options: CausalOptions) -> AttributionOptions:
         most_pairs=options.pairs,
         sample=options.sample,
         most_patched=options.most_patched,
-        dictionary=None if options.dictionary is None else Path(options.dictionary),
     )

@@ -2,7 +2,8 @@
 
 The sham map decides: the complete selection re-run on random splits of carriers that do not carry
 the condition. Layer-matched and load-matched draws are shown beside it; in simulation with damage
-proportional to load they "confirm" far too often (design, rule 5).
+proportional to load they "confirm" far too often (design, rule 5). Of dimensions of the residual
+there are draws matched on how massive they get, too.
 """
 
 from __future__ import annotations
@@ -79,7 +80,40 @@ def load_matched(
         The sets; the i-th unit is one of those nearest in load to the finding's i-th. None where
         there are too few other units.
     """
-    rng = np.random.default_rng([seed, 7, len(units)])
+    return _matched(units, load, known, draws, np.random.default_rng([seed, 7, len(units)]))
+
+
+def massive_matched(
+    units: list[Unit], ratios: np.ndarray, known: Units, draws: int, seed: int
+) -> list[list[Unit]]:
+    """Distinct random sets of dimensions that get about as massive, without the finding's own.
+
+    Parameters
+    ----------
+    units : list of tuple of int
+        The finding's units.
+    ratios : ndarray of the shape of the units
+        See :func:`lmri.localise.massive.massive_ratios`; compared by their logarithms.
+    known : Units
+        All dimensions.
+    draws : int
+        Sets asked for; all of them when fewer exist.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    list of list of tuple of int
+        As :func:`load_matched`.
+    """
+    return _matched(
+        units, np.log1p(ratios), known, draws, np.random.default_rng([seed, 11, len(units)])
+    )
+
+
+def _matched(
+    units: list[Unit], load: np.ndarray, known: Units, draws: int, rng: np.random.Generator
+) -> list[list[Unit]]:
     flat, own = load.reshape(-1), known.positions(units)
     others = np.setdiff1d(np.arange(flat.size), own)
     if len(others) < len(own):

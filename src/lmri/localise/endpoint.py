@@ -12,9 +12,9 @@ from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.errors import EvidenceError, LmriError
 from lmri.intervene import (
     INTACT,
-    Means,
     Plan,
     Unit,
+    Values,
     check_plan,
     feasible,
     mean_activity,
@@ -146,7 +146,7 @@ def calibrate_dose(
     *,
     kind: str = "expert",
     mode: str | None = None,
-    means: Means | None = None,
+    values: Values | None = None,
 ) -> tuple[int, list[dict]]:
     """Choose the smallest dose that reaches the target effect on calibration trials.
 
@@ -174,8 +174,8 @@ def calibrate_dose(
         Kind of the units.
     mode : str, optional
         What is done to them; by default the mode of ``evidence``.
-    means : mapping of tuple of int to sequence of float, optional
-        Means of the units, for the mode ``mean``.
+    values : mapping of tuple of int to sequence of float, optional
+        Numbers of the units, for the modes that need any.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def calibrate_dose(
         If the subject can carry out none of the doses, with what stands against the first.
     """
     mode = mode or evidence.mode
-    asked = {d: Plan.of(mode, ranked[:d], kind, means) for d in doses}
+    asked = {d: Plan.of(mode, ranked[:d], kind, values) for d in doses}
     plans = {d: plan for d, plan in asked.items() if feasible(plan, subject.anatomy)}
     if not plans:
         raise EvidenceError(
@@ -273,7 +273,7 @@ def score_arms(
     DataFrame
         Scores of every row, see :func:`lmri.score.score_responses`, and ``coherent``.
     """
-    prompts = _prompts(subject, trials, max_new_tokens)
+    prompts = trial_prompts(subject, trials, max_new_tokens)
     responses = respond(
         subject,
         prompts,
@@ -314,7 +314,7 @@ def coherence_limits(
         (nats per token); ``repeats``: the longest run of one token in them, at least
         :data:`LEAST_REPEATS`; ``share``.
     """
-    prompts = _prompts(subject, trials, max_new_tokens)
+    prompts = trial_prompts(subject, trials, max_new_tokens)
     responses = respond(
         subject,
         prompts,
@@ -355,9 +355,25 @@ def prompt_means(
     dict of int to ndarray
         See :func:`lmri.intervene.mean_activity`.
     """
-    return mean_activity(subject, _prompts(subject, trials, max_new_tokens), kind, ROWS)
+    return mean_activity(subject, trial_prompts(subject, trials, max_new_tokens), kind, ROWS)
 
 
-def _prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:
+def trial_prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:
+    """Prompts of trials as they are responded to.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    trials : DataFrame
+        The trials.
+    max_new_tokens : int
+        Limit of the responses, which need room.
+
+    Returns
+    -------
+    list of list of int
+        Token ids.
+    """
     room = prompt_room(subject.model.config, most_new_tokens(subject, max_new_tokens))
     return [prompt.ids for prompt in render_trials(subject.tokenizer, trials, room)]

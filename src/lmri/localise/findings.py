@@ -10,16 +10,20 @@ import pandas as pd
 
 from lmri.anatomy import Subject
 from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
-from lmri.intervene import KINDS, Plan, Unit, feasible, means_of, modes_of
-from lmri.localise.draws import layer_matched, load_matched
+from lmri.intervene import KINDS, Plan, Unit, feasible, modes_of
+from lmri.localise.draws import layer_matched, load_matched, massive_matched
 from lmri.localise.endpoint import (
+    ROWS,
     baseline_check,
     calibrate_dose,
     coherence_limits,
     condition_trials,
-    prompt_means,
     size_check,
+    trial_prompts,
 )
+from lmri.localise.massive import massive_ratios
+from lmri.localise.row_space import DIRECTIONS, row_space_of
+from lmri.localise.unit_values import switch_mode, unit_values
 from lmri.localise.units import Units
 
 EMPTY = "no unit survives the max-statistic: nothing to validate"
@@ -229,10 +233,10 @@ def primary_finding(
     targets = _target_trials(stimuli, contrast, "calibration")
     speech = _speech_trials(targets, stimuli, contrast)
     limits = coherence_limits(subject, speech, evidence, max_new_tokens)
-    kind, mode = finding["kind"], switch_mode(finding["kind"], evidence)
-    # Without the behaviour: a mean over its own trials would leave part of it in.
-    without = selection[selection["condition"].isin(contrast.controls)].reset_index(drop=True)
-    means = None if kind == "expert" else prompt_means(subject, without, kind, max_new_tokens)
+    controls = selection[selection["condition"].isin(contrast.controls)].reset_index(drop=True)
+    kind = finding["kind"]
+    values = unit_values(subject, selection, contrast, kind, evidence, max_new_tokens, seed)
+    mode = values.mode
     dose, calibration = calibrate_dose(
         subject,
         ranked,
@@ -243,7 +247,7 @@ def primary_finding(
         max_new_tokens,
         kind=kind,
         mode=mode,
-        means=None if means is None else means_of(means, ranked[: max(doses)]),
+        values=values.of(ranked[: max(doses)]),
     )
     draws = evidence.sham_draws(claims) if primary else evidence.exploratory_shams
     shams = result.shams(
@@ -254,7 +258,7 @@ def primary_finding(
         seed=seed,
         # Whether units can be switched off does not depend on what they are set to.
         usable=lambda units: feasible(
-            Plan(mode if kind == "expert" else "zero", tuple(units[:dose]), kind), subject.anatomy
+            Plan(mode if kind == "expert" else "flip", tuple(units[:dose]), kind), subject.anatomy
         ),
     )
     if not shams:
@@ -267,7 +271,7 @@ def primary_finding(
         "calibration": calibration,
         "secondary": {
             "doses": doses,
-            "modes": list(modes_of(kind, means=True)) if primary else [mode],
+            "modes": _modes(kind, mode) if primary else [mode],
             "draws": evidence.exploratory_shams,
             "mode": mode,
             "dose": dose,
@@ -284,36 +288,34 @@ def primary_finding(
             finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
         )
         complete["controls"] |= _matched(result, ranked, doses, evidence, seed)
-    return complete if means is None else _with_means(complete, ranked[: max(doses)], means)
+        if kind == "residual":
+            prompts = trial_prompts(subject, controls, max_new_tokens)
+            massive = massive_ratios(subject, prompts, ROWS)[list(result.units.layers)]
+            complete["controls"]["massive_matched"] = {
+                str(d): massive_matched(
+                    ranked[:d], massive, result.units, evidence.matched_draws, seed
+                )
+                for d in doses
+            }
+    if kind in DIRECTIONS:
+        complete["row_space"] = row_space_of(
+            *(subject, kind, ranked[:dose], targets, controls, evidence.score, max_new_tokens)
+        )
+    return {**complete, **values.stored(_named(complete, ranked[: max(doses)]))}
 
 
-def switch_mode(kind: str, evidence: EvidenceOptions) -> str:
-    """How units of a kind are switched off at the endpoint.
-
-    Parameters
-    ----------
-    kind : str
-        Kind of the units.
-    evidence : EvidenceOptions
-        With the mode of experts.
-
-    Returns
-    -------
-    str
-        The mode of the evidence for experts; ``mean`` for dimensions of the residual, which may be
-        far from zero at every token; ``zero`` for all others.
-    """
-    return {"expert": evidence.mode, "residual": "mean"}.get(kind, "zero")
+def _modes(kind: str, mode: str) -> list[str]:
+    """Modes that a hypothesis is re-run in."""
+    return list(dict.fromkeys([*modes_of(kind, means=True), mode]))
 
 
-def _with_means(finding: dict, ranked: list[Unit], means: dict[int, np.ndarray]) -> dict:
-    """Add the means of every unit that the finding names, which the mode ``mean`` sets."""
+def _named(finding: dict, ranked: list[Unit]) -> list[Unit]:
+    """Every unit that the finding or one of its controls names."""
     used = set(ranked)
     for draws in finding["controls"].values():
         for sets in [draws] if isinstance(draws, list) else draws.values():
             used |= {tuple(unit) for units in sets for unit in units}
-    known = means_of(means, sorted(used))
-    return {**finding, "means": [[list(unit), values] for unit, values in known.items()]}
+    return sorted(used)
 
 
 def _doses(asked: Sequence[int], ranked: list[Unit]) -> list[int]:

@@ -11,7 +11,8 @@ from scipy.stats import false_discovery_control
 
 from lmri.errors import EvidenceError
 from lmri.localise.activity import UNITS_AT_ONCE, Activity, Block
-from lmri.localise.design import Design, Labelling
+from lmri.localise.design import Design
+from lmri.localise.labelling import Labelling
 from lmri.localise.max_statistic import MaxStatistic
 
 BATCH = 250
@@ -132,7 +133,9 @@ def _null(activity: Activity, part: Block, labels: np.ndarray, design: Design) -
     return np.concatenate(parts)
 
 
-def check_resolution(design: Design, trials: pd.DataFrame, alpha: float, owner: str) -> None:
+def check_resolution(
+    design: Design, trials: pd.DataFrame, alpha: float, owner: str, *, two_sided: bool = False
+) -> None:
     """Refuse a test that could not reach its level with any data.
 
     Parameters
@@ -145,20 +148,24 @@ def check_resolution(design: Design, trials: pd.DataFrame, alpha: float, owner: 
         Level of the test.
     owner : str
         The contrast, for the error.
+    two_sided : bool
+        Whether a score counts by its absolute value: a labelling and the one with the sides
+        exchanged then count alike, and p is at least ``2 / relabellings``.
 
     Raises
     ------
     EvidenceError
-        If the carriers allow fewer than ``1 / alpha`` different relabellings.
+        If the carriers allow fewer than ``1 / alpha`` different relabellings, or ``2 / alpha``.
     """
-    count = design.relabellings(trials)
-    if count * alpha < 1:
+    count, alike = design.relabellings(trials), 2 if two_sided else 1
+    if count * alpha < alike:
         sizes = ", ".join(
             f"{len(kind)} of '{name}'"
             for name, kind in zip(design.carriers, design.classes, strict=True)
         )
         raise EvidenceError(
             f"{owner}: the carriers in the selection split ({sizes}) allow {count} relabellings; "
-            f"a test at {alpha} needs at least {math.ceil(1 / alpha)}. Add carriers or enlarge "
+            f"a {'two-sided ' if two_sided else ''}test at {alpha} needs at least "
+            f"{math.ceil(alike / alpha)}. Add carriers or enlarge "
             "the share of 'splits.selection'."
         )

@@ -5,83 +5,43 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lmri.anatomy import Subject, load_subject
-from lmri.checks import check_choice
+from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
 from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
-from lmri.errors import EvidenceError
 from lmri.intervene import can_reroute
-from lmri.localise.activity import Activity, CountedRates, TrialActivity
-from lmri.localise.causal import PHASE, causal_maps
-from lmri.localise.confounds import row_confounds
-from lmri.localise.design import contrast_design
+from lmri.localise.activity import Activity
+from lmri.localise.causal_job import write_causal
+from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.findings import (
     ALWAYS_RUN,
-    NO_SHAMS_ASKED,
     OTHER_PHASE,
-    Selection,
     base_finding,
-    primary_finding,
     unmapped_finding,
 )
 from lmri.localise.heads_and_layers import PROBES, HeadsAndLayers, map_heads_and_layers
-from lmri.localise.maps import UnitMap, null_split_rate, restrict, to_dataset, unit_map
-from lmri.localise.measures import Measure, available, open_values, parse_measure
-from lmri.localise.resonance import count_cells
-from lmri.localise.statistics import STATISTICS, hedges_g
-from lmri.localise.values import select_rows
+from lmri.localise.maps import UnitMap, null_split_rate, restrict, to_dataset
+from lmri.localise.measures import Measure, available, parse_measure
+from lmri.localise.statistics import hedges_g
+from lmri.localise.study import (
+    Study,
+    open_shards,
+    selection_trials,
+    task_carriers,
+    tested_finding,
+)
 from lmri.store import (
     Recording,
     atomic_directory,
-    open_recording,
     read_table,
     write_finding,
     write_map,
     write_text_atomic,
 )
-
-
-@dataclass(frozen=True)
-class Study:
-    """What the contrasts of one subject share.
-
-    Attributes
-    ----------
-    subject : Subject
-        The loaded subject.
-    stimuli : dict of str to DataFrame
-        Stimuli of every task.
-    recordings : dict of str to list of Recording
-        Shards of every recorded task.
-    carriers : dict of str to tuple of str
-        Carriers of every task.
-    options : LocaliseOptions
-        Maps, phases and relabellings.
-    evidence : EvidenceOptions
-        The rule of the verdict.
-    claims : int
-        Primary claims of the study.
-    seed : int
-        Seed of the study.
-    provenance : dict
-        Kept in every file.
-    """
-
-    subject: Subject
-    stimuli: dict[str, pd.DataFrame]
-    recordings: dict[str, list[Recording]]
-    carriers: dict[str, tuple[str, ...]]
-    options: LocaliseOptions
-    evidence: EvidenceOptions
-    claims: int
-    seed: int
-    provenance: dict
 
 
 def localise_subject(
@@ -144,10 +104,10 @@ def localise_subject(
         If a contrast names an unknown condition or is too small for its test.
     """
     tables = {task: read_table(stimuli / f"{task}.parquet", ("trial", "split")) for task in tasks}
-    carriers = {task: own or _carriers(tables[task]) for task, own in tasks.items()}
+    carriers = {task: own or task_carriers(tables[task]) for task, own in tasks.items()}
     used = sorted({contrast.task for contrast in contrasts})
-    opened = {task: _open(recordings / task) for task in used}
-    loaded = load_subject(model, subject, load=load)
+    opened = {task: open_shards(recordings / task) for task in used}
+    loaded = _with_features(load_subject(model, subject, load=load), options)
     study = Study(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance)
     with ExitStack() as stack:
         # Findings are the last to appear: a killed job leaves none.
@@ -161,9 +121,16 @@ def localise_subject(
                         write_map(map_root / folder / f"{measure.name}.zarr", statistics)
                     write_finding(finding_root / folder / f"{measure.name}.json", finding)
             if options.causal is not None and contrast.name in options.causal.contrasts:
-                _write_causal(study, contrast, map_root, finding_root)
+                write_causal(study, contrast, map_root, finding_root)
         if options.probes is not None:
-            _write_probes(study, {task: _open(recordings / task) for task in tasks}, map_root)
+            _write_probes(study, {task: open_shards(recordings / task) for task in tasks}, map_root)
+
+
+def _with_features(subject: Subject, options: LocaliseOptions) -> Subject:
+    causal = options.causal
+    if causal is None or causal.dictionary is None or "feature" not in causal.kinds:
+        return subject
+    return with_dictionary(subject, read_dictionary(Path(causal.dictionary), subject))
 
 
 def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Path) -> None:
@@ -176,41 +143,6 @@ def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Pa
     # Why a map is not there is for people: what was not recorded, or found no trial.
     text = json.dumps(left_out, indent=1, sort_keys=True)
     write_text_atomic(root / PROBES / "left_out.json", text + "\n")
-
-
-def _write_causal(
-    study: Study, contrast: ContrastOptions, map_root: Path, finding_root: Path
-) -> None:
-    """Write causal maps, which are exploratory, and the findings of those that have shams."""
-    trials = _selection_trials(study, contrast)
-    design = contrast_design(contrast, trials, study.carriers[contrast.task])
-    own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
-    for name, statistics, selection in causal_maps(
-        study.subject, trials, contrast, design, own, study.seed, study.options.permutations
-    ):
-        labelled = statistics.assign_attrs(
-            subject=study.subject.name,
-            contrast=contrast.name,
-            role="exploratory",
-            provenance=str(study.provenance),
-        )
-        write_map(map_root / folder / f"{name}.zarr", labelled)
-        if selection is None:
-            continue
-        finding = base_finding(
-            study.subject.name,
-            contrast,
-            PHASE,
-            "exploratory",
-            selection,
-            study.evidence,
-            study.provenance,
-        )
-        if finding["status"] != "null":
-            finding = {**finding, "reason": NO_SHAMS_ASKED}
-            if own.shams and contrast.role == "hypothesis":
-                finding = _tested(study, contrast, finding, selection, trials)
-        write_finding(finding_root / folder / f"{name}.json", finding)
 
 
 def _localise(
@@ -230,11 +162,11 @@ def _localise(
                 name, contrast, phase, role, primary.kind, primary.method, study.provenance
             ),
         )
-    trials = _selection_trials(study, contrast) if own else None
+    trials = selection_trials(study, contrast) if own else None
     for number, measure in enumerate(own):
         role = _role(study, contrast, phase, is_first=number == 0)
-        activity = _activity(study, contrast, phase, measure)
-        result = _map(study, contrast, activity, measure, trials)
+        activity = activity_of(study, contrast, phase, measure)
+        result = map_of(study, contrast, activity, measure, trials)
         attributes = _attributes(study, contrast, phase, role, result)
         if contrast.random_split is not None and number == 0:
             attributes |= _null_splits(study, contrast, activity, trials)
@@ -254,7 +186,7 @@ def _beside_routing(
     statistics: xr.Dataset,
 ) -> xr.Dataset:
     """Put the difference in routing beside neurons, so that it is not taken for their own."""
-    rates = _activity(study, contrast, phase, parse_measure("expert.mean_difference"))
+    rates = activity_of(study, contrast, phase, parse_measure("expert.mean_difference"))
     if contrast.random_split is not None:
         rates = restrict(rates, contrast.random_split.condition)
     sides = rates.sides(result.labels[None], result.design.weights)
@@ -307,42 +239,6 @@ def _null_splits(
     }
 
 
-def _activity(study: Study, contrast: ContrastOptions, phase: str, measure: Measure) -> Activity:
-    recordings, split = study.recordings[contrast.task], "selection"
-    anatomy = study.subject.anatomy
-    if measure.counted:
-        carriers = study.carriers[contrast.task]
-        cells = count_cells(recordings, carriers, phase, split, anatomy.experts)
-        return CountedRates(cells, measure.two_sided)
-    rows = select_rows(recordings, split, study.carriers[contrast.task])
-    values = open_values(measure, rows, phase, study.options.pooling, anatomy)
-    statistic = STATISTICS[measure.statistic]
-    confounds = None
-    if statistic.takes_confounds and study.options.confounds:
-        confounds = row_confounds(rows, phase, study.options.confounds)
-    return TrialActivity(values, statistic, confounds)
-
-
-def _map(
-    study: Study,
-    contrast: ContrastOptions,
-    activity: Activity,
-    measure: Measure,
-    trials: pd.DataFrame,
-) -> UnitMap:
-    if contrast.random_split is not None:
-        activity = restrict(activity, contrast.random_split.condition)
-    return unit_map(
-        measure,
-        activity,
-        contrast_design(contrast, trials, study.carriers[contrast.task]),
-        alpha=study.evidence.alpha,
-        permutations=study.options.permutations,
-        seed=study.seed,
-        owner=f"contrast '{contrast.name}'",
-    )
-
-
 def _finding(
     study: Study,
     contrast: ContrastOptions,
@@ -362,52 +258,12 @@ def _finding(
         return {**finding, "reason": OTHER_PHASE}
     if result.measure.kind == "expert" and not can_reroute(study.subject.anatomy):
         return {**finding, "reason": ALWAYS_RUN}
-    return _tested(study, contrast, finding, result, trials)
-
-
-def _tested(
-    study: Study,
-    contrast: ContrastOptions,
-    finding: dict,
-    result: Selection,
-    trials: pd.DataFrame,
-) -> dict:
-    recorded = pd.concat(
-        [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
-    )
-    return primary_finding(
-        finding,
-        study.subject,
-        contrast,
-        study.evidence,
-        result,
-        selection=trials,
-        recorded=recorded,
-        stimuli=study.stimuli,
-        claims=study.claims,
-        max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
-        seed=study.seed,
-    )
+    return tested_finding(study, contrast, finding, result, trials)
 
 
 def _role(study: Study, contrast: ContrastOptions, phase: str, *, is_first: bool) -> str:
     # One map in one phase is primary; what the others show is looked at and decides nothing.
+    causal = study.options.causal
+    if causal is not None and causal.primary is not None and contrast.name in causal.contrasts:
+        return "exploratory"
     return contrast.role if is_first and phase == study.options.phases[0] else "exploratory"
-
-
-def _selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
-    check_choice(contrast.task, study.stimuli, "task", f"contrast '{contrast.name}'", EvidenceError)
-    table = study.stimuli[contrast.task]
-    return table[table["split"] == "selection"].reset_index(drop=True)
-
-
-def _carriers(table: pd.DataFrame) -> tuple[str, ...]:
-    prefix = "carrier_"
-    return tuple(c.removeprefix(prefix) for c in table.columns if c.startswith(prefix))
-
-
-def _open(folder: Path) -> list[Recording]:
-    stores = sorted(folder.glob("*.zarr"), key=lambda path: int(path.stem))
-    if not stores:
-        raise EvidenceError(f"{folder}: no recording. Record the task before localising on it.")
-    return [open_recording(s, s.with_name(f"{s.name}.manifest.json")) for s in stores]

@@ -170,7 +170,7 @@ def unit_map(
     EvidenceError
         If the carriers allow too few relabellings.
     """
-    check_resolution(design, activity.labels, alpha, owner)
+    check_resolution(design, activity.labels, alpha, owner, two_sided=activity.two_sided)
     labels = design.encode(activity.labels).own()
     score, inference = permutation_test(activity, design, permutations, seed)
     found = UnitMap(

@@ -30,6 +30,7 @@ PLACES = ("after", "mid", "before")
 QUANTITIES: dict[str, tuple[str, ...]] = {
     "expert": ("rate", "logits"),
     "neuron": ("activation", "preactivation"),
+    "shared_neuron": ("activation",),
     "expert_neuron": ("unconditional", "conditional"),
     "head": ("norm", "value_norm", *ATTENTION_SUMMARIES),
     "residual": PLACES,
@@ -40,6 +41,7 @@ QUANTITIES: dict[str, tuple[str, ...]] = {
 NEEDED = {
     "expert": "router",
     "neuron": "neuron",
+    "shared_neuron": "neuron",
     "expert_neuron": "neuron",
     "head": "head",
     "residual": "residual",
@@ -135,12 +137,15 @@ def has_units(kind: str, anatomy: Anatomy) -> bool:
     Returns
     -------
     bool
-        No experts in a dense subject; no dense neurons where all layers have experts.
+        No experts in a dense subject; no dense neurons where all layers have experts; no shared
+        ones where no expert always runs.
     """
     if kind in {"expert", "expert_neuron"}:
         return bool(anatomy.moe_layers)
     if kind == "neuron":
         return bool(anatomy.dense_layers)
+    if kind == "shared_neuron":
+        return bool(anatomy.shared_layers)
     return True
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +49,7 @@ def record_task(
     load: LoadOptions | None = None,
     seed: int,
     provenance: dict,
+    running: Callable[[Subject], AbstractContextManager] = nullcontext,
 ) -> dict:
     """Record one subject on one shard of a task.
 
@@ -76,6 +79,9 @@ def record_task(
         Seed of the study; greedy responses do not depend on it.
     provenance : dict
         Kept in the store and its manifest.
+    running : callable, optional
+        Gives the context in which the loaded subject answers and is recorded, such as a sparse one;
+        by default none.
 
     Returns
     -------
@@ -118,6 +124,7 @@ def record_task(
             "provenance": provenance,
         }
         with (
+            running(loaded),
             atomic_directory(out) as partial,
             RecordingWriter(partial, attributes, compression=options.compression) as writer,
         ):

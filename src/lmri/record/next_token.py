@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from lmri.anatomy import vocabulary_logits
+
 LOGITS_AT_ONCE = 32_000_000
 """Logits held at a time: 128 MB in float32."""
 
@@ -38,28 +40,6 @@ def next_token_statistics(
         for rows, targets in zip(states.split(step), following.split(step), strict=True)
     ]
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
-
-
-def vocabulary_logits(model: nn.Module, products: torch.Tensor) -> torch.Tensor:
-    """Apply what some families do to the output of their last projection.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Causal language model of transformers.
-    products : Tensor of shape (n_tokens, vocabulary)
-        Output of its projection to the vocabulary.
-
-    Returns
-    -------
-    Tensor of shape (n_tokens, vocabulary)
-        Logits: capped in Gemma, scaled in Granite.
-    """
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    if cap is not None:
-        products = cap * torch.tanh(products / cap)
-    scaling = getattr(model.config, "logits_scaling", 1.0)
-    return products if scaling == 1.0 else products / scaling  # a copy of all logits otherwise
 
 
 def _reduce(logits: torch.Tensor, following: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

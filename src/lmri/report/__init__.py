@@ -4,6 +4,7 @@ It reads what the other stages wrote (see ``docs/artefacts.md``), computes no ne
 lists what is missing instead of failing on it.
 """
 
+from lmri.report.explain import explain_verdict
 from lmri.report.write import write_report
 
-__all__ = ["write_report"]
+__all__ = ["explain_verdict", "write_report"]

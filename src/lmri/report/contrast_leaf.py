@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pandas as pd
@@ -10,12 +9,14 @@ import pandas as pd
 from lmri.config import ContrastOptions
 from lmri.report import words
 from lmri.report.answers import ask_contrast
+from lmri.report.causal.section import causal_blocks
 from lmri.report.files import Files
-from lmri.report.group import Group, read_unit
+from lmri.report.group import read_unit
 from lmri.report.inputs import OtherMap, StudyInputs
-from lmri.report.kinds import MapName
+from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.map_figures import Limits, overview_figure
 from lmri.report.other_figures import subjects_figure
+from lmri.report.overlap import overlap_blocks, shared_blocks
 from lmri.report.replication import (
     describe_replication,
     layer_figure,
@@ -24,9 +25,6 @@ from lmri.report.replication import (
     standing,
 )
 from lmri.report.view import Cell, Column, Figure, Fold, Heading, Leaf, Prose, Table
-
-MOST_OVERLAPS = 40
-"""Overlaps in the table; all are in its data file."""
 
 Block = Figure | Table | Heading | Prose | Fold
 
@@ -60,8 +58,9 @@ def contrast_leaf(
         _side_by_side(inputs, contrast, limits, key),
         *_replication(inputs, contrast, key, files),
         *_other_maps(inputs, contrast, limits, key),
-        *_shared_units(group, contrast, key, files),
-        *_overlaps(group, contrast, inputs.config.evidence.alpha, key, files),
+        *causal_blocks(inputs, contrast, key, files),
+        *shared_blocks(group, contrast, key, files),
+        *overlap_blocks(group, contrast, inputs.config.evidence.alpha, key, files),
         *_other_phases(inputs, contrast, key, files),
     ]
     return Leaf(
@@ -104,6 +103,7 @@ def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data:
             f"Subjects and maps at the {words.phase_name(phase)}: units selected of all; the "
             "strongest with its score; its size (Hedges g, or the rate difference) and p over all "
             "units; agreement of halves of the carriers as r, and as Dice with its chance level."
+            f"{words.without_value(_missing_values(inputs, contrast))}"
         ),
         columns=[
             Column("Subject"),
@@ -119,63 +119,6 @@ def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data:
         source="group/maps.parquet",
         data=data,
         layout="grid",
-    )
-
-
-def overlap_table(rows: pd.DataFrame, data: str, *, subjects: bool = False) -> Table:
-    """List what a contrast shares with others, or what two subjects share in it.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        From :meth:`lmri.report.group.Group.overlaps_of`.
-    data : str
-        File with all rows.
-    subjects : bool
-        Whether two subjects are compared.
-
-    Returns
-    -------
-    Table
-        The least probable overlaps.
-    """
-    shown = rows.head(MOST_OVERLAPS)
-    compared = "two subjects" if subjects else "a map of this contrast and one of another"
-    first, second = ("One subject", "The other") if subjects else ("This contrast", "The other")
-    cut = f" The {len(shown)} least probable of {len(rows)}." if len(rows) > len(shown) else ""
-    return Table(
-        caption=(
-            f"Units that {compared} both select. Overlap is the share of the smaller set; p is "
-            "that of as many shared units in random sets of these sizes, not corrected."
-            f"{cut}"
-        ),
-        columns=[
-            Column(first, "map, subject and phase"),
-            Column(second, "map, subject and phase"),
-            Column("Shared", "of each", "number"),
-            Column("All units", kind="number"),
-            Column("Jaccard", kind="number"),
-            Column("Overlap", kind="number"),
-            Column("p", "by chance", "number"),
-        ],
-        rows=[
-            [
-                _place_cell(row["own"], named=False),
-                _place_cell(row["other"], named=not subjects),
-                Cell(
-                    words.whole(row["shared"]),
-                    "number",
-                    f"of {words.whole(row['own_size'])} and {words.whole(row['other_size'])}",
-                ),
-                Cell(words.whole(row["universe"]), "number"),
-                Cell(words.number(row["jaccard"]), "number"),
-                Cell(words.number(row["overlap"]), "number"),
-                Cell(words.probability(row["p"]), "number"),
-            ]
-            for row in shown.to_dict("records")
-        ],
-        source="group/overlap.parquet",
-        data=data,
     )
 
 
@@ -275,66 +218,10 @@ def _replication(
     }
     return [
         Heading(heading, f"At the {words.phase_name(phase)}."),
-        replication_prose(rows_of(rows, contrast, phase), contrast.role),
+        replication_prose(rows_of(rows, contrast, phase), contrast.role, len(layers)),
         layer_figure(rows_of(maps, contrast, phase), sorted(layers), key, data),
         replication_table(rows, files.add(f"replication.{key}", rows)),
     ]
-
-
-def _overlaps(
-    group: Group, contrast: ContrastOptions, alpha: float, key: str, files: Files
-) -> list[Block]:
-    rows = group.overlaps_of(contrast.name)
-    heading = Heading("Overlap with other contrasts")
-    if rows.empty:
-        return [heading, Prose([("", "No map of this contrast was compared with another.")])]
-    data = files.add(f"overlap.{key}", _written(rows))
-    return [heading, Prose([("", _told(rows, alpha))]), overlap_table(rows, data)]
-
-
-def _shared_units(group: Group, contrast: ContrastOptions, key: str, files: Files) -> list[Block]:
-    rows = group.overlaps_between_subjects(contrast.name)
-    if rows.empty:
-        return []
-    data = files.add(f"shared.{key}", _written(rows))
-    text = (
-        "Units correspond only between states of one base and checkpoints of one series: only "
-        "these are compared."
-    )
-    return [
-        Heading("Units that subjects share", text),
-        overlap_table(rows, data, subjects=True),
-    ]
-
-
-def _written(rows: pd.DataFrame) -> pd.DataFrame:
-    """Overlaps as a table for a file."""
-    texts = {side: rows[side].map(json.dumps) for side in ("own", "other")}
-    return rows.assign(**texts).drop(columns=["first", "second"])
-
-
-def _told(rows: pd.DataFrame, alpha: float) -> str:
-    count = int((rows["p"] <= alpha).sum())
-    first = (
-        f"Of {words.plural(len(rows), 'comparison')} with maps of other contrasts, {count} share "
-        f"more units than random sets would (p at most {alpha:g}, not corrected; by chance "
-        f"{alpha * len(rows):.1f} of them)."
-    )
-    best = rows.iloc[0]
-    if not count or not int(best["shared"]):
-        return first
-    name, own, other = MapName(best["own"][3]), best["own"], best["other"]
-    return (
-        f"{first} The least probable: {words.whole(best['shared'])} {name.noun.many} of "
-        f"{words.whole(best['own_size'])} here and {words.whole(best['other_size'])} of "
-        f"{words.readable(other[1])} ({_subjects_of(own[0], other[0])}). Shared units serve both, "
-        "or follow what the trials of both have in common: the re-run of one on the trials of the "
-        "other tells which."
-    )
-
-
-def _subjects_of(first: str, second: str) -> str:
-    return f"in {first}" if first == second else f"{first} and {second}"
 
 
 def _other_phases(
@@ -342,7 +229,9 @@ def _other_phases(
 ) -> list[Block]:
     rows = rows_of(inputs.group.maps, contrast)
     first = inputs.config.localise.phases[0]
-    phases = [str(phase) for phase in dict.fromkeys(rows["phase"]) if phase != first]
+    phases = [
+        str(phase) for phase in dict.fromkeys(rows["phase"]) if phase not in (first, CAUSAL_PHASE)
+    ]
     if not phases:
         return []
     data = files.add(f"contrast.{key}", rows)
@@ -353,6 +242,13 @@ def _other_phases(
             for phase in phases
         ),
     ]
+
+
+def _missing_values(inputs: StudyInputs, contrast: ContrastOptions) -> int:
+    """Units without a value, over all subjects and maps that are shown."""
+    scans = [subject.scans[contrast.name][0] for subject in inputs.subjects]
+    found = [own.profile for scan in scans for own in (scan, *scan.others)]
+    return sum(profile.missing for profile in found if profile is not None)
 
 
 def _missing(heading: str, path: str) -> Prose:
@@ -394,11 +290,3 @@ def _halves(row: dict) -> list[str]:
         return []
     dice, chance = (words.number(row[f"split_half_{name}"]) for name in ("dice", "chance"))
     return [f"r {words.number(correlation)}", f"Dice {dice} ({chance})"]
-
-
-def _place_cell(place: list[str], *, named: bool) -> Cell:
-    subject, contrast, phase, name = place
-    title = MapName(name).title
-    first = words.readable(contrast) if named else title.capitalize()
-    rest = [title] if named else []
-    return Cell(first, note=", ".join([*rest, subject, words.phase_name(phase)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -9,9 +10,13 @@ import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
+from lmri.report.causal.maps import CausalMap
 from lmri.report.group import Group
 from lmri.report.kinds import MapName, Noun, common_noun
+from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
+from lmri.report.reader import Problem
+from lmri.report.sparsity.tables import Sparse
 
 ARMS = (
     *("subject", "contrast", "phase", "kind", "method", "arm", "mode", "dose", "draw", "primary"),
@@ -33,28 +38,6 @@ VERDICTS = (
 
 FIRST_MAP = MapName("expert.resonance")
 """The map that a study makes if it names none."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that is missing or wrong.
-
-    Attributes
-    ----------
-    level : str
-        ``error`` (something is missing) or ``warning`` (there, but to be read with care).
-    subject : str
-        Whose; ``study`` when it concerns all.
-    path : str
-        The file, relative to the folder of the study.
-    message : str
-        What was found.
-    """
-
-    level: str
-    subject: str
-    path: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +90,23 @@ class Scan:
 
 @dataclass(frozen=True)
 class SubjectInputs:
-    """All artefacts of one subject; tables that could not be read are empty."""
+    """All artefacts of one subject; tables that could not be read are empty.
+
+    Attributes
+    ----------
+    name : str
+        The subject.
+    arms, transcripts, verdicts : DataFrame
+        Tables of its validation.
+    card, manifest : dict
+        What it is.
+    scans : dict of str to list of Scan
+        By contrast, the primary phase first.
+    causal : dict of str to list of CausalMap
+        By contrast; empty where none were asked for.
+    probes : Probes
+        Maps of layers and heads that need no contrast.
+    """
 
     name: str
     arms: pd.DataFrame
@@ -116,6 +115,8 @@ class SubjectInputs:
     card: dict
     manifest: dict
     scans: dict[str, list[Scan]]
+    causal: dict[str, list[CausalMap]] = field(default_factory=dict)
+    probes: Probes = field(default_factory=Probes)
 
     def path(self, table: str) -> str:
         """Path of a validation table, relative to the study."""
@@ -151,6 +152,8 @@ class StudyInputs:
         One row per job: ``job``, ``seconds``, ``max_rss_mb``, ``path``.
     group : Group
         Tables over all subjects.
+    sparse : Sparse
+        Tables of sparse runs.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -161,6 +164,7 @@ class StudyInputs:
     subjects: list[SubjectInputs]
     benchmarks: pd.DataFrame
     group: Group = field(default_factory=Group)
+    sparse: Sparse = field(default_factory=Sparse)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
 
@@ -170,6 +174,30 @@ class StudyInputs:
         return [
             scan for subject in self.subjects for scans in subject.scans.values() for scan in scans
         ]
+
+    def independent(self, names: Iterable[str]) -> list[str]:
+        """Choose subjects that can replicate each other.
+
+        Checkpoints of a series are one model: they count where there is nothing else, with the
+        last of each series.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Subjects that have what is compared.
+
+        Returns
+        -------
+        list of str
+            Those of them that count.
+        """
+        known, subjects = list(names), self.config.subjects
+        alone = [name for name in known if subjects[name].series is None]
+        if alone:
+            return alone
+        members = ([own.name for own in entries] for entries in self.config.series.values())
+        present = ([name for name in series if name in known] for series in members)
+        return [series[-1] for series in present if series]
 
     @property
     def noun(self) -> Noun:

@@ -44,11 +44,14 @@ class Noun:
 KINDS = {
     "expert": Noun("expert", "experts", "experts", ("layer", "expert")),
     "neuron": Noun("neuron", "neurons", "neurons of dense layers", ("layer", "neuron")),
+    "shared_neuron": Noun("neuron", "neurons", "neurons of shared experts", ("layer", "neuron")),
     "expert_neuron": Noun("neuron", "neurons", "neurons of experts", ("layer", "expert", "neuron")),
     "head": Noun("head", "heads", "attention heads", ("layer", "head")),
     "residual": Noun(
         "dimension", "dimensions", "dimensions of the residual", ("layer", "dimension")
     ),
+    "residual_site": Noun("site", "sites", "sites of the residual", ("layer", "place")),
+    "feature": Noun("feature", "features", "features of a dictionary", ("layer", "feature")),
     "layer": Noun("layer", "layers", "layers", ("layer",)),
 }
 """Words for every kind of unit."""
@@ -104,12 +107,42 @@ QUANTITIES = {
 FIRST_QUANTITY = {
     "expert": "rate",
     "neuron": "activation",
+    "shared_neuron": "activation",
     "expert_neuron": "unconditional",
     "head": "norm",
     "residual": "after",
     "layer": "after",
 }
 """The quantity that is meant where the name of a map has none."""
+
+CAUSAL_PHASE = "attribution"
+"""Stands for the phase in the names of causal maps, which have positions instead."""
+
+CAUSAL = {
+    "patch_denoise": (
+        "patching, clean into corrupted",
+        "what a unit brings back when its activity of the clean run is put into the corrupted run",
+    ),
+    "relp": (
+        "relevance patching (RelP)",
+        "estimate of patching: the change of a unit between both runs times its relevance, which "
+        "the rules of relevance propagation carry back from the answer",
+    ),
+    "attribution_patching": (
+        "attribution patching",
+        "estimate of patching: the change of a unit between both runs times the gradient of the "
+        "answer",
+    ),
+    "patch_noise": (
+        "patching, corrupted into clean",
+        "what is lost when the activity of a unit in the corrupted run is put into the clean run",
+    ),
+    "direct": (
+        "direct logit attribution",
+        "share of the logit difference that a unit writes itself, past all later layers",
+    ),
+}
+"""Name and meaning of each causal method, the one that is trusted most first."""
 
 COUNTED = ("resonance", "risk_difference")
 """Statistics of counted choices, written as differences of rates."""
@@ -161,7 +194,8 @@ class MapName:
     @property
     def statistic_name(self) -> str:
         """Short name of the statistic."""
-        return STATISTICS.get(self.statistic, (words.readable(self.statistic), ""))[0]
+        known = STATISTICS | CAUSAL
+        return known.get(self.statistic, (words.readable(self.statistic), ""))[0]
 
     @property
     def statistic_meaning(self) -> str:
@@ -176,8 +210,25 @@ class MapName:
         return QUANTITIES.get(self.quantity, words.readable(self.quantity))
 
     @property
+    def causal(self) -> bool:
+        """Whether it is a causal map."""
+        return self.statistic in CAUSAL
+
+    @property
+    def label(self) -> str:
+        """The title, which for a causal map has its method: it has no other statistic."""
+        return f"{self.title} by {self.statistic_name}" if self.causal else self.title
+
+    @property
+    def described(self) -> str:
+        """The title with the statistic or method."""
+        return self.label if self.causal else f"{self.title} ({self.statistic_name})"
+
+    @property
     def title(self) -> str:
         """What is mapped, short: ``attention heads``, or with a quantity that is not the first."""
+        if self.causal:
+            return self.noun.full
         if self.kind == "expert_neuron":
             how = "routed tokens" if self.quantity == "conditional" else "all tokens"
             return f"{self.noun.full}, {how}"

@@ -1,4 +1,4 @@
-"""Pages beside the report: one for each contrast over all subjects, one for heads."""
+"""Pages beside the report: one for each contrast over all subjects; heads, layers, sparsity."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from lmri.report.contrast_leaf import contrast_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.inputs import StudyInputs
+from lmri.report.layers.page import TITLE, has_layers, layers_leaf
 from lmri.report.map_figures import score_limits
+from lmri.report.sparsity.page import sparse_leaf
 from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
-HEADS = "heads"
+PAGES = "pages"
+HEADS, LAYERS, SPARSITY = (f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity"))
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -31,7 +34,7 @@ def leaf_paths(config: StudyConfig) -> dict[str, str]:
         Path relative to the report, by contrast: letters, digits and hyphens, each once.
     """
     paths: dict[str, str] = {}
-    taken = {HEADS}
+    taken: set[str] = set()
     for contrast in config.contrasts:
         slug = re.sub(r"[^a-z0-9]+", "-", contrast.lower()).strip("-") or "x"
         name, number = slug, 2
@@ -60,7 +63,11 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         for contrast, path in leaf_paths(inputs.config).items()
     ]
     if _has_heads(inputs):
-        links.append(Link("Attention heads", f"{FOLDER}/{HEADS}.html"))
+        links.append(Link("Attention heads", HEADS))
+    if has_layers(inputs):
+        links.append(Link(TITLE, LAYERS))
+    if len(inputs.sparse.quality):
+        links.append(Link("Sparsity", SPARSITY))
     return links
 
 
@@ -86,7 +93,11 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         limits = score_limits([scan for subject in inputs.subjects for scan in subject.scans[name]])
         leaves.append(contrast_leaf(inputs, contrast, paths[name], limits, files))
     if _has_heads(inputs):
-        leaves.append(heads_leaf(inputs, f"{FOLDER}/{HEADS}.html", files))
+        leaves.append(heads_leaf(inputs, HEADS, files))
+    if has_layers(inputs):
+        leaves.append(layers_leaf(inputs, LAYERS, files))
+    if len(inputs.sparse.quality):
+        leaves.append(sparse_leaf(inputs, SPARSITY, files))
     return leaves
 
 

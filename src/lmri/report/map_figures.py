@@ -65,7 +65,7 @@ def draw_profile(
             name=name.statistic_name if not name.counted else "score",
         )
     cells, axes, rows = profile.cells, (name.noun.one, "layer"), None
-    where = [_cell(profile, unit) for unit in units]
+    where = [cell_of(profile, unit) for unit in units]
     if name.kind == "layer":  # a line of layers, not a column
         cells, axes = cells.T, ("layer", "")
         where = [(column, row) for row, column in where]
@@ -297,8 +297,21 @@ def describe_marks(profile: Profile) -> str:
     )
 
 
-def _cell(profile: Profile, unit: Sequence[int]) -> tuple[int, int]:
-    """Row and column of a unit in the cells of its map."""
+def cell_of(profile: Profile, unit: Sequence[int]) -> tuple[int, int]:
+    """Find a unit among the cells of its map.
+
+    Parameters
+    ----------
+    profile : Profile
+        The map.
+    unit : sequence of int
+        Coordinates of the unit, its layer first.
+
+    Returns
+    -------
+    tuple of int
+        Row and column.
+    """
     inside = [int(part) for part in unit[1:]]
     column = int(np.ravel_multi_index(inside, profile.shape)) if inside else 0
     return profile.layers.index(int(unit[0])), column

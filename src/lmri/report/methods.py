@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lmri.config import ContrastOptions, RecordOptions, StudyConfig
 from lmri.report import words
+from lmri.report.causal.words import noun_of
 from lmri.report.inputs import StudyInputs
 from lmri.report.kinds import KINDS, MapName
 
@@ -45,6 +46,33 @@ DEFINITIONS = {
 """What each statistic is, and where it comes from."""
 
 
+CAUSAL_SOURCES = {
+    "patch_denoise": "patching of the clean activity into the corrupted run",
+    "patch_noise": "patching of the corrupted activity into the clean run",
+    "attribution_patching": "attribution patching, its first-order estimate (Nanda, 2023)",
+    "relp": (
+        "RelP, the same estimate with rules of layer-wise relevance propagation for gradients "
+        "(Rezaei Jafari et al., arXiv 2508.21258)"
+    ),
+    "direct": (
+        "direct logit attribution, what a unit writes itself, the scale of the last normalisation "
+        "held (Elhage et al., 2021)"
+    ),
+}
+"""Causal methods with their sources."""
+
+PROBE_SOURCES = (
+    "massive activations by the absolute and the relative criterion of Sun et al. (arXiv "
+    "2402.17762)",
+    "void layers by L2 adaptive computation (Shemirani et al., arXiv 2505.14467)",
+    "sinks by position (Gu et al., arXiv 2410.10781)",
+    "the peak of the residual stream and the drain of values at the first token, and active and "
+    "dormant heads (Guo et al., arXiv 2410.13835)",
+    "copying by the eigenvalues of the OV circuit (Elhage et al., 2021)",
+)
+"""Maps that need no task of their own, with their sources."""
+
+
 def describe_methods(inputs: StudyInputs) -> list[str]:
     """Describe what was done, in the order it was done.
 
@@ -66,6 +94,8 @@ def describe_methods(inputs: StudyInputs) -> list[str]:
         _maps(config),
         *_other_maps(config),
         _inference(config),
+        *_causal(config),
+        *_probes(config),
         *(claimed if config.hypotheses else ()),
     ]
 
@@ -175,11 +205,64 @@ def _inference(config: StudyConfig) -> str:
         "condition and are exchanged whole, with the strongest score over all units of a map "
         "(max-statistic; Westfall and Young, 1993; Nichols and Holmes, 2002), "
         f"p = (1 + as strong) / (1 + relabellings), threshold {config.evidence.alpha:g}; q-values "
-        f"are those of Benjamini and Hochberg (1995).{blocks}{confounds} Split halves: the "
+        "are those of Benjamini and Hochberg (1995), over all units, those without a value counted "
+        f"with p = 1.{blocks}{confounds} Split halves: the "
         "carriers of each class are halved at random, maps of both halves are made from trials "
         "whose carriers all lie in one, and their scores are correlated and their strongest units "
         "compared (Dice), averaged over halvings; chance is the Dice coefficient of random sets."
     )
+
+
+def _causal(config: StudyConfig) -> list[str]:
+    causal = config.localise.causal
+    if causal is None:
+        return []
+    names = words.listing(words.readable(name) for name in causal.contrasts)
+    methods = words.listing(
+        CAUSAL_SOURCES.get(method, words.readable(method)) for method in causal.methods
+    )
+    kinds = words.listing(noun_of(kind).full for kind in causal.kinds)
+    most = f"at most {causal.pairs} pairs" if causal.pairs else "all pairs"
+    both = {"patch_denoise", "patch_noise"} <= set(causal.methods)
+    alone = (
+        ""
+        if both or not {"patch_denoise", "patch_noise"} & set(causal.methods)
+        else ", so that patching in one direction alone has no p-value"
+    )
+    compared = (
+        "all units"
+        if "patch_denoise" in causal.methods
+        else f"{causal.sample} units, drawn at random"
+    )
+    return [
+        f"Causal maps ({names}): target trials (clean) were paired with control trials (corrupted) "
+        f"of as many tokens that share all but one carrier, {most}. The measure is the logit of "
+        f"the first token of {words.readable(causal.correct)} of the clean less that of "
+        f"{words.readable(causal.wrong)} of the corrupted trial, at the last token of the prompt "
+        f"(Zhang and Nanda, arXiv 2309.16042). Units: {kinds}. Methods: {methods}. Approximations "
+        f"were compared with patching on {compared}, the interval of the correlation from "
+        "resampled units. p-values are those of the mean of both directions, in logits, by "
+        "exchanging the signs of the mean effects of carriers (of several kinds together; Cameron, "
+        f"Gelbach and Miller, 2011), with the largest over all units of a map{alone}. That the "
+        "clean trials show the behaviour is not tested but shown, with the logit differences of "
+        "both runs."
+    ]
+
+
+def _probes(config: StudyConfig) -> list[str]:
+    probes = config.localise.probes
+    if probes is None:
+        return []
+    sources = [*PROBE_SOURCES]
+    if probes.repeated is not None:
+        sources.append("induction on repeated tokens (Olsson et al., arXiv 2209.11895)")
+    if probes.needle is not None:
+        sources.append("retrieval of a needle (Wu et al., arXiv 2404.15574)")
+    return [
+        "Heads and layers were mapped without a contrast, on the selection trials and as far as "
+        f"the recordings hold what is needed: {words.listing(sources)}. These numbers describe; "
+        "none is tested."
+    ]
 
 
 def _score(name: MapName) -> str:

@@ -87,6 +87,7 @@ def others_table(subject: SubjectInputs, scan: Scan, config: StudyConfig, data: 
         What each selects, how it repeats in halves of the carriers, and what switching off did.
     """
     maps = [entry for entry in scan.others if entry.profile is not None or entry.finding]
+    missing = sum(entry.profile.missing for entry in maps if entry.profile is not None)
     conditional = any(entry.name.kind == "expert_neuron" for entry in maps)
     routing = (
         " A neuron of an expert can only be active where its expert is chosen: a map over all "
@@ -100,6 +101,7 @@ def others_table(subject: SubjectInputs, scan: Scan, config: StudyConfig, data: 
             "Every other map of this phase. p is that of the strongest unit over all units of its "
             "map. r and Dice compare maps of two halves of the carriers; a Dice coefficient at its "
             f"chance level is no agreement. {_statistics(maps)}{routing}"
+            f"{words.without_value(missing)}"
         ),
         columns=[
             Column("Units", "and what is compared"),
@@ -139,9 +141,11 @@ def _row(entry: OtherMap, subject: SubjectInputs, scan: Scan, config: StudyConfi
         return [*head, Cell("no map", "number", reason), *(_nothing() for _ in range(5))]
     best = found.strongest
     rising = f"{found.rising} rising" if found.two_sided and found.selected else ""
+    missing = f"{found.missing} without a value" if found.missing else ""
+    note = ", ".join(filter(None, (rising, missing)))
     return [
         *head,
-        Cell(f"{found.selected} of {found.units}", "number", rising),
+        Cell(f"{found.selected} of {found.units}", "number", note),
         _strongest(entry),
         size_cell(best, found.routing),
         Cell(words.probability(best.get("p_max", math.nan)), "number"),

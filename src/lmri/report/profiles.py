@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lmri.report.kinds import MapName
+from lmri.report.kinds import MapName, Noun
 
 MOST_CELLS = 256
 """Units of a layer that are drawn as cells; more are drawn as a distribution."""
@@ -50,12 +50,14 @@ class Profile:
     ----------
     name : MapName
         Which map.
+    noun : Noun
+        Words for its units.
     layers : tuple of int
         Layers that have such units.
     shape : tuple of int
         Units of a layer, one number for each part of their names after the layer.
-    units, selected, rising : int
-        All units; those selected; those of them whose score is positive.
+    units, selected, rising, missing : int
+        All units; those selected; those of them whose score is positive; units without a score.
     two_sided : bool
         Whether units that fall count like those that rise.
     low, high : float
@@ -75,11 +77,13 @@ class Profile:
     """
 
     name: MapName
+    noun: Noun
     layers: tuple[int, ...]
     shape: tuple[int, ...]
     units: int
     selected: int
     rising: int
+    missing: int
     two_sided: bool
     low: float
     high: float
@@ -104,7 +108,7 @@ class Profile:
     @property
     def strongest_unit(self) -> list[int]:
         """Coordinates of the strongest unit; empty where no unit has a score."""
-        return [int(self.strongest[dim]) for dim in self.name.noun.dims] if self.strongest else []
+        return [int(self.strongest[dim]) for dim in self.noun.dims] if self.strongest else []
 
     def attribute(self, name: str) -> float:
         """A number among the attributes; NaN where it is not there."""
@@ -114,7 +118,7 @@ class Profile:
             return math.nan
 
 
-def profile(name: str, statistics: xr.Dataset, alpha: float) -> Profile:
+def profile(name: str, statistics: xr.Dataset, alpha: float, noun: Noun | None = None) -> Profile:
     """Reduce a map to what the report shows of it.
 
     Parameters
@@ -125,13 +129,16 @@ def profile(name: str, statistics: xr.Dataset, alpha: float) -> Profile:
         The map.
     alpha : float
         Level of the max-statistic, to tell which units are selected.
+    noun : Noun, optional
+        Words for its units, with their dimensions; by default those of the kind.
 
     Returns
     -------
     Profile
         Of a size that does not depend on the number of units of a layer.
     """
-    dims = MapName(name).noun.dims
+    noun = noun or MapName(name).noun
+    dims = noun.dims
     score = statistics["score"].transpose(*dims).values.astype(float)
     two_sided = bool(int(statistics.attrs.get("two_sided", 0)))
     selected = _selected(statistics, dims, score, alpha, two_sided)
@@ -143,11 +150,13 @@ def profile(name: str, statistics: xr.Dataset, alpha: float) -> Profile:
     top = _top(statistics, dims, np.abs(score) if two_sided else score)
     return Profile(
         name=MapName(name),
+        noun=noun,
         layers=layers,
         shape=score.shape[1:],
         units=score.size,
         selected=int(selected.sum()),
         rising=int((selected & (score > 0)).sum()),
+        missing=score.size - len(finite),
         two_sided=two_sided,
         low=float(finite.min()) if len(finite) else math.nan,
         high=float(finite.max()) if len(finite) else math.nan,

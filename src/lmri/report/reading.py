@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
-from lmri.errors import AlteredError, LmriError, StoreError
+from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
+from lmri.report.causal.maps import CausalMap, read_causal
 from lmri.report.group import Group
 from lmri.report.inputs import (
     ARMS,
     TRANSCRIPTS,
     VERDICTS,
     OtherMap,
-    Problem,
     Scan,
     StudyInputs,
     SubjectInputs,
 )
 from lmri.report.kinds import MapName
+from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
+from lmri.report.reader import Reader
+from lmri.report.sparsity.tables import read_sparse
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 CLAIMING_ROLES = ("hypothesis", "negative_control")
 EVERYWHERE = ("head", "residual", "layer")
 """Kinds of units that every subject has."""
-
-Content = TypeVar("Content")
 
 
 def read_study(study: Path, config: StudyConfig) -> StudyInputs:
@@ -55,11 +54,13 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     LmriError
         If no subject has a verdict on what the study claims: there is nothing to report.
     """
-    reader = _Reader(study)
+    reader = Reader(study)
     subjects = [_read_subject(reader, name, config) for name in config.subjects]
     benchmarks = _read_benchmarks(reader)
     tables = _read_group(reader)
-    inputs = StudyInputs(config, subjects, benchmarks, tables, reader.problems, reader.altered)
+    sparse = read_sparse(reader, config)
+    problems = reader.problems, reader.altered
+    inputs = StudyInputs(config, subjects, benchmarks, tables, sparse, *problems)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(
@@ -74,37 +75,7 @@ def phases_of(config: StudyConfig) -> list[str]:
     return list(config.localise.phases)
 
 
-class _Reader:
-    """Reads files below a study and remembers what could not be read."""
-
-    def __init__(self, study: Path) -> None:
-        self.study = study
-        self.problems: list[Problem] = []
-        self.altered: list[AlteredError] = []
-
-    def read(
-        self,
-        subject: str,
-        path: str,
-        how: Callable[[Path], Content],
-        otherwise: Content,
-        level: str = "error",
-    ) -> Content:
-        try:
-            return how(self.study / path)
-        except LmriError as error:
-            self.note(subject, path, str(error), level)
-            if isinstance(error, AlteredError):
-                self.altered.append(error)
-            return otherwise
-
-    def note(self, subject: str, path: str, message: str, level: str = "error") -> None:
-        # Messages begin with the path on this machine, which is nobody else's business.
-        message = message.replace(f"{self.study / path}: ", "").replace(f"{self.study}/", "")
-        self.problems.append(Problem(level, subject, path, message))
-
-
-def _read_subject(reader: _Reader, name: str, config: StudyConfig) -> SubjectInputs:
+def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInputs:
     tables = {
         table: _read_table(reader, name, table, columns)
         for table, columns in (
@@ -126,10 +97,25 @@ def _read_subject(reader: _Reader, name: str, config: StudyConfig) -> SubjectInp
         card=_read_optional_json(reader, name, f"subjects/{name}/card.json"),
         manifest=reader.read(name, f"subjects/{name}.manifest.json", read_manifest, {}),
         scans=scans,
+        causal=_read_causal(reader, name, config),
+        probes=_read_probes(reader, name, config),
         **tables,
     )
     _check_verdicts(reader, subject, config)
     return subject
+
+
+def _read_causal(reader: Reader, name: str, config: StudyConfig) -> dict[str, list[CausalMap]]:
+    causal = config.localise.causal
+    asked = [] if causal is None else [config.contrasts[own] for own in causal.contrasts]
+    alpha = config.evidence.alpha
+    return {own.name: read_causal(reader, name, own, causal, alpha) for own in asked}
+
+
+def _read_probes(reader: Reader, name: str, config: StudyConfig) -> Probes:
+    return (
+        Probes() if config.localise.probes is None else read_probes(reader, name, [*config.tasks])
+    )
 
 
 def _maps_of(study: Path, subject: str, config: StudyConfig) -> list[MapName]:
@@ -148,9 +134,7 @@ def _maps_of(study: Path, subject: str, config: StudyConfig) -> list[MapName]:
     return expected or names[:1]
 
 
-def _read_table(
-    reader: _Reader, subject: str, table: str, columns: tuple[str, ...]
-) -> pd.DataFrame:
+def _read_table(reader: Reader, subject: str, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
     return reader.read(
         subject,
         f"validation/{subject}/{table}.parquet",
@@ -160,7 +144,7 @@ def _read_table(
 
 
 def _read_scan(
-    reader: _Reader,
+    reader: Reader,
     subject: str,
     contrast: ContrastOptions,
     phase: str,
@@ -184,7 +168,7 @@ def _read_scan(
     )
 
 
-def _read_other(reader: _Reader, subject: str, place: str, name: MapName, alpha: float) -> OtherMap:
+def _read_other(reader: Reader, subject: str, place: str, name: MapName, alpha: float) -> OtherMap:
     finding, statistics = _read_map(reader, subject, place, name)
     return OtherMap(
         name=name,
@@ -195,7 +179,7 @@ def _read_other(reader: _Reader, subject: str, place: str, name: MapName, alpha:
 
 
 def _read_map(
-    reader: _Reader, subject: str, place: str, name: MapName
+    reader: Reader, subject: str, place: str, name: MapName
 ) -> tuple[dict | None, xr.Dataset | None]:
     """Read a finding and its map, if it has one."""
     path = f"findings/localise/{place}/{name.name}.json"
@@ -215,7 +199,7 @@ def _read_map(
     return finding, reader.read(subject, f"maps/{place}/{name.name}.zarr", read, None)
 
 
-def _read_group(reader: _Reader) -> Group:
+def _read_group(reader: Reader) -> Group:
     """Read the tables over all subjects; the page is whole without them, but says so."""
     tables = {
         name: reader.read(
@@ -238,7 +222,7 @@ def _read_group(reader: _Reader) -> Group:
     return Group(**tables)
 
 
-def _read_optional_json(reader: _Reader, subject: str, path: str) -> dict:
+def _read_optional_json(reader: Reader, subject: str, path: str) -> dict:
     """Read a file that external subjects need not have; a damaged one is a problem."""
     if not (reader.study / path).is_file():
         return {}
@@ -250,7 +234,7 @@ def _read_optional_json(reader: _Reader, subject: str, path: str) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def _check_verdicts(reader: _Reader, subject: SubjectInputs, config: StudyConfig) -> None:
+def _check_verdicts(reader: Reader, subject: SubjectInputs, config: StudyConfig) -> None:
     if subject.verdicts.empty:
         return
     for contrast in config.contrasts.values():
@@ -281,7 +265,7 @@ def _check_verdicts(reader: _Reader, subject: SubjectInputs, config: StudyConfig
             )
 
 
-def _read_benchmarks(reader: _Reader) -> pd.DataFrame:
+def _read_benchmarks(reader: Reader) -> pd.DataFrame:
     rows = []
     for file in sorted((reader.study / "benchmarks").glob("**/*.tsv")):
         path = file.relative_to(reader.study).as_posix()

@@ -19,6 +19,9 @@ MOST = 0.8
 HALF = 0.5
 """Share of the subjects below which it does not."""
 
+LEAST_LAYERS = 4
+"""Layers below which their strengths are not correlated."""
+
 CONTROL = "negative_control"
 
 STANDINGS = ("replicates", "replicates in part", "does not replicate", "empty", "not compared")
@@ -72,7 +75,7 @@ def describe_replication(row: Mapping) -> str:
     name = MapName(str(row["name"]))
     subjects, mapped = int(row["subjects"]), int(row["mapped"])
     total = words.plural(subjects, "subject")
-    called = f"The map of {name.title} ({name.statistic_name})"
+    called = f"The map of {name.described}"
     if not mapped:
         return f"{called} is empty in {_all_of(subjects)}."
     lead = f"{called} is empty in {subjects - mapped} of {total}"
@@ -96,7 +99,34 @@ def describe_replication(row: Mapping) -> str:
     )
 
 
-def replication_prose(rows: pd.DataFrame, role: str) -> Prose:
+def few_layers(layers: int) -> str:
+    """Say why layers are not correlated between subjects, where they are too few.
+
+    Parameters
+    ----------
+    layers : int
+        Layers of the subjects; 0 where they are not known.
+
+    Returns
+    -------
+    str
+        A sentence; empty where there are enough.
+    """
+    if not 0 < layers < LEAST_LAYERS:
+        return ""
+    why = {
+        # Centred profiles of three layers lie in a plane: any angle between two is as likely.
+        3: "over three numbers, unrelated profiles correlate at .71 or more in a quarter of cases",
+        2: "over two numbers, every correlation is 1 or \u22121",
+    }.get(layers, "one number has no correlation")
+    return (
+        f"The strengths of the layers are not correlated between subjects: there "
+        f"{'is' if layers == 1 else 'are'} {words.plural(layers, 'layer')}, and {why}. Compare the "
+        "layers themselves in the figure below."
+    )
+
+
+def replication_prose(rows: pd.DataFrame, role: str, layers: int = 0) -> Prose:
     """Say in sentences what replicates and what does not.
 
     Parameters
@@ -105,6 +135,8 @@ def replication_prose(rows: pd.DataFrame, role: str) -> Prose:
         Rows of ``group/replication.parquet`` of one contrast and phase.
     role : str
         Role of the contrast.
+    layers : int
+        Layers of the subjects, to say where they are too few to be correlated.
 
     Returns
     -------
@@ -117,6 +149,8 @@ def replication_prose(rows: pd.DataFrame, role: str) -> Prose:
         own = [row for row in entries if standing(row) == known]
         lead = f"{_lead(known, role)}:" if own else ""
         lines += [(lead if not at else "", describe_replication(row)) for at, row in enumerate(own)]
+    if why := few_layers(layers) if any(int(row["subjects"]) > 1 for row in entries) else "":
+        lines.append(("", why))
     return Prose(lines)
 
 
@@ -189,7 +223,7 @@ def layer_figure(maps: pd.DataFrame, layers: Sequence[int], key: str, data: str)
             width=330,
             scale_bar=False,
             axes_names=("layer", ""),
-            rows=[short(subject) for subject in rows["subject"]][::-1],
+            rows=[words.short(subject) for subject in rows["subject"]][::-1],
         )
         panels.append(Panel(drawing, title=title))
         most = shares.mean(axis=0)
@@ -215,12 +249,6 @@ def layer_figure(maps: pd.DataFrame, layers: Sequence[int], key: str, data: str)
         data=data,
         layout="medium",
     )
-
-
-def short(name: object, most: int = 18) -> str:
-    """Cut a name that would not fit beside a drawing."""
-    text = str(name)
-    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _all_of(subjects: int) -> str:

@@ -119,6 +119,7 @@ def _section(
         verdict=_badge(verdict),
         blocks=[block for block in blocks if block is not None],
         leaf=leaf_paths(config)[contrast.name],
+        further=" and causal maps" if subject.causal.get(contrast.name) else "",
     )
 
 

@@ -203,6 +203,8 @@ class Section:
         In reading order.
     leaf : str
         The page of its contrast over all subjects, relative to the report; empty without one.
+    further : str
+        What else that page shows.
     """
 
     anchor: str
@@ -213,6 +215,7 @@ class Section:
     verdict: str
     blocks: list[Figure | Table | Heading]
     leaf: str = ""
+    further: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,12 @@ MODES = {
     "zero_renormalise": ("zeroed, renormalised", "output zero, the others' weights scaled up"),
     "force": ("forced on", "always picked, with the largest weight"),
     "mean": ("set to the mean", "set to their mean activity on other trials"),
+    "clamp": ("clamped", "set to given activity"),
+    "resample": ("resampled", "set to their activity in another trial, drawn for each"),
+    "flip": ("flipped", "set to their negative"),
+    "uniform": ("attending alike", "looking at all tokens before alike"),
+    "gain": ("scaled", "multiplied by a factor"),
+    "adjust": ("adjusted", "moved to where they are on other trials where they look like these"),
 }
 """Name and meaning of each mode of intervention."""
 
@@ -41,7 +47,12 @@ PHASES = {
     "response": "response",
     "system": "system prompt",
     "think": "reasoning",
+    "attribution": "causal map",
 }
+
+
+PLACES = {"before": "before the block", "mid": "after attention", "after": "after the block"}
+"""Places of the residual stream in a layer."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -99,12 +110,34 @@ def plural_of(noun: str) -> str:
     return f"{noun}s"
 
 
+def short(name: object, most: int = 18) -> str:
+    """Cut a name that would not fit beside a drawing."""
+    text = str(name)
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def spread(counts: Sequence[int]) -> str:
+    """Write the range of some counts: ``32``, or ``29 to 32`` where they differ."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def listing(items: Iterable[str], last: str = "and") -> str:
     """Join words: ``a, b and c``."""
     items = list(items)
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def without_value(count: int) -> str:
+    """Say how units without a value are counted; nothing where there are none."""
+    if not count:
+        return ""
+    return (
+        " Units without a value (no variation, or too few rows to tell) have p = 1 and count among "
+        "the units of q (Benjamini and Hochberg), which makes q larger and never smaller."
+    )
 
 
 def unit_name(unit: Sequence[int]) -> str:
@@ -182,6 +215,11 @@ def readable(name: str) -> str:
     return str(name).replace("_", " ")
 
 
+def sentence(text: str) -> str:
+    """Begin with a capital and leave the rest: ``RelP`` and ``MLP`` keep theirs."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def score_name(score: str) -> str:
     """Short name of a score."""
     return SCORES.get(score, (readable(score), ""))[0]
@@ -211,6 +249,11 @@ def verdict_name(row: Mapping[str, object]) -> str:
     if read_units(row["units"]):
         return "false alarm"
     return "empty, as expected" if row["status"] == "null" else str(row["verdict"])
+
+
+def place_name(place: str) -> str:
+    """Name of a place of the residual stream in words."""
+    return PLACES.get(place, readable(place))
 
 
 def mode_name(mode: str) -> str:

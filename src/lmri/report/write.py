@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmri.config import StudyConfig
 from lmri.report.files import Files
-from lmri.report.leaves import build_leaves, leaf_links
+from lmri.report.leaves import FOLDER, PAGES, build_leaves, leaf_links
 from lmri.report.map_figures import score_limits
 from lmri.report.page import build_page, render_leaf, render_page
 from lmri.report.reading import read_study
@@ -27,8 +27,8 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
         Folder of the study, with ``maps``, ``findings`` and ``validation``; the table of all
         verdicts is written here as ``verdicts.parquet``.
     out : Path
-        Folder of the report, written whole or not at all: ``index.html``, ``contrasts/*.html`` and
-        ``files/*.csv``.
+        Folder of the report, written whole or not at all: ``index.html``,
+        ``contrasts/*.html``, ``pages/*.html`` and ``files/*.csv``.
     config : StudyConfig
         The study.
     provenance : mapping
@@ -54,10 +54,10 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
     leaves, links = build_leaves(inputs, files), leaf_links(inputs)
     with atomic_directory(out) as partial:
         (partial / PAGE).write_text(html, encoding="utf-8")
+        for folder in (FOLDER, PAGES):  # outputs of the workflow, also where they stay empty
+            (partial / folder).mkdir()
         for leaf in leaves:
-            path = partial / leaf.path
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(render_leaf(leaf, links), encoding="utf-8")
+            (partial / leaf.path).write_text(render_leaf(leaf, links), encoding="utf-8")
         files.write(partial)
     write_table(study / "verdicts.parquet", inputs.verdicts)
     if inputs.altered:

@@ -28,6 +28,10 @@ ENTRIES = {
     "record": ("record", "record_task"),
     "localise": ("localise", "localise_subject"),
     "group": ("localise", "map_group"),
+    "calibrate": ("sparse", "calibrate_subject"),
+    "record_sparse": ("sparse", "record_sparse"),
+    "survive": ("localise", "compare_maps"),
+    "sparse_run": ("sparse", "measure_subject"),
     "validate": ("validate", "validate_subject"),
     "report": ("report", "write_report"),
 }

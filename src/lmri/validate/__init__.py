@@ -1,15 +1,13 @@
 """Validation: re-runs that confirm or refute a finding, by the rule stored with it."""
 
 from lmri.validate.job import validate_subject
-from lmri.validate.statistics import Effect, Resampler, rank_p, within_margin
+from lmri.validate.statistics import rank_p, within_margin
 from lmri.validate.verdict import VERDICTS, Check, Evidence, Verdict, decide, not_testable, stays
 
 __all__ = [
     "VERDICTS",
     "Check",
-    "Effect",
     "Evidence",
-    "Resampler",
     "Verdict",
     "decide",
     "not_testable",

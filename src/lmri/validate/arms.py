@@ -42,7 +42,7 @@ class Arm:
     ----------
     name : str
         ``intact``, ``finding``, ``sham``, ``layer_matched``, ``load_matched``,
-        ``positive_control`` or ``random_direction``.
+        ``massive_matched``, ``positive_control`` or ``random_direction``.
     mode : str
         Mode of the plan; ``none`` or ``ablate``.
     dose : int

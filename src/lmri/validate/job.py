@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject, load_subject
+from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
 from lmri.checks import check_choice
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
+from lmri.sparse.plan_file import read_plan
 from lmri.store import atomic_directory, read_finding, write_table
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
@@ -51,6 +54,7 @@ def validate_subject(
     seed: int,
     provenance: dict,
     load: LoadOptions | None = None,
+    plan: Path | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -74,6 +78,8 @@ def validate_subject(
         Kept in the tables.
     load : LoadOptions, optional
         How the subject is loaded; by default in float32 on the CPU.
+    plan : Path, optional
+        Sparse plan of the subject that findings are re-run under too; it decides nothing.
 
     Returns
     -------
@@ -85,22 +91,27 @@ def validate_subject(
     StoreError
         If a finding is missing, was changed, belongs to another subject, or is to be tested and
         names units that cannot be intervened on.
+    SparseError
+        If the plan was changed or is for another subject.
     """
     # All are read before any trial is run: a changed one stops the job at once.
     read = [_read(path, subject) for path in sorted(findings.glob("*/*.json"))]
     if not read:
         raise StoreError(f"{findings}: no finding. Localise before validating.")
     loaded = load_subject(model, subject, load=load)
+    within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
     arms, transcripts, verdicts = [], [], []
-    for finding in read:
+    subjects = [_fitted(loaded, finding) for finding in read]
+    for own, finding in zip(subjects, read, strict=True):
+        again = partial(Rerun, own, finding, stimuli, options, seed, within)
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            arms.append(Rerun(loaded, finding, stimuli, options, seed).explore())
+            arms.append(again().explore())
         elif finding["role"] in JUDGED:
-            row, tables = _judge(loaded, finding, stimuli, options, seed)
+            row, tables = _judge(finding, again)
             verdicts.append(row)
             arms += tables[:1]
             transcripts += tables[1:]
-    with atomic_directory(out) as partial:
+    with atomic_directory(out) as folder:
         for name, frames, columns in (
             ("arms", arms, ARM_COLUMNS),
             ("transcripts", transcripts, TRANSCRIPT_COLUMNS),
@@ -110,7 +121,7 @@ def validate_subject(
                 pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
             )
             table.attrs["provenance"] = json.dumps(provenance)
-            write_table(partial / f"{name}.parquet", table)
+            write_table(folder / f"{name}.parquet", table)
     return pd.DataFrame(verdicts)
 
 
@@ -132,12 +143,25 @@ def _read(path: Path, subject: str) -> dict:
     return finding
 
 
-def _judge(
-    subject: Subject, finding: dict, stimuli: Path, options: ValidateOptions, seed: int
-) -> tuple[dict, list[pd.DataFrame]]:
+def _fitted(subject: Subject, finding: dict) -> Subject:
+    """Give the subject the dictionary that a finding about features was made with."""
+    named = finding.get("dictionary")
+    if named is None or finding["status"] != "testable":
+        return subject
+    dictionary = read_dictionary(Path(named["path"]), subject)
+    if dictionary.sha256 != named["sha256"]:
+        raise StoreError(
+            f"{named['path']}: the 'dictionary' of the finding on '{finding['contrast']}' must be "
+            f"the file that it was made with (sha256 {named['sha256'][:12]}). Got "
+            f"{dictionary.sha256[:12]}: bring the file back, or localise again."
+        )
+    return with_dictionary(subject, dictionary)
+
+
+def _judge(finding: dict, again: Callable[[], Rerun]) -> tuple[dict, list[pd.DataFrame]]:
     if finding["status"] != "testable":
         return _row(finding, not_testable(finding["reason"]), None, {}), []
-    arms, evidence, transcripts = Rerun(subject, finding, stimuli, options, seed).confirm()
+    arms, evidence, transcripts = again().confirm()
     endpoint = finding["primary_endpoint"]
     verdict = decide(endpoint, evidence)
     return _row(finding, verdict, evidence, _values(arms, endpoint)), [arms, transcripts]

@@ -10,6 +10,9 @@ from lmri.validate.arms import Arm
 
 INTACT_ARM = Arm("intact", "none")
 
+MATCHED = ("layer_matched", "load_matched", "massive_matched")
+"""Control draws that decide nothing; the last only of dimensions of the residual."""
+
 
 def finding_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     """The finding's units at every dose and mode that the subject can carry out.
@@ -61,7 +64,7 @@ def sham_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
 
 
 def matched_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
-    """Layer-matched and load-matched draws at every dose, in the primary mode.
+    """Matched draws at every dose, in the primary mode.
 
     Parameters
     ----------
@@ -76,8 +79,8 @@ def matched_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
         The arms that the subject can carry out.
     """
     mode, arms, make = finding["secondary"]["mode"], [], _Maker(finding)
-    for name in ("layer_matched", "load_matched"):
-        for dose, draws in finding["controls"][name].items():
+    for name in MATCHED:
+        for dose, draws in finding["controls"].get(name, {}).items():
             sets = _units(draws)
             arms += [make(name, mode, sets[d], int(dose), d) for d in range(len(sets))]
     return [arm for arm in arms if feasible(arm.plan, anatomy)]
@@ -105,7 +108,10 @@ class _Maker:
 
     def __init__(self, finding: dict) -> None:
         self._kind = finding["kind"]
-        self._means = {tuple(unit): values for unit, values in finding.get("means", [])}
+        self._means, self._values = (
+            {tuple(unit): values for unit, values in finding.get(name, [])}
+            for name in ("means", "values")
+        )
         self._endpoint = finding.get("primary_endpoint")
 
     def is_primary(self, mode: str, dose: int) -> bool:
@@ -114,7 +120,8 @@ class _Maker:
 
     def __call__(self, name: str, mode: str, ranked: Sequence[Unit], dose: int, draw: int) -> Arm:
         primary = name in {"finding", "sham"} and self.is_primary(mode, dose)
-        plan = Plan.of(mode, ranked[:dose], self._kind, self._means)
+        values = self._means if mode == "mean" else self._values
+        plan = Plan.of(mode, ranked[:dose], self._kind, values)
         return Arm(name, mode, dose, draw, plan, primary)
 
 

@@ -12,11 +12,13 @@ import pandas as pd
 from lmri.anatomy import Subject
 from lmri.config import ValidateOptions
 from lmri.intervene import ablated_direction
+from lmri.score import Effect, Resampler, carrier_columns
+from lmri.sparse.plan import SparsePlan
+from lmri.sparse.runtime import sparse
 from lmri.validate.arms import Arm, Bench, Part
 from lmri.validate.parts import evaluation_parts, target_part
 from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
 from lmri.validate.positive_control import mean_difference, random_direction
-from lmri.validate.statistics import Effect, Resampler, carrier_columns
 from lmri.validate.verdict import Evidence
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
@@ -43,6 +45,8 @@ class Rerun:
         Resamples and sizes.
     seed : int
         Seed of the study.
+    plan : SparsePlan, optional
+        The finding is also re-run under it.
     """
 
     subject: Subject
@@ -50,6 +54,7 @@ class Rerun:
     stimuli: Path
     options: ValidateOptions
     seed: int
+    plan: SparsePlan | None = None
 
     def __post_init__(self) -> None:
         secondary = self.finding["secondary"]
@@ -76,6 +81,7 @@ class Rerun:
             effect = self._effect(part, value - intact, score)
             self._add(arm, part, score, value, intact, effect)
         self._add_controls(sham_arms(self.finding, self.subject.anatomy), part, score)
+        self._add_sparse(part, score)
         return pd.DataFrame(self._rows)
 
     def confirm(self) -> tuple[pd.DataFrame, Evidence, pd.DataFrame]:
@@ -105,6 +111,7 @@ class Rerun:
                 effects[name] = self._effect(part, change.to_numpy(), "exact")
         target = parts[0]
         score = endpoint["score"]
+        self._add_sparse(target, score)
         control = self._run_directions(target)
         sham = sham_arms(self.finding, self.subject.anatomy)
         shams = self._add_controls(sham, target, score)
@@ -137,6 +144,25 @@ class Rerun:
                 self._add_scores(arm, shown, scored, base)
         primary = next(i for i, arm in enumerate(decisive) if arm.primary)
         return {"intact": intact, "primary": scores[primary]}
+
+    def _add_sparse(self, target: Part, score: str) -> None:
+        """The plan alone against the intact subject, and the finding within the plan."""
+        plan, own = self.plan, finding_arms(self.finding, self.subject.anatomy)
+        if plan is None or not own:
+            return
+        mode = self.finding["secondary"]["mode"]
+        chosen = [arm for arm in own if arm.primary] or [arm for arm in own if arm.mode == mode][
+            -1:
+        ]
+        (intact,) = self._bench.quick([INTACT_ARM], target.trials, score)
+        with sparse(self.subject, plan, "reference", subject_hash=plan.subject, count=False):
+            alone, *values = self._bench.quick([INTACT_ARM, *chosen], target.trials, score)
+        effect = self._effect(target, alone - intact, score)
+        self._add(Arm("intact_sparse", plan.policy), target, score, alone, intact, effect)
+        for arm, value in zip(chosen, values, strict=True):
+            effect = self._effect(target, value - alone, score)
+            arm = replace(arm, name="finding_sparse", primary=False)
+            self._add(arm, target, score, value, alone, effect)
 
     def _run_directions(self, target: Part) -> Effect:
         """Ablate the mean-difference direction, and a random one; returns the former's effect."""

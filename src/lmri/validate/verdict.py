@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from lmri.validate.statistics import Effect, rank_p, within_margin
+from lmri.score import Effect
+from lmri.validate.statistics import rank_p, within_margin
 
 VERDICTS = ("confirmed", "refuted", "inconclusive", "not testable")
 

@@ -38,9 +38,13 @@ def test_every_chosen_expert_of_a_recording_is_counted(tmp_path):
     assert routing.count(tmp_path)["peak"] > 0
 
 
+LIMITS = [
+    f"{limit} {dtype}" for limit in ("read", "multiplied") for dtype in ("float64", "float32")
+]
 CANNED = {
     "compare": {
-        "seconds": {"ours": [1.0], "theirs": [60.0], "float64": [20.0], "float32": [3.0]},
+        "seconds": {"ours": [1.0], "theirs": [60.0], "float64": [20.0], "float32": [3.0]}
+        | {key: [1.0] for key in LIMITS},
         "difference": {"float64": 1e-12, "float32": 1e-5},
         "t": 1e-3,
         "p": 1.0,
@@ -62,6 +66,7 @@ CANNED = {
     ],
 )
 def test_bars_judge_what_was_measured(part, failed, monkeypatch):
+    monkeypatch.setattr(localise, "idle", lambda: True)
     monkeypatch.setattr(localise, "_run", lambda *_: "")
     monkeypatch.setattr(localise, "_measured", lambda _, command, *rest: CANNED[command])
     rows = list(localise.PARTS[part](1))
@@ -69,3 +74,10 @@ def test_bars_judge_what_was_measured(part, failed, monkeypatch):
     assert len(missed) == len(failed)
     assert all(end in figure for end, figure in zip(failed, missed, strict=True))
     assert all(np.isfinite(row.ours) for row in rows)
+
+
+def test_a_bar_that_holds_beside_other_work_says_nothing(monkeypatch):
+    monkeypatch.setattr(localise, "idle", lambda: False)
+    monkeypatch.setattr(localise, "_measured", lambda _, command, *rest: CANNED[command])
+    status = [row.status for row in localise.glm(1) if "against" in row.figure]
+    assert status == ["failed", "not_measured"]

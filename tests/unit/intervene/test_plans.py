@@ -16,7 +16,7 @@ from lmri.intervene import (
     intervened,
     modes_of,
 )
-from lmri.intervene.plans import compile_plans
+from lmri.intervene.tables import compile_plans
 
 
 def first(count, layer=0):
@@ -165,7 +165,7 @@ def test_kinds_and_modes_are_named_with_those_allowed(mixed):
     refused(
         Plan("zero", (), "circuit"), mixed, "'kind' of an intervention must be one of .*'circuit'"
     )
-    message = "'mode' of an intervention on units of kind 'head' must be one of 'mean', 'zero'"
+    message = "'mode' of an intervention on units of kind 'head' must be one of 'clamp', 'flip', "
     refused(Plan("mask", ((0, 0),), "head"), mixed, message)
     refused(Plan("zero", ((0, 0), (0, 0)), "head"), mixed, "must be distinct")
     refused(Plan("mean", ((1, 0),)), mixed, "'force', 'mask', 'zero', .*Got 'mean'")

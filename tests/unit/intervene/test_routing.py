@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from lmri.anatomy import blocks, expert_groups, route, routers
 from lmri.intervene import INTACT, MODES, OFF_MODES, Plan, intervened
-from lmri.intervene.plans import compile_plans
 from lmri.intervene.routing import Session, _reroute
+from lmri.intervene.tables import compile_plans
 
 UNITS = ((0, 0), (0, 3), (1, 6))  # often chosen by the tiny subject
 PLANS = (INTACT, *(Plan(mode, UNITS) for mode in MODES), Plan("zero", ((1, 0),)))

@@ -16,10 +16,12 @@ from lmri.anatomy import (
     dense_outputs,
     describe,
     expert_groups,
+    shared_outputs,
 )
 from lmri.intervene import INTACT, KINDS, Plan, intervened, mean_activity, tapped_experts
 
-SET_KINDS = tuple(kind for kind in KINDS if kind != "expert")
+# Whole states and features are those of test_states.py.
+SET_KINDS = tuple(kind for kind in KINDS if kind not in {"expert", "residual_site", "feature"})
 DENSE = tuple(
     kind for kind in FAMILIES if kind not in {"gpt_oss", "granitemoe", "mixtral", "olmoe"}
 )
@@ -213,6 +215,7 @@ def activity(subject, kind, plans, rows):
             stack.enter_context(tapped_experts(model, keep_experts))
         elif layer:
             sites = {"neuron": dense_outputs, "head": attention_outputs}
+            sites["shared_neuron"] = shared_outputs
             if kind in sites:
                 hook = sites[kind](model)[layer[0]].register_forward_pre_hook(keep_input)
             else:

@@ -100,6 +100,15 @@ def test_shams_pair_null_trials_only_and_are_drawn_by_the_seed(made, trials, mon
     assert not any(refused in units for units in kept)
 
 
+def test_what_did_nothing_in_a_sham_stands_behind_what_did(made, trials, monkeypatch):
+    statistics, selection = made["head.attribution_patching"]
+    scores = np.array([[0.0, -1.0, 2.0, 0.0], [-3.0, 0.0, 1.0, -0.5]])
+    played = {"head": statistics.assign(score=(("layer", "head"), scores))}
+    monkeypatch.setattr(causal, "attribution_maps", lambda *arguments: played)
+    (units,) = selection.shams(trials, "benign", draws=1, most=6, seed=0)
+    assert units == [(0, 2), (1, 2), (1, 3), (0, 1), (1, 0), (0, 0)]
+
+
 def test_splitting_the_units_keeps_every_value():
     anatomy = describe(tiny_model("olmoe"))
     shape = len(anatomy.moe_layers), anatomy.experts * anatomy.expert_size

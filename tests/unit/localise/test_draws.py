@@ -12,6 +12,7 @@ from lmri.localise import (
     load_matched,
     sham_maps,
 )
+from lmri.localise.draws import massive_matched
 
 UNITS = [(0, 3), (2, 5), (2, 6)]
 
@@ -34,6 +35,21 @@ def test_load_matched_units_are_near_in_load():
     assert len({frozenset(draw) for draw in draws}) == 8
     assert all(abs(load[unit] - load[1, 8]) <= 4 for draw in draws for unit in draw)
     assert not any((1, 8) in draw for draw in draws)
+
+
+def test_massive_matched_dimensions_get_about_as_massive():
+    ratios = np.ones((2, 30)) + np.arange(60).reshape(2, 30) / 100
+    massive = [(0, 4), (0, 20), (1, 4), (1, 7), (1, 20)]
+    for unit, ratio in zip(massive, (5000, 900, 4000, 1100, 800), strict=True):
+        ratios[unit] = ratio
+    known = Units.of("residual", (0, 1), 30)
+    draws = massive_matched([(0, 4), (0, 0)], ratios, known, draws=20, seed=0)
+    assert len({frozenset(draw) for draw in draws}) == 20
+    near = sorted({draw[0] for draw in draws})
+    # The four others that are massive come first among the eight that are drawn from.
+    assert set(massive[1:]) <= set(near) and len(near) == 8
+    assert not any({(0, 4), (0, 0)} & set(draw) for draw in draws)
+    assert not any(draw[1] in massive for draw in draws)
 
 
 def test_sham_maps_differ_from_the_planted_map(grid, crossed, planted):

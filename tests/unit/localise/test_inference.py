@@ -1,12 +1,14 @@
 """Permutation of carriers: finds what is there, nothing where nothing is."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lmri.config import ContrastOptions
 from lmri.errors import EvidenceError
 from lmri.localise import (
     CountedRates,
+    check_resolution,
     contrast_design,
     null_split_rate,
     parse_measure,
@@ -110,3 +112,25 @@ def test_too_few_carriers_are_refused_by_name(grid, crossed, planted):
             seed=0,
             owner="contrast 'refusal'",
         )
+
+
+@pytest.mark.parametrize(("carriers", "one", "both"), [(6, True, False), (8, True, True)])
+def test_a_two_sided_test_needs_twice_the_relabellings(carriers, one, both):
+    # Of 6 carriers in two classes there are 20 labellings: each and its mirror image count alike.
+    kinds = ["a", "b"] * (carriers // 2)
+    table = pd.DataFrame(
+        {
+            "trial": [str(i) for i in range(carriers)],
+            "condition": kinds,
+            "carrier_entity": [f"e{i}" for i in range(carriers)],
+            "class_entity": kinds,
+        }
+    )
+    contrast = ContrastOptions("c", "t", target=("a",), controls=("b",))
+    design = contrast_design(contrast, table, ("entity",))
+    for two_sided, enough in ((False, one), (True, both)):
+        if enough:
+            check_resolution(design, table, 0.05, "it", two_sided=two_sided)
+        else:
+            with pytest.raises(EvidenceError, match=r"allow 20 .* two-sided test .* least 40\."):
+                check_resolution(design, table, 0.05, "it", two_sided=two_sided)

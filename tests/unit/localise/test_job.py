@@ -174,6 +174,7 @@ MAPS = {
         "expert_neuron.mean_difference",
         "expert_neuron.conditional.welch_t",
     ),
+    "qwen2_moe": ("shared_neuron.welch_t",),
 }
 
 WEAK = ("head.entropy.d_prime", "layer.glm_t", "expert_neuron.mean_difference")

@@ -60,6 +60,29 @@ def test_without_an_intercept_a_large_mean_is_not_taken_out(data):
     assert fit.contrast({"a": 1}).statistic == pytest.approx(expected.stat(), abs=1e-8)
 
 
+@pytest.mark.parametrize("mean", [0, 1e4])
+def test_ones_that_only_the_first_blocks_have_are_no_intercept(mean):
+    rng = np.random.default_rng(3)
+    X = np.column_stack([np.arange(300) < 120, np.arange(300) >= 90, rng.normal(size=300)])
+    X = X.astype(float)  # both columns are 1 in rows 90 to 119: ones are lost in the third block
+    Y = rng.normal(size=(300, 9)) + mean
+    expected = theirs(X, Y, np.array([1.0, -1, 0])).stat()
+    fit = least_squares_stream(cut(X, Y, 45), ("early", "late", "noise"))
+    assert fit.contrast({"early": 1, "late": -1}).statistic == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("columns", [5, 4], ids=["intercept", "no intercept"])
+def test_panels_of_any_size_give_the_same(data, monkeypatch, dtype, columns):
+    X, Y = data[0][:, :columns], data[1] + 9
+    expected = theirs(X, Y, np.eye(columns)[0]).stat()
+    monkeypatch.setattr("lmri.localise.least_squares.WIDEST", 16)
+    monkeypatch.setattr("lmri.localise.least_squares.PANEL", 16 * 7 * np.dtype(dtype).itemsize)
+    t = least_squares_stream(cut(X, Y, 50), COLUMNS[:columns], dtype=dtype).contrast({"a": 1})
+    tolerance = 1e-8 if dtype == np.float64 else 1e-4
+    assert t.statistic == pytest.approx(expected, abs=tolerance)
+
+
 def test_an_intercept_in_the_span_is_found_without_a_column_of_ones(data):
     X, Y = data[0].copy(), data[1] + 1e4
     X[:, 4] -= X[:, 2]  # the two halves, as two columns that sum to ones
@@ -110,10 +133,10 @@ def test_a_t_of_two_groups_is_that_of_students_test():
 def test_a_constant_unit_has_no_statistic(data, dtype):
     X, Y = data[0], data[1].astype(dtype)
     Y[:, 3], Y[:, 5], Y[:, 7] = 0.1, 0, X[:, 0]
-    Y[9, 8] = np.nan
+    Y[9, 8], Y[40, 9], Y[41, 9] = np.nan, np.inf, -np.inf
     contrast = least_squares_stream(cut(X, Y, 50), COLUMNS, dtype=dtype).contrast({"a": 1})
-    assert np.flatnonzero(np.isnan(contrast.statistic)).tolist() == [3, 5, 7, 8]
-    assert np.isfinite(np.delete(contrast.z(), [3, 5, 7, 8])).all()
+    assert np.flatnonzero(np.isnan(contrast.statistic)).tolist() == [3, 5, 7, 8, 9]
+    assert np.isfinite(np.delete(contrast.z(), [3, 5, 7, 8, 9])).all()
 
 
 def test_dependent_columns_are_named(data):

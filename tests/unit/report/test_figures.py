@@ -6,13 +6,18 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from report_files import HOSTILE
 
+from lmri.report.figures.agreement import draw_agreement, draw_comparison
 from lmri.report.figures.canvas import INK, VARIABLES, new_figure, place, style, to_svg
 from lmri.report.figures.dose import draw_dose, spread
 from lmri.report.figures.heat import NEGATIVE_RGB, POSITIVE_RGB, colours, draw_map
+from lmri.report.figures.lines import draw_lines
 from lmri.report.figures.shams import draw_shams, stack
+from lmri.report.figures.units import draw_units
 
 NAN = float("nan")
+STEPS = (np.linspace(-1, 1, 3), np.array([1, 2]))
 
 
 def arms(arm: str, doses: list[int], values: list[float], draw: int = 0) -> pd.DataFrame:
@@ -107,3 +112,89 @@ def test_all_draws_are_dots():
     svg = draw_dose(table, [1], 1, "key")
     dots = re.findall(r'<g style="[^"]*var\(--sham\)[^"]*">((?:<use [^>]*/>)+)</g>', svg)
     assert sum(group.count("<use ") for group in dots) == 99
+
+
+def height(drawing: str) -> float:
+    return float(re.search(r'viewBox="0 0 \S+ ([0-9.]+)"', drawing).group(1))
+
+
+def test_a_map_of_many_layers_and_few_columns_stays_on_a_page():
+    few, many = (draw_map(np.eye(n, 6), [], 1, "k", width=330, scale_bar=False) for n in (12, 60))
+    assert height(few) < height(many) < 620
+
+
+def test_columns_have_their_names_in_lines():
+    names = ["before", "words that differ", "last of prompt", "a b c d e f g h i j k l m n o p"]
+    drawing = draw_map(np.zeros((2, 4)), [], 1, "k", width=250, scale_bar=False, columns=names)
+    for line in ("words", "differ", "before"):
+        assert f">{line}</tspan>" in drawing or f">{line}</text>" in drawing
+    assert ">p<" not in drawing  # a fourth line
+    numbered = draw_map(np.zeros((2, 4)), [], 1, "k", width=250, scale_bar=False)
+    assert height(drawing) > height(numbered)
+
+
+def test_equal_values_are_a_level_line():
+    drawing = draw_lines([0, 1, 2], {"a": np.full(3, 1e-17)}, "a", "k", axis="layer", named=False)
+    assert "e−" not in drawing and "1e" not in drawing
+    assert ">layer</text>" in drawing
+
+
+def test_all_units_are_drawn_below_the_strongest():
+    edges, counts = np.linspace(-1, 1, 5), np.array([0, 50, 3, 1])
+    drawing = draw_units(
+        ["2:1", "0:7"],
+        np.array([0.9, 0.4]),
+        np.array([0.1, np.nan]),
+        np.array([True, False]),
+        (edges, counts),
+        "all 54",
+        "logits",
+        "k",
+    )
+    order = [drawing.index(f">{name}</text>") for name in ("2:1", "0:7", "all 54")]
+    assert len(set(order)) == 3
+    # A step below 0 without units is not part of the axis.
+    assert ">−1.0</text>" not in drawing
+
+
+def test_agreement_has_the_same_axis_everywhere():
+    low, high = (
+        draw_agreement({"RelP": [(r, r - 0.1, min(r + 0.1, 1))]}, "k") for r in (-0.5, 0.95)
+    )
+    for drawing in (low, high):
+        assert ">−1.0</text>" in drawing and ">1.0</text>" in drawing
+
+
+def test_a_comparison_marks_equality():
+    x = np.array([0.0, 1.0, 2.0, np.nan])
+    drawing = draw_comparison(x, 3 * x, "logits", "k")
+    assert ">patched, logits</text>" in drawing
+    assert "<image" in drawing
+    assert draw_comparison(np.zeros(2), np.zeros(2), "logits", "k")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_in_drawings_are_text(text):
+    drawings = [
+        draw_map(np.zeros((1, 2)), [], 1, "k", scale_bar=False, rows=[text], columns=[text, ""]),
+        draw_units([text], np.ones(1), np.ones(1), np.ones(1, bool), STEPS, text, text, "k"),
+        draw_agreement({text: [(0.5, 0.1, 0.9), (NAN, NAN, NAN)]}, "k"),
+        draw_comparison(np.arange(3.0), np.arange(3.0), text, "k"),
+        draw_lines([0, 1], {text: np.arange(2.0)}, text, "k", axis=text),
+    ]
+    for drawing in drawings:
+        tags = {
+            element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawing).iter()
+        }
+        assert tags <= {
+            "svg",
+            "g",
+            "defs",
+            "path",
+            "use",
+            "text",
+            "tspan",
+            "image",
+            "clipPath",
+            "rect",
+        }

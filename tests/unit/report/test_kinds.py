@@ -36,7 +36,7 @@ def test_every_mode_has_words():
         ("expert_neuron.conditional.welch_t", "neurons of experts, routed tokens", "conditional"),
         ("head.entropy.welch_t", "attention heads, entropy of attention", "entropy"),
         ("layer.welch_t", "layers", "after"),
-        ("feature.dictionary.welch_t", "units, dictionary", "dictionary"),
+        ("feature.relp", "features of a dictionary", ""),
     ],
 )
 def test_titles(name, title, quantity):

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from lmri.config import RecordOptions, load_study
+from lmri.config import CausalOptions, ProbeOptions, RecordOptions, load_study
 from lmri.localise import measures
 from lmri.report.inputs import StudyInputs
-from lmri.report.methods import DEFINITIONS, describe_methods
+from lmri.report.kinds import CAUSAL
+from lmri.report.methods import CAUSAL_SOURCES, DEFINITIONS, describe_methods
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,24 @@ def test_one_map_has_no_others(config):
     text = described(replace(config, localise=replace(config.localise, maps=("head.d_prime",))))
     assert "The score of a head is the d prime of its norm of the output." in text
     assert "All others are exploratory" not in text
+
+
+def test_causal_maps_and_probes_are_described_with_their_sources(config):
+    assert "Causal maps" not in described(config)
+    causal = CausalOptions(("refusal",), ("relp", "patch_denoise"), metric="logit_difference")
+    localise = replace(config.localise, causal=causal, probes=ProbeOptions(needle="events"))
+    text = described(replace(config, localise=localise))
+    assert "Causal maps (refusal): target trials (clean) were paired" in text
+    assert "Rezaei Jafari et al., arXiv 2508.21258" in text
+    assert "attribution patching" not in text
+    assert "compared with patching on all units" in text
+    assert "patching in one direction alone has no p-value" in text
+    assert "retrieval of a needle (Wu et al." in text
+    assert "induction on repeated" not in text
+
+
+def test_every_causal_method_has_a_source():
+    assert set(CAUSAL_SOURCES) == set(CAUSAL)
 
 
 def test_exchange_within_a_carrier_is_described(config):

@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from report_files import statistics_of
 
+from lmri.report import words
 from lmri.report.figures.strips import FAINTEST, shades
 from lmri.report.map_figures import draw_profile, score_limits
 from lmri.report.profiles import BINS, KEPT_UNITS, profile
@@ -72,6 +73,14 @@ def test_units_without_a_score_are_neither_strong_nor_drawn():
     assert found.selected == 0
     assert math.isnan(found.high)
     assert found.largest == 0
+
+
+def test_units_without_a_score_are_counted():
+    made = statistics_of("head.welch_t", selected=0)
+    made["score"][0] = np.nan
+    assert profile("head.welch_t", made, 0.05).missing == 4
+    assert "p = 1 and count among the units of q" in words.without_value(4)
+    assert words.without_value(0) == ""
 
 
 def test_the_routing_difference_is_that_of_the_expert_of_the_strongest_neuron():

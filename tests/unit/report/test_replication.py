@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from report_files import heads_table
 
 from lmri.report.group import OVERLAP, Group, read_counts, read_unit
 from lmri.report.heads_leaf import describe_jump, largest_jump
-from lmri.report.replication import describe_replication, replication_prose, standing
+from lmri.report.replication import (
+    describe_replication,
+    few_layers,
+    replication_prose,
+    standing,
+)
 
 NAN = float("nan")
 
@@ -71,6 +77,34 @@ def test_what_replicates_comes_first():
     control = [lead for lead, _ in replication_prose(rows, "negative_control").lines]
     assert control[-1] == "Empty in all subjects, as it should be:"
     assert control[0] == "Not empty, and should be:"
+
+
+@pytest.mark.parametrize(
+    ("layers", "told"),
+    [
+        (3, "there are 3 layers, and over three numbers, unrelated profiles correlate at .71"),
+        (2, "there are 2 layers, and over two numbers, every correlation is 1 or −1"),
+        (1, "there is 1 layer, and one number has no correlation"),
+        (4, ""),
+        (0, ""),
+    ],
+)
+def test_few_layers_are_not_correlated_and_it_is_said_why(layers, told):
+    assert told in few_layers(layers)
+    assert bool(few_layers(layers)) == bool(told)
+    lines = replication_prose(pd.DataFrame([row(5, 5)]), "hypothesis", layers).lines
+    assert len(lines) == (2 if told else 1)
+    alone = replication_prose(pd.DataFrame([row(1, 1, 1)]), "hypothesis", layers)
+    assert len(alone.lines) == 1
+
+
+def test_three_unrelated_numbers_correlate_as_often_as_is_said():
+    pairs = np.random.default_rng(0).standard_normal((20_000, 2, 3))
+    centred = pairs - pairs.mean(axis=-1, keepdims=True)
+    first, second = centred[:, 0], centred[:, 1]
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    correlations = (first * second).sum(axis=1) / norms
+    assert np.mean(correlations >= np.sqrt(0.5)) == pytest.approx(0.25, abs=0.01)
 
 
 def overlaps(*rows: dict) -> Group:

@@ -167,9 +167,9 @@ def test_findings_of_one_contrast_and_phase_are_kept_apart(model, make_finding, 
 
 
 def test_a_kind_that_cannot_be_intervened_on_is_named(model, make_finding, stimuli, tmp_path):
-    feature = {**make_finding("head", [[1, 0]], [[[0, 1]]]), "kind": "feature"}
-    with pytest.raises(StoreError, match=r"'kind' of the finding .*feature.* one of 'expert', "):
-        validate([feature], model, stimuli, tmp_path)
+    other = {**make_finding("head", [[1, 0]], [[[0, 1]]]), "kind": "circuit"}
+    with pytest.raises(StoreError, match=r"'kind' of the finding .*circuit.* one of 'expert', "):
+        validate([other], model, stimuli, tmp_path)
 
 
 def test_units_without_their_names_are_refused(model, make_finding, stimuli, tmp_path):

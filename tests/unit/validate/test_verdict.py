@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lmri.validate import Effect, Evidence, decide, not_testable
+from lmri.score import Effect
+from lmri.validate import Evidence, decide, not_testable
 
 ENDPOINT = {
     "alpha": 0.05,

@@ -1,8 +1,12 @@
 """Causal localisers: which units carry a difference between paired prompts to the answer."""
 
 from lmri.localise.attribution.agreement import Agreement, agreement
-from lmri.localise.attribution.dictionary import Dictionary, read_dictionary
-from lmri.localise.attribution.illusion import RowSpaceCheck, patched_along, row_space_check
+from lmri.localise.attribution.illusion import (
+    RowSpaceCheck,
+    patched_along,
+    row_space_check,
+    split_directions,
+)
 from lmri.localise.attribution.inference import sign_flip_test
 from lmri.localise.attribution.maps import (
     METRICS,
@@ -21,7 +25,6 @@ __all__ = [
     "APPROXIMATE",
     "Agreement",
     "AttributionOptions",
-    "Dictionary",
     "KINDS",
     "METHODS",
     "METRICS",
@@ -39,11 +42,11 @@ __all__ = [
     "attribution_maps",
     "contrast_pairs",
     "patched_along",
-    "read_dictionary",
     "render_pairs",
     "role_masks",
     "row_space_check",
     "sign_flip_test",
     "sites",
+    "split_directions",
     "traced",
 ]

@@ -23,6 +23,10 @@ Published: .29 for an illusory direction, .91 for a faithful one.
 """
 
 
+LEAST_PART = 1e-6
+"""Length below which a part of a direction of length 1 is rounding."""
+
+
 @dataclass(frozen=True)
 class RowSpaceCheck:
     """A direction taken apart by the weights that read it.
@@ -99,6 +103,34 @@ def row_space_check(
     )
     kept = row_effect / whole if whole else float("nan")
     return RowSpaceCheck(*norms, whole, row_effect, null_effect, kept, kept < LEAST_KEPT)
+
+
+def split_directions(
+    directions: np.ndarray, basis: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Take directions apart by what reads them.
+
+    Parameters
+    ----------
+    directions : ndarray of shape (n, width)
+        The directions, of any length.
+    basis : ndarray of shape (rank, width)
+        Orthonormal basis of the row space of the read-out.
+
+    Returns
+    -------
+    whole, row, null : ndarray of shape (at most n, width)
+        Orthonormal directions that span them, their parts in the row space, and those in the null
+        space; none where a part is 0.
+    """
+    whole = _orthonormal(directions)
+    row = whole @ basis.T @ basis
+    return whole, _orthonormal(row), _orthonormal(whole - row)
+
+
+def _orthonormal(directions: np.ndarray) -> np.ndarray:
+    _, sizes, rows = np.linalg.svd(directions, full_matrices=False)
+    return rows[sizes > LEAST_PART]
 
 
 def patched_along(base: np.ndarray, source: np.ndarray, direction: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from lmri.anatomy import Subject, equal_length_batches
 from lmri.checks import check_choice, check_range
 from lmri.errors import LmriError
 from lmri.localise.attribution.agreement import Agreement, agreement
-from lmri.localise.attribution.dictionary import read_dictionary
 from lmri.localise.attribution.inference import check_carriers, sign_flip_test
 from lmri.localise.attribution.methods import (
     APPROXIMATE,
@@ -81,8 +79,6 @@ class AttributionOptions:
         Rows of a forward pass, at most.
     permutations : int
         Patterns of signs of the inference.
-    dictionary : Path or None
-        File of the features.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -100,7 +96,6 @@ class AttributionOptions:
     most_patched: int = 4096
     rows: int = 256
     permutations: int = 2000
-    dictionary: Path | None = None
 
     def check(self) -> None:
         """Raise :class:`LmriError` unless every value is allowed."""
@@ -158,7 +153,7 @@ def attribution_maps(
     ------
     LmriError
         Naming what is wrong: an option, a column, pairs that cannot be made, units the subject
-        does not have, a dictionary that does not fit.
+        does not have.
     """
     options.check()
     grids = _grids(subject, options)
@@ -193,13 +188,7 @@ def _carriers(pairs: Pairs) -> tuple[np.ndarray, pd.DataFrame]:
 
 
 def _grids(subject: Subject, options: AttributionOptions) -> list[Grid]:
-    dictionary = None
-    if "feature" in options.kinds and options.dictionary is not None:
-        dictionary = read_dictionary(options.dictionary, subject)
-    grids = [
-        Grid(kind, tuple(sites(subject, kind, dictionary)), (options.position,))
-        for kind in options.kinds
-    ]
+    grids = [Grid(kind, tuple(sites(subject, kind)), (options.position,)) for kind in options.kinds]
     for grid in grids:
         if set(options.methods) & set(PATCHING) and grid.size > options.most_patched:
             raise LmriError(

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmri.anatomy import Subject, architecture_of, expert_groups
+from lmri.anatomy import Dictionary, Subject, expert_groups, residual_multiplier
 from lmri.checks import check_choice
 from lmri.errors import LmriError
-from lmri.localise.attribution.dictionary import Dictionary
 from lmri.localise.attribution.experts import down_projection
 from lmri.localise.attribution.trace import Point, Run
 
@@ -210,11 +209,12 @@ class Features(Site):
 
     def written(self, run: Run, unit: int) -> torch.Tensor:
         """See :meth:`Site.written`."""
-        feature = self.dictionary.encode(run.values[self.source], unit)  # (batch, tokens, 1)
+        own = slice(unit, unit + 1)
+        feature = self.dictionary.encode(run.values[self.source], own)  # (batch, tokens, 1)
         return feature * self.dictionary.decoder[unit] * self.scale
 
 
-def sites(subject: Subject, kind: str, dictionary: Dictionary | None = None) -> list[Site]:
+def sites(subject: Subject, kind: str) -> list[Site]:
     """List where the units of a kind write.
 
     Parameters
@@ -223,8 +223,6 @@ def sites(subject: Subject, kind: str, dictionary: Dictionary | None = None) -> 
         The subject.
     kind : str
         One of :data:`KINDS`.
-    dictionary : Dictionary, optional
-        Needed for features.
 
     Returns
     -------
@@ -237,12 +235,12 @@ def sites(subject: Subject, kind: str, dictionary: Dictionary | None = None) -> 
         If the kind is unknown, the subject has no such units, or a dictionary is missing.
     """
     check_choice(kind, KINDS, "kinds", "the attribution")
-    if kind == "feature" and dictionary is None:
+    if kind == "feature" and subject.dictionary is None:
         raise LmriError(
             "The kind 'feature' of the attribution needs a 'dictionary': a safetensors file with "
             "encoder, encoder_bias and decoder. Got none."
         )
-    found = _feature_sites(subject, dictionary) if kind == "feature" else KINDS[kind](subject)
+    found = KINDS[kind](subject)
     if not found:
         raise LmriError(
             f"Subject '{subject.name}' ('{subject.anatomy.architecture}') has no units of the kind "
@@ -301,9 +299,7 @@ def residual_point(subject: Subject, layer: int, place: str) -> tuple[Point, Poi
     """
     if place != "mid":
         return (place, layer), (place, layer), 1.0
-    name = architecture_of(subject.model).multiplier
-    multiplier = getattr(subject.model.config, name) if name else 1.0
-    return ("attention", layer), ("mid", layer), 1.0 / multiplier
+    return ("attention", layer), ("mid", layer), 1.0 / residual_multiplier(subject.model)
 
 
 def _coordinate_sites(name: str, layers: str, count: str | None) -> Callable[[Subject], list[Site]]:
@@ -338,7 +334,8 @@ def _expert_neuron_sites(subject: Subject) -> list[Site]:
     ]
 
 
-def _feature_sites(subject: Subject, dictionary: Dictionary) -> list[Site]:
+def _feature_sites(subject: Subject) -> list[Site]:
+    dictionary = subject.dictionary
     layer = dictionary.layer
     point, source, scale = residual_point(subject, layer, dictionary.place)
     count = len(dictionary.decoder)
@@ -347,7 +344,7 @@ def _feature_sites(subject: Subject, dictionary: Dictionary) -> list[Site]:
     ]
 
 
-KINDS: dict[str, Callable[[Subject], list[Site]] | None] = {
+KINDS: dict[str, Callable[[Subject], list[Site]]] = {
     "head": _coordinate_sites("head", "layers", "heads"),
     "neuron": _coordinate_sites("neuron", "dense_layers", "neurons"),
     "shared_neuron": _coordinate_sites("shared_neuron", "shared_layers", "shared_size"),
@@ -356,6 +353,6 @@ KINDS: dict[str, Callable[[Subject], list[Site]] | None] = {
     "residual": _residual_sites,
     "attention": _coordinate_sites("attention", "layers", None),
     "mlp": _coordinate_sites("mlp", "layers", None),
-    "feature": None,
+    "feature": _feature_sites,
 }
 """Kinds of units, and what lists where they write; features are in their dictionary's layer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_svg
+from lmri.report.words import short
 
 # Orange and blue stay apart in every common colour deficiency. The magnitude is the opacity, so
 # zero is the colour of the page in both schemes.
 POSITIVE_RGB = (0xD2, 0x5F, 0x14)
 NEGATIVE_RGB = (0x2F, 0x77, 0xB8)
+
+TALLEST = 520
+"""Height of the cells of a map with few columns, however many layers it has."""
+
+LETTER, LINE = 5.4, 11.5
+"""Width of a letter and height of a line of the names of columns."""
 
 
 def draw_map(
@@ -27,6 +35,7 @@ def draw_map(
     axes_names: tuple[str, str] = ("expert", "layer"),
     rows: Sequence[str] | None = None,
     scale_name: str = "score",
+    columns: Sequence[str] | None = None,
 ) -> Markup:
     """Draw one map.
 
@@ -50,6 +59,8 @@ def draw_map(
         Names of the rows; by default their numbers.
     scale_name : str
         What the scale measures.
+    columns : sequence of str, optional
+        Names of the columns, broken into lines; by default their numbers.
 
     Returns
     -------
@@ -57,10 +68,14 @@ def draw_map(
         The drawing.
     """
     n_layers, n_units = score.shape
+    rows = None if rows is None else [short(name) for name in rows]
     longest = max((len(name) for name in rows or ()), default=0)
     left, right, bottom, top = max(44, 18 + 6 * longest), 8, 40, 46 if scale_bar else 8
     across = (width - left - right) / n_units
-    row = float(np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26))
+    names = None if columns is None else [_broken(name, across) for name in columns]
+    bottom += LINE * max((name.count("\n") for name in names or ()), default=0)
+    row = np.clip(across, 360 / n_layers if n_layers > 24 else 18, 26)
+    row = min(float(row), max(TALLEST / n_layers, 9))
     with style():
         figure = new_figure(width, bottom + row * n_layers + top)
         axes = place(figure, left, bottom, width - left - right, row * n_layers)
@@ -73,6 +88,9 @@ def draw_map(
         )
         _outline(axes, units, legible=min(across, row) >= 15)
         _label(axes, n_layers, n_units, axes_names, rows)
+        if names is not None:
+            axes.set_xticks(range(n_units))
+            axes.set_xticklabels(names, linespacing=1.05)
         if scale_bar:
             above = bottom + row * n_layers + 27
             _scale(place(figure, left + 42, above, 190, 9), limit, scale_name)
@@ -138,6 +156,13 @@ def _label(
     axes.tick_params(length=3)
     for spine in axes.spines.values():
         spine.set_visible(True)
+
+
+def _broken(name: str, across: float) -> str:
+    """Break a name into lines that fit below a column; what does not is cut."""
+    most = max(int(across / LETTER), 4)
+    lines = textwrap.wrap(name, most)[:3] or [""]
+    return "\n".join(lines)
 
 
 def _ticks(count: int, most: int) -> list[int]:

@@ -1,11 +1,12 @@
-"""Dictionaries of features: read, checked, and patched with their error kept."""
+"""Features of a dictionary: patched with their error kept."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from lmri.errors import LmriError, StoreError
-from lmri.localise.attribution import read_dictionary, sites, traced
+from lmri.anatomy import read_dictionary, with_dictionary
+from lmri.errors import LmriError
+from lmri.localise.attribution import sites, traced
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ GOOD = {"layer": "1", "place": "mid"}
 def test_a_whole_dictionary_is_the_residual(kind, place, write, subject_of, pair_of):
     subject, (clean, corrupted, pair) = subject_of(kind), pair_of(kind)
     dictionary = read_dictionary(write({**GOOD, "place": place}), subject)
-    (features,) = sites(subject, "feature", dictionary)
+    (features,) = sites(with_dictionary(subject, dictionary), "feature")
     residual = sites(subject, "residual")[3 + ["before", "mid", "after"].index(place)]
     where = torch.ones(clean.shape)
     with traced(subject) as tracer:
@@ -57,39 +58,13 @@ def test_a_whole_dictionary_is_the_residual(kind, place, write, subject_of, pair
 
 def test_one_feature_moves_only_its_direction(write, subject_of, pair_of):
     subject, (clean, corrupted, pair) = subject_of("llama"), pair_of("llama")
-    (features,) = sites(subject, "feature", read_dictionary(write(GOOD), subject))
+    (features,) = sites(with_dictionary(subject, read_dictionary(write(GOOD), subject)), "feature")
     with traced(subject) as tracer:
         runs = [tracer.run(ids, pair, features.keep) for ids in (clean, corrupted)]
     change = features.written(runs[0], 7) - features.written(runs[1], 7)
     assert change[..., 7].any()
     change[..., 7] = 0
     assert not change.any()
-
-
-@pytest.mark.parametrize(
-    ("metadata", "changes", "words"),
-    [
-        (GOOD, {"encoder": torch.zeros(16, 64)}, r"'encoder' must have the shape \(32, 64\)"),
-        (GOOD, {"decoder": torch.zeros(64, 16)}, r"'decoder' must have the shape \(64, 32\)"),
-        (GOOD, {"decoder": None}, "lacks 'decoder'"),
-        (None, {}, "metadata must have 'layer'"),
-        ({"layer": "2", "place": "after"}, {}, r"'layer'.*\[0, 1\]. Got 2"),
-        ({"layer": "1", "place": "end"}, {}, "'place'.*'after', 'before', 'mid'. Got 'end'"),
-    ],
-)
-def test_what_does_not_fit_is_named(metadata, changes, words, write, subject_of):
-    path = write(metadata, **changes)
-    with pytest.raises(StoreError, match=words) as caught:
-        read_dictionary(path, subject_of("llama"))
-    assert str(path) in str(caught.value)
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path, subject_of):
-    for name, content in (("missing.safetensors", None), ("pickle.pt", b"\x80\x04nothing")):
-        if content:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(StoreError, match=f"{name}: a dictionary must be a safetensors file"):
-            read_dictionary(tmp_path / name, subject_of("llama"))
 
 
 def test_features_need_a_dictionary_and_units_must_be_there(subject_of):

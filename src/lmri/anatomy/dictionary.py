@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from lmri.anatomy import Subject
+from lmri.anatomy.loading import Subject
 from lmri.checks import check_choice, check_range, quoted
 from lmri.errors import StoreError
+from lmri.store import sha256_file
 
 TENSORS = ("encoder", "encoder_bias", "decoder")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dictionary:
     """Features of a residual: ``f = relu(x W_e + b_e)``, ``x = f W_d + b_d + error``.
 
@@ -33,6 +34,8 @@ class Dictionary:
         ``b_e``. A dictionary that subtracts a bias from its input has it folded in here.
     decoder : Tensor of shape (features, hidden)
         ``W_d``. ``b_d`` is the same in every run: no difference depends on it.
+    sha256 : str
+        Of the file.
     """
 
     path: Path
@@ -41,23 +44,23 @@ class Dictionary:
     encoder: torch.Tensor
     encoder_bias: torch.Tensor
     decoder: torch.Tensor
+    sha256: str = ""
 
-    def encode(self, residual: torch.Tensor, feature: int | None = None) -> torch.Tensor:
+    def encode(self, residual: torch.Tensor, chosen: slice = slice(None)) -> torch.Tensor:
         """Features of a residual.
 
         Parameters
         ----------
         residual : Tensor of shape (..., hidden)
             The residual.
-        feature : int, optional
-            Only this one.
+        chosen : slice
+            Which features; by default all.
 
         Returns
         -------
-        Tensor of shape (..., features), or (..., 1)
+        Tensor of shape (..., chosen features)
             Never negative.
         """
-        chosen = slice(None) if feature is None else slice(feature, feature + 1)
         return torch.relu(residual @ self.encoder[:, chosen] + self.encoder_bias[chosen])
 
 
@@ -115,7 +118,27 @@ def read_dictionary(path: Path, subject: Subject) -> Dictionary:
     anatomy = subject.anatomy
     check_range(int(layer), "layer", str(path), 0, anatomy.layers - 1, StoreError)
     check_choice(place, anatomy.places, "place", str(path), StoreError)
-    return Dictionary(Path(path), int(layer), place, **own)
+    return Dictionary(Path(path), int(layer), place, **own, sha256=sha256_file(Path(path)))
+
+
+def with_dictionary(subject: Subject, dictionary: Dictionary) -> Subject:
+    """Give a subject the features of a dictionary as units of its own.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    dictionary : Dictionary
+        A dictionary of it.
+
+    Returns
+    -------
+    Subject
+        The same model, with the dictionary and its features in the anatomy.
+    """
+    features = {"feature_layers": (dictionary.layer,), "features": len(dictionary.decoder)}
+    anatomy = replace(subject.anatomy, **features)
+    return replace(subject, dictionary=dictionary, anatomy=anatomy)
 
 
 def _check_tensors(path: Path, present: set[str]) -> None:

@@ -1,0 +1,1 @@
+"""Parts of the benchmark of information, each run in a process of its own."""

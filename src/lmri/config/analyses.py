@@ -1,0 +1,65 @@
+"""Sections of a study for what is done with recordings beside maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lmri.config.options import Options
+
+
+@dataclass(frozen=True)
+class SparseOptions(Options):
+    """Policies that skip what a subject does not need, and how they are measured.
+
+    Every policy is calibrated at every sparsity on recorded trials of the calibration split, of
+    which it needs ``least_tokens`` and reads ``most_tokens``, and run on at most ``trials``
+    evaluation trials of every task. ``dense_tokens`` first tokens of a trial are never sparse and
+    are left out of the calibration. ``loss`` is the rise of perplexity that limits are told at.
+    ``speed_tokens`` are generated to measure speed; 0 measures none. ``finding_policy`` at
+    ``finding_sparsity`` is what findings are re-run under. ``full_heads`` are the heads, as
+    [layer, head], that keep all keys and values under ``cache_heads``, and their number under
+    ``cache_random``; all others keep ``cache_sinks`` and ``cache_window``.
+    """
+
+    policies: tuple[str, ...] = ()
+    sparsities: tuple[float, ...] = (0.25, 0.4, 0.5, 0.65, 0.8, 0.9)
+    dense_tokens: int = 1
+    least_tokens: int = 1000
+    most_tokens: int = 16384
+    trials: int = 100
+    rows: int = 64
+    backend: str = "auto"
+    loss: float = 0.01
+    speed_tokens: int = 16
+    finding_policy: str = "teal"
+    finding_sparsity: float = 0.5
+    full_heads: tuple[tuple[int, int], ...] = ()
+    cache_sinks: int = 4
+    cache_window: int = 64
+
+    @property
+    def finding_plan(self) -> str:
+        """Name of the plan that findings are re-run under; empty without policies."""
+        if self.finding_policy not in self.policies:
+            return ""
+        return plan_name(self.finding_policy, self.finding_sparsity)
+
+
+def plan_name(policy: str, sparsity: float | None) -> str:
+    """Name of the file of a plan.
+
+    Parameters
+    ----------
+    policy : str
+        The policy.
+    sparsity : float or None
+        What it was asked for; None for a policy that is not graded.
+
+    Returns
+    -------
+    str
+        ``<policy>_<percent>``, or the policy alone.
+    """
+    if sparsity is None:
+        return policy
+    return f"{policy}_{round(100 * sparsity):02d}"

@@ -1,0 +1,134 @@
+"""What information is asked about: labels of trials, and what may be exchanged under the null."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmri.checks import check_choice
+from lmri.errors import EvidenceError
+from lmri.information.nulls import crossed_labels, exchanged_labels, labels_within
+from lmri.information.readings import Trials, column
+from lmri.information.samples import as_labels
+
+SCHEMES = ("between", "within", "trials")
+
+
+@dataclass(frozen=True)
+class Question:
+    """An attribute of trials.
+
+    Attributes
+    ----------
+    target : str
+        Column of the table of trials: ``condition``, ``family``, ``class_place``, …
+    carriers : tuple of str
+        Carriers whose classes the attribute follows from. With several (place and year), the
+        classes of each are exchanged among its values.
+    scheme : str
+        ``between``: exchange labels among the values of carriers. ``within``: exchange them among
+        the trials of each value of the one carrier. ``trials``: exchange them among trials, which
+        is right only where trials share nothing.
+    """
+
+    target: str
+    carriers: tuple[str, ...] = ()
+    scheme: str = "between"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labels of the trials that have activity, with exchanged ones.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,), int64
+        Places of the trials in the table.
+    codes : ndarray of shape (n,), int64
+        Numbered labels.
+    groups : ndarray of shape (n,), int64
+        Trials that are never separated by folds and parts.
+    labellings : ndarray of shape (draws, n), int64
+        Exchanged labels.
+    exchanged : str
+        What was exchanged.
+    independent : int
+        Number of independent groups of trials.
+    grouped : bool
+        Whether groups, and not trials, are exchanged.
+    """
+
+    rows: np.ndarray
+    codes: np.ndarray
+    groups: np.ndarray
+    labellings: np.ndarray
+    exchanged: str
+    independent: int
+    grouped: bool
+
+
+def sample_of(
+    trials: Trials, question: Question, rows: np.ndarray, draws: int, seed: int
+) -> Sample:
+    """Prepare labels and their exchange for some trials.
+
+    Parameters
+    ----------
+    trials : Trials
+        All trials.
+    question : Question
+        What is asked.
+    rows : ndarray of int
+        Places of the trials that have activity.
+    draws, seed : int
+        Of the null.
+
+    Returns
+    -------
+    Sample
+        Groups are the values of the first carrier.
+
+    Raises
+    ------
+    EvidenceError
+        If the attribute or a carrier is unknown, has one value, or cannot be exchanged so.
+    """
+    check_choice(question.scheme, SCHEMES, "scheme", "a question", EvidenceError)
+    owner = f"'{question.target}'"
+    codes = as_labels(column(trials, question.target)[rows], owner, least=2)
+    if codes.max() == 0:
+        raise EvidenceError(f"The attribute {owner} must have two values or more. Got one.")
+    if question.scheme != "trials" and not question.carriers:
+        raise EvidenceError(
+            f"The question about {owner} must name the carriers of the attribute, or have the "
+            "scheme 'trials'. Got neither."
+        )
+    values = {name: column(trials, f"carrier_{name}")[rows] for name in question.carriers}
+    groups = np.arange(len(rows))
+    if question.carriers:
+        groups = as_labels(values[question.carriers[0]], f"carrier '{question.carriers[0]}'")
+    count = int(groups.max()) + 1
+    if question.scheme == "trials":
+        labellings = exchanged_labels(codes, None, draws, seed)
+        count = min(count, _fewest_values(trials, rows))
+        return Sample(rows, codes, groups, labellings, "trials", count, False)
+    if question.scheme == "within":
+        labellings = labels_within(codes, groups, draws, seed)
+        exchanged = f"trials of each {question.carriers[0]}"
+        return Sample(rows, codes, groups, labellings, exchanged, count, True)
+    if len(question.carriers) == 1:
+        labellings = exchanged_labels(codes, groups, draws, seed)
+    else:
+        classes = {name: column(trials, f"class_{name}")[rows] for name in values}
+        crossed = {name: (own, classes[name]) for name, own in values.items()}
+        labellings = crossed_labels(codes, crossed, draws, seed)
+    exchanged = " and ".join(question.carriers)
+    return Sample(rows, codes, groups, labellings, exchanged, count, True)
+
+
+def _fewest_values(trials: Trials, rows: np.ndarray) -> int:
+    """Number of values of the carrier that has the fewest."""
+    table = trials.table.iloc[rows]
+    own = [name for name in table.columns if name.startswith("carrier_")]
+    return min((int(table[name].nunique()) for name in own), default=len(rows))

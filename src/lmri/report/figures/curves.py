@@ -1,0 +1,119 @@
+"""Several curves over one axis, told apart by colour and mark, with a key beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from lmri.report.figures.canvas import (
+    FINDING,
+    INK,
+    LAYER_MATCHED,
+    LOAD_MATCHED,
+    MUTED,
+    POSITIVE,
+    RULE,
+    SHAM,
+    new_figure,
+    place,
+    style,
+    to_svg,
+)
+
+COLOURS = (FINDING, POSITIVE, LAYER_MATCHED, LOAD_MATCHED, SHAM)
+MARKS = ("o", "s", "D", "^", "v", "P", "X")
+"""Five colours and seven marks: 35 curves before a pair comes again."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve.
+
+    Attributes
+    ----------
+    name : str
+        As in the key.
+    x, y : sequence of float
+        Its points, in the order they are joined.
+    low, high : sequence of float, optional
+        Bounds of an interval around every point.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+def draw_curves(
+    curves: Sequence[Curve],
+    key: str,
+    *,
+    names: tuple[str, str],
+    line: Curve | None = None,
+    level: float | None = None,
+    log: bool = False,
+    top: float | None = None,
+    width: float = 560,
+) -> Markup:
+    """Draw curves.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        In the order of the key.
+    key : str
+        Distinguishes the drawing from all others of the page.
+    names : tuple of str
+        Of the horizontal and the vertical axis.
+    line : Curve, optional
+        Drawn dashed, without marks: what would be ideal.
+    level : float, optional
+        Height of a thin line: no change.
+    log : bool
+        Whether the vertical axis is logarithmic.
+    top : float, optional
+        End of the vertical axis; what is above is cut.
+    width : float
+        Width of the drawing.
+
+    Returns
+    -------
+    Markup
+        The drawing.
+    """
+    left, right, bottom, above = 56, 150, 40, 10
+    height = 0.62 * (width - right + 60)
+    with style():
+        figure = new_figure(width, height)
+        axes = place(figure, left, bottom, width - left - right, height - bottom - above)
+        if log:
+            axes.set_yscale("log")
+        if level is not None:
+            axes.axhline(level, color=RULE, linewidth=1)
+        if line is not None:
+            axes.plot(line.x, line.y, color=MUTED, linewidth=1.2, linestyle="--", label=line.name)
+        for curve, colour, mark in zip(curves, cycle(COLOURS), cycle(MARKS)):
+            own = {"color": colour, "marker": mark, "markersize": 5}
+            axes.plot(curve.x, curve.y, linewidth=1.6, label=curve.name, **own)
+            if len(curve.low):
+                axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1, alpha=0.6)
+        if top is not None:
+            axes.set_ylim(top=top)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        if log:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.grid(axis="y", color=RULE, linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, which="both")
+        axes.set_xlabel(names[0], labelpad=3)
+        axes.set_ylabel(names[1], labelpad=6)
+        place_key = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+        axes.legend(frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, **place_key)
+        return to_svg(figure, key)

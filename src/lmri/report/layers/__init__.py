@@ -1,0 +1,1 @@
+"""The page of layers: massive activations, the residual stream, void layers, sinks."""

@@ -1,0 +1,1 @@
+"""Sparse runs in the report."""

@@ -1,0 +1,130 @@
+"""Quality and speed against sparsity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmri.report import words
+from lmri.report.figures.curves import Curve, draw_curves
+from lmri.report.sparsity.names import SOURCE, percent, policy_name
+from lmri.report.view import Figure, Panel
+
+HIGHEST_RATIO = 10.0
+"""Perplexity ratios above are cut: the model is lost there, whatever the number."""
+
+
+def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
+    """Draw perplexity against sparsity, a panel per subject and a curve per policy.
+
+    Parameters
+    ----------
+    overall : DataFrame
+        Quality over all tasks.
+    data : str
+        File with all rows.
+
+    Returns
+    -------
+    Figure or None
+        None without rows.
+    """
+    panels, told = [], []
+    for number, (subject, rows) in enumerate(overall.groupby("subject", sort=False)):
+        curves = []
+        for policy, own in rows.groupby("policy", sort=True):
+            kept = own[own["perplexity_ratio"] <= HIGHEST_RATIO]
+            ends = kept["ratio_low"], kept["ratio_high"].clip(upper=HIGHEST_RATIO)
+            curves.append(
+                Curve(
+                    policy_name(str(policy)),
+                    kept["sparsity"].tolist(),
+                    kept["perplexity_ratio"].tolist(),
+                    *(end.tolist() for end in ends),
+                )
+            )
+        names = ("weights not read, share of the model", "perplexity / dense")
+        drawing = draw_curves(curves, f"sparse-{number}", names=names, level=1.0, log=True)
+        panels.append(Panel(drawing, title=str(subject)))
+        best = rows[rows["perplexity_ratio"] <= 1.01]
+        most = best["sparsity"].max() if len(best) else 0.0
+        told.append(f"{subject}: up to {percent(most)} of the weights at a ratio of at most 1.01")
+    if not panels:
+        return None
+    return Figure(
+        title="Perplexity of the answers under each policy",
+        panels=panels,
+        alt=f"{'; '.join(told)}.",
+        look_for=(
+            "A curve that stays at 1 while it goes right: weights that are not read are not "
+            "missed. The horizontal axis counts what was really skipped, of all weights of the "
+            "layers, so that policies that touch few of them end early."
+        ),
+        falsify=(
+            "A curve that rises at once: the rule takes away what is needed. Points above "
+            f"{HIGHEST_RATIO:g} are left out; lines up and down are 95 % intervals over carriers."
+        ),
+        source=SOURCE.format("quality"),
+        data=data,
+    )
+
+
+def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figure | None:
+    """Draw the speed of decoding beside the ideal, a panel per subject.
+
+    Parameters
+    ----------
+    speed : DataFrame
+        Every repeat.
+    overall : DataFrame
+        Quality over all tasks, for the sparsity of every plan.
+    data : str
+        File with all rows.
+
+    Returns
+    -------
+    Figure or None
+        None where nothing was timed.
+    """
+    decode = speed[speed["phase"] == "decode"]
+    if decode.empty:
+        return None
+    rates = decode.assign(rate=decode["tokens"] / decode["seconds"])
+    keys = ["subject", "policy", "plan", "ideal"]
+    medians = rates.pivot_table(index=keys, columns="arm", values="rate", aggfunc="median")
+    ratios = (medians["sparse"] / medians["dense"]).rename("ratio").reset_index()
+    sparsity = overall.set_index(["subject", "plan"])["sparsity"]
+    ratios["sparsity"] = [sparsity.get((s, p), np.nan) for s, p in ratios[keys[:3:2]].to_numpy()]
+    panels, told = [], []
+    for number, (subject, rows) in enumerate(ratios.groupby("subject", sort=False)):
+        ordered = rows.sort_values("sparsity")
+        curves = [
+            Curve(policy_name(str(policy)), own["sparsity"].tolist(), own["ratio"].tolist())
+            for policy, own in ordered.groupby("policy", sort=True)
+        ]
+        ideal = Curve("ideal", ordered["sparsity"].tolist(), ordered["ideal"].tolist())
+        names = ("weights not read, share of the model", "speed / dense")
+        drawing = draw_curves(curves, f"speed-{number}", names=names, line=ideal, level=1.0)
+        panels.append(Panel(drawing, title=str(subject)))
+        best = ordered.loc[ordered["ratio"].idxmax()]
+        told.append(
+            f"{subject}: at most {words.number(best['ratio'])} times dense "
+            f"({policy_name(str(best['policy']))})"
+        )
+    first = speed.iloc[0]
+    return Figure(
+        title="Tokens per second at batch 1, beside the dense model",
+        panels=panels,
+        alt=f"{'; '.join(told)}.",
+        look_for=(
+            "Curves along the dashed line, which is the dense model's bytes over those that are "
+            f"read. Backend {first['backend']}, {words.plural(int(first['threads']), 'thread')}, "
+            "median of the repeats, in turns with the dense model on the same machine."
+        ),
+        falsify=(
+            "Curves below 1: the model is so small that calling a product takes longer than "
+            "reading its weights, and nothing is gained. Times are not reproducible bit for bit."
+        ),
+        source=SOURCE.format("speed"),
+        data=data,
+    )

@@ -1,0 +1,235 @@
+"""The page of sparsity: what subjects can do without, at what cost, and how fast that is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmri.report import words
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs
+from lmri.report.sparsity.figures import quality_figure, speed_figure
+from lmri.report.sparsity.findings import surviving_findings
+from lmri.report.sparsity.names import SOURCE, percent, policy_name
+from lmri.report.sparsity.tables import ALL
+from lmri.report.view import Cell, Column, Fold, Heading, Leaf, Table
+
+
+def sparse_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
+    """Make the page of sparsity.
+
+    Parameters
+    ----------
+    inputs : StudyInputs
+        A study with sparse runs.
+    path : str
+        Of the page, relative to the report.
+    files : Files
+        Takes the tables.
+
+    Returns
+    -------
+    Leaf
+        Quality against sparsity, limits, speed, what was achieved, findings under a policy.
+    """
+    sparse = inputs.sparse
+    data = {
+        name: files.add(f"sparse-{name}", getattr(sparse, name))
+        for name in ("quality", "achieved", "speed", "limits")
+    }
+    blocks = [
+        Heading("Quality against sparsity"),
+        quality_figure(sparse.overall, data["quality"]),
+        limit_table(sparse.limits, data["limits"]),
+        Fold("Every policy, sparsity and task", quality_table(sparse.quality, data["quality"])),
+        Heading("Speed against sparsity"),
+        speed_figure(sparse.speed, sparse.overall, data["speed"]),
+        Heading("What was asked, what was achieved"),
+        achieved_table(sparse.achieved, data["achieved"]),
+        *surviving_findings(inputs, files),
+    ]
+    return Leaf(
+        path=path,
+        study=inputs.config.study,
+        eyebrow="sparsity of all subjects",
+        title="Sparsity",
+        question="How much of a model can a token do without, and which rule finds it best?",
+        answer=_answer(sparse.limits),
+        role="",
+        blocks=[block for block in blocks if block is not None],
+    )
+
+
+def limit_table(limits: pd.DataFrame, data: str) -> Table | None:
+    """Tell for every subject and policy the sparsity at which perplexity has risen by a share.
+
+    Parameters
+    ----------
+    limits : DataFrame
+        One row per subject and policy.
+    data : str
+        File with all rows.
+
+    Returns
+    -------
+    Table or None
+        None without rows.
+    """
+    if limits.empty:
+        return None
+    subjects = list(dict.fromkeys(limits["subject"]))
+    loss = percent(limits["loss"].iloc[0])
+    rows = []
+    for policy, own in limits.groupby("policy", sort=True):
+        by_subject = {row["subject"]: row for row in own.to_dict("records")}
+        cells = [_limit_cell(by_subject.get(subject)) for subject in subjects]
+        rows.append([Cell(policy_name(str(policy))), *cells])
+    return Table(
+        caption=(
+            f"Largest share of the model's weights that was skipped with a perplexity less than "
+            f"{loss} above the dense one, of the sparsities that were measured; below it the next "
+            "one that was, and its ratio."
+        ),
+        columns=[Column("Policy"), *(Column(str(name), kind="number") for name in subjects)],
+        rows=rows,
+        source=SOURCE.format("limits"),
+        data=data,
+    )
+
+
+def quality_table(quality: pd.DataFrame, data: str) -> Table:
+    """List quality by subject, policy, sparsity and task.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        All rows.
+    data : str
+        File with all rows.
+
+    Returns
+    -------
+    Table
+        One row each.
+    """
+    ordered = quality.sort_values(["subject", "policy", "asked"], kind="stable")
+    return Table(
+        caption=(
+            "Perplexity ratio with its 95 % interval over carriers; divergence of the predictions "
+            "from the dense ones, nat per token; share of trials answered exactly, and its change."
+        ),
+        columns=[
+            Column("Subject"),
+            Column("Policy"),
+            Column("Task"),
+            Column("Asked", "of its own inputs", "number"),
+            Column("Skipped", "of the model", "number"),
+            Column("Perplexity ratio", kind="number"),
+            Column("Divergence", "nat", "number"),
+            Column("Exact", kind="number"),
+            Column("Trials", kind="number"),
+        ],
+        rows=[_quality_row(row) for row in ordered.to_dict("records")],
+        source=SOURCE.format("quality"),
+        data=data,
+        layout="grid",
+    )
+
+
+def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
+    """Tell what share was asked for, what the calibration gave and what unseen trials gave.
+
+    Parameters
+    ----------
+    achieved : DataFrame
+        Every rule of every plan.
+    data : str
+        File with all rows.
+
+    Returns
+    -------
+    Table or None
+        None without rows; one row per subject, plan, and what the share is of.
+    """
+    rows = achieved[achieved["task"] == ALL]
+    if rows.empty:
+        return None
+    keys = ["subject", "policy", "asked", "denominator"]
+    cells = []
+    for (subject, policy, asked, of), own in rows.groupby(keys, sort=True, dropna=False):
+        shares = own["achieved"]
+        cells.append(
+            [
+                Cell(str(subject)),
+                Cell(policy_name(str(policy))),
+                Cell(str(of)),
+                Cell(percent(asked), "number"),
+                Cell(percent(own["calibrated"].mean()), "number"),
+                Cell(
+                    percent(shares.mean()),
+                    "number",
+                    f"{percent(shares.min())} to {percent(shares.max())}",
+                ),
+                Cell(words.whole(len(own)), "number"),
+            ]
+        )
+    return Table(
+        caption=(
+            "The share asked for, that on the calibration trials, and that on trials the policy "
+            "never saw (mean over its sites, with the smallest and the largest)."
+        ),
+        columns=[
+            Column("Subject"),
+            Column("Policy"),
+            Column("Share of"),
+            Column("Asked", kind="number"),
+            Column("Calibrated", kind="number"),
+            Column("Achieved", "on unseen trials", "number"),
+            Column("Sites", kind="number"),
+        ],
+        rows=cells,
+        source=SOURCE.format("achieved"),
+        data=data,
+        layout="grid",
+    )
+
+
+def _quality_row(row: dict) -> list[Cell]:
+    return [
+        Cell(str(row["subject"])),
+        Cell(policy_name(str(row["policy"]))),
+        Cell(words.readable(str(row["task"]))),
+        Cell(percent(row["asked"]), "number"),
+        Cell(percent(row["sparsity"]), "number"),
+        Cell(
+            words.number(row["perplexity_ratio"], 3),
+            "number",
+            words.interval(row["ratio_low"], row["ratio_high"], 3),
+        ),
+        Cell(words.number(row["divergence"], 3), "number"),
+        Cell(words.number(row["exact"]), "number", words.signed(row["exact_change"])),
+        Cell(words.whole(row["n"]), "number", f"{words.whole(row['n_carriers'])} carriers"),
+    ]
+
+
+def _limit_cell(row: dict | None) -> Cell:
+    if row is None:
+        return Cell(words.NOTHING, "number")
+    beyond = f"{percent(row['next_sparsity'])}: {words.number(row['next_ratio'], 3)}"
+    note = beyond if np.isfinite(row["next_sparsity"]) else "none measured beyond"
+    share = percent(row["sparsity"]) if row["plan"] else "none measured"
+    return Cell(share, "number", note)
+
+
+def _answer(limits: pd.DataFrame) -> str:
+    parts = []
+    for subject, rows in limits.groupby("subject", sort=False):
+        best = rows.loc[rows["sparsity"].idxmax()]
+        parts.append(
+            f"{subject} does without {percent(best['sparsity'])} of its weights under "
+            f"{policy_name(str(best['policy']))}"
+        )
+    if not parts:
+        return ""
+    loss = percent(limits["loss"].iloc[0])
+    return f"At a perplexity less than {loss} above the dense one, {words.listing(parts)}."
