@@ -14,6 +14,7 @@ import xarray as xr
 import yaml
 from causal_files import CONTRAST, METHODS, TASKS, write_causal, write_layers
 from report_files import HOSTILE, other_arms, write_group, write_other
+from sparse_files import write_sparse
 
 from lmri.config import CausalOptions, ProbeOptions, StudyConfig
 from lmri.store import manifest_text, write_finding, write_map, write_table
@@ -132,6 +133,7 @@ def write_study(study: Path, config: StudyConfig, text: Words) -> Path:
         _write_subject(study, subject, text)
     _write_benchmarks(study)
     write_group(study, config)
+    write_sparse(study, config)
     return study
 
 

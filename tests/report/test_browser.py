@@ -27,6 +27,7 @@ LEAVES = {
     "refusal-simple": "plain/contrasts/refusal-simple.html",
     "null-places": "plain/contrasts/null-places.html",
     "heads": "plain/pages/heads.html",
+    "sparsity": "plain/pages/sparsity.html",
     "causal": "causal/contrasts/refusal-simple.html",
     "layers": "causal/pages/layers.html",
 }

@@ -18,7 +18,7 @@ from lmri.report.leaves import leaf_paths
 MEGABYTE = 1_000_000
 PAGES = (
     *("contrasts/refusal", "contrasts/refusal-simple", "contrasts/null-places"),
-    "heads",
+    *("pages/heads", "pages/sparsity"),
 )
 
 

@@ -57,7 +57,7 @@ def draw_curves(
     names: tuple[str, str],
     line: Curve | None = None,
     level: float | None = None,
-    log: bool = False,
+    linear: float | None = None,
     top: float | None = None,
     width: float = 560,
 ) -> Markup:
@@ -75,8 +75,8 @@ def draw_curves(
         Drawn dashed, without marks: what would be ideal.
     level : float, optional
         Height of a thin line: no change.
-    log : bool
-        Whether the vertical axis is logarithmic.
+    linear : float, optional
+        The vertical axis is logarithmic beyond this distance from 0, and linear within.
     top : float, optional
         End of the vertical axis; what is above is cut.
     width : float
@@ -92,8 +92,8 @@ def draw_curves(
     with style():
         figure = new_figure(width, height)
         axes = place(figure, left, bottom, width - left - right, height - bottom - above)
-        if log:
-            axes.set_yscale("log")
+        if linear is not None:
+            axes.set_yscale("symlog", linthresh=linear, linscale=0.7)
         if level is not None:
             axes.axhline(level, color=RULE, linewidth=1)
         if line is not None:
@@ -106,7 +106,7 @@ def draw_curves(
         if top is not None:
             axes.set_ylim(top=top)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        if log:
+        if linear is not None:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y", color=RULE, linewidth=0.5)

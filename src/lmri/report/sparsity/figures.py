@@ -34,17 +34,17 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
         curves = []
         for policy, own in rows.groupby("policy", sort=True):
             kept = own[own["perplexity_ratio"] <= HIGHEST_RATIO]
-            ends = kept["ratio_low"], kept["ratio_high"].clip(upper=HIGHEST_RATIO)
+            ends = kept["ratio_low"] - 1, kept["ratio_high"].clip(upper=HIGHEST_RATIO) - 1
             curves.append(
                 Curve(
                     policy_name(str(policy)),
                     kept["sparsity"].tolist(),
-                    kept["perplexity_ratio"].tolist(),
+                    (kept["perplexity_ratio"] - 1).tolist(),
                     *(end.tolist() for end in ends),
                 )
             )
-        names = ("weights not read, share of the model", "perplexity / dense")
-        drawing = draw_curves(curves, f"sparse-{number}", names=names, level=1.0, log=True)
+        names = ("weights not read, share of the model", "rise of the perplexity")
+        drawing = draw_curves(curves, f"sparse-{number}", names=names, level=0.0, linear=0.01)
         panels.append(Panel(drawing, title=str(subject)))
         best = rows[rows["perplexity_ratio"] <= 1.01]
         most = best["sparsity"].max() if len(best) else 0.0
@@ -56,16 +56,19 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=(
-            "A curve that stays at 1 while it goes right: weights that are not read are not "
+            "A curve that stays at 0 while it goes right: weights that are not read are not "
             "missed. The horizontal axis counts what was really skipped, of all weights of the "
-            "layers, so that policies that touch few of them end early."
+            "layers, so that policies that touch few of them end early. "
+            "The vertical axis is linear up to 0.01, a rise of 1 %, and logarithmic beyond."
         ),
         falsify=(
             "A curve that rises at once: the rule takes away what is needed. Points above "
-            f"{HIGHEST_RATIO:g} are left out; lines up and down are 95 % intervals over carriers."
+            f"{HIGHEST_RATIO - 1:g} are left out; lines up and down are 95 % intervals over "
+            "carriers."
         ),
         source=SOURCE.format("quality"),
         data=data,
+        layout="medium",
     )
 
 
@@ -96,7 +99,9 @@ def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figur
     sparsity = overall.set_index(["subject", "plan"])["sparsity"]
     ratios["sparsity"] = [sparsity.get((s, p), np.nan) for s, p in ratios[keys[:3:2]].to_numpy()]
     panels, told = [], []
-    for number, (subject, rows) in enumerate(ratios.groupby("subject", sort=False)):
+    timed = set(ratios["subject"])
+    for number, subject in enumerate(n for n in speed["subject"].unique() if n in timed):
+        rows = ratios[ratios["subject"] == subject]
         ordered = rows.sort_values("sparsity")
         curves = [
             Curve(policy_name(str(policy)), own["sparsity"].tolist(), own["ratio"].tolist())
@@ -127,4 +132,5 @@ def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figur
         ),
         source=SOURCE.format("speed"),
         data=data,
+        layout="medium",
     )

@@ -12,7 +12,7 @@ from lmri.report.kinds import MapName
 from lmri.report.view import Cell, Column, Heading, Table
 
 
-def surviving_findings(inputs: StudyInputs, files: Files) -> list[Heading | Table | None]:
+def surviving_findings(inputs: StudyInputs, files: Files) -> list[Heading | Table]:
     """Show findings that were re-run under a plan, and the maps made again under it.
 
     Parameters
@@ -24,20 +24,27 @@ def surviving_findings(inputs: StudyInputs, files: Files) -> list[Heading | Tabl
 
     Returns
     -------
-    list of Heading, Table or None
+    list of Heading or Table
         Nothing where no finding was re-run so.
     """
+    plan = inputs.config.sparse.finding_plan
+    blocks = [_effects(inputs, plan, files), _survival(inputs.sparse.survival, plan, files)]
+    shown = [block for block in blocks if block is not None]
+    return [Heading("Do findings survive?"), *shown] if shown else []
+
+
+def _effects(inputs: StudyInputs, plan: str, files: Files) -> Table | None:
+    """Effects of findings in the sparse subject beside those in the dense one."""
     arms = pd.concat([subject.arms for subject in inputs.subjects], ignore_index=True)
     rows = arms[arms["arm"] == "finding_sparse"]
     if rows.empty:
-        return []
+        return None
     data = files.add("sparse-findings", rows)
     dense = arms[(arms["arm"] == "finding") & (arms["held_out"] == "all")]
     keys = ["subject", "contrast", "phase", "kind", "method", "task", "condition", "score"]
     keys += ["mode", "dose"]
     effects = dense.set_index(keys)["effect"]
-    plan = inputs.config.sparse.finding_plan
-    table = Table(
+    return Table(
         caption=(
             "The effect of switching a finding off, in the dense model and in one that is sparse "
             f"already ({plan}). An effect that stays was not a matter of the weights that a token "
@@ -46,7 +53,7 @@ def surviving_findings(inputs: StudyInputs, files: Files) -> list[Heading | Tabl
         columns=[
             Column("Subject"),
             Column("Contrast"),
-            Column("Units"),
+            Column("Units", "and phase of the map"),
             Column("Dense", "effect", "number"),
             Column("Sparse", "effect", "number"),
             Column("Sparse, intact", "score", "number"),
@@ -55,7 +62,6 @@ def surviving_findings(inputs: StudyInputs, files: Files) -> list[Heading | Tabl
         source="validation/<subject>/arms.parquet",
         data=data,
     )
-    return [Heading("Do findings survive?"), table, _survival(inputs.sparse.survival, plan, files)]
 
 
 def _survival(survival: pd.DataFrame, plan: str, files: Files) -> Table | None:
@@ -101,7 +107,7 @@ def _finding_row(row: dict, effects: pd.Series, keys: list[str]) -> list[Cell]:
     return [
         Cell(str(row["subject"])),
         Cell(words.readable(row["contrast"])),
-        Cell(words.readable(row["kind"])),
+        Cell(words.readable(row["kind"]), note=words.phase_name(row["phase"])),
         Cell(words.signed(dense), "number"),
         Cell(words.signed(row["effect"]), "number", words.interval(row["low"], row["high"])),
         Cell(words.number(row["intact"]), "number"),

@@ -45,7 +45,7 @@ def sparse_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         Heading("Speed against sparsity"),
         speed_figure(sparse.speed, sparse.overall, data["speed"]),
         Heading("What was asked, what was achieved"),
-        achieved_table(sparse.achieved, data["achieved"]),
+        _folded("Every policy and sparsity", achieved_table(sparse.achieved, data["achieved"])),
         *surviving_findings(inputs, files),
     ]
     return Leaf(
@@ -58,6 +58,10 @@ def sparse_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         role="",
         blocks=[block for block in blocks if block is not None],
     )
+
+
+def _folded(title: str, table: Table | None) -> Fold | None:
+    return None if table is None else Fold(title, table)
 
 
 def limit_table(limits: pd.DataFrame, data: str) -> Table | None:
@@ -156,7 +160,7 @@ def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
         return None
     keys = ["subject", "policy", "asked", "denominator"]
     cells = []
-    for (subject, policy, asked, of), own in rows.groupby(keys, sort=True, dropna=False):
+    for (subject, policy, asked, of), own in rows.groupby(keys, sort=False, dropna=False):
         shares = own["achieved"]
         cells.append(
             [

@@ -66,7 +66,13 @@ class Sparse:
     def overall(self) -> pd.DataFrame:
         """Quality over all tasks, by subject, policy and sparsity."""
         rows = self.quality[self.quality["task"] == ALL]
-        return rows.sort_values(["subject", "policy", "asked"], kind="stable")
+        # Subjects stay in the order of the study.
+        order = rows["subject"].map({name: i for i, name in enumerate(rows["subject"].unique())})
+        return (
+            rows.assign(_order=order)
+            .sort_values(["_order", "policy", "asked"], kind="stable")
+            .drop(columns="_order")
+        )
 
 
 def read_sparse(reader: Reader, config: StudyConfig) -> Sparse:

@@ -1,0 +1,90 @@
+"""The page of sparsity on tables whose numbers are known."""
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+from report_files import visible, write
+
+from lmri.store import write_table
+
+
+@pytest.fixture(scope="module")
+def page(plain, config, tmp_path_factory) -> str:
+    index = write(plain, tmp_path_factory.mktemp("sparse") / "report", config)
+    return (index.parent / "pages/sparsity.html").read_text()
+
+
+@pytest.fixture
+def study(plain, tmp_path):
+    return shutil.copytree(plain, tmp_path / "fixture")
+
+
+def page_of(study, config, tmp_path) -> str:
+    index = write(study, tmp_path / "report", config)
+    return (index.parent / "pages/sparsity.html").read_text()
+
+
+def test_the_page_answers_its_question(page):
+    text = visible(page).replace("\xa0", " ")
+    assert "How much of a model can a token do without" in text
+    assert "localised does without 17.5 % of its weights under TEAL" in text
+    assert "none measured 28 %: 1.032" in text  # a policy that costs more at once
+
+
+def test_every_policy_is_in_the_key_of_both_figures(page):
+    for name in ("TEAL", "WINA", "CATS", "TEAL, down only"):
+        assert page.count(f">{name}</text>") == 4  # two subjects, quality and speed
+    assert ">ideal</text>" in page
+
+
+def test_what_was_asked_and_achieved_is_listed(page):
+    text = visible(page)
+    assert "channels 50 % 50 % 49 % 48 % to 50 % 2" in text
+
+
+def test_survival_tells_correlation_and_the_rank_of_the_strongest(page):
+    text = visible(page)
+    assert "0.97 2, 3 0.80 chance 0.03 1 2:3" in text
+
+
+def test_findings_under_a_plan_stand_beside_the_dense_effect(study, config, tmp_path):
+    path = study / "validation/localised/arms.parquet"
+    arms = pd.read_parquet(path)
+    keep = (arms["arm"] == "finding") & arms["primary"] & (arms["held_out"] == "all")
+    dense = arms[keep & (arms["trial_role"] == "target")].iloc[[0]]
+    changed = dense.assign(arm="finding_sparse", primary=False, effect=-0.42, low=-0.5, high=-0.3)
+    write_table(path, pd.concat([arms, changed], ignore_index=True))
+    text = visible(page_of(study, config, tmp_path))
+    wanted = f"{dense['effect'].item():.2f}".replace("-", "\N{MINUS SIGN}")
+    assert "Do findings survive?" in text
+    assert re.search(rf"experts?.*{wanted} .0\.42", text)
+
+
+def test_a_study_without_policies_has_no_page(study, values, tmp_path):
+    from lmri.config import StudyConfig
+
+    config = StudyConfig.from_dict({**values, "sparse": {}})
+    index = write(study, tmp_path / "report", config)
+    assert not (index.parent / "pages/sparsity.html").exists()
+    assert "Sparsity" not in visible(index.read_text())
+
+
+def test_a_lost_table_is_an_error_and_the_page_stands(study, config, tmp_path):
+    (study / "sparse/localised/runs/speed.parquet").unlink()
+    index = write(study, tmp_path / "report", config)
+    assert "sparse/localised/runs/speed.parquet" in visible(index.read_text())
+    text = visible((index.parent / "pages/sparsity.html").read_text())
+    assert "distributed" in text
+
+
+def test_names_from_tables_are_escaped(study, config, tmp_path):
+    path = study / "sparse/localised/runs/quality.parquet"
+    table = pd.read_parquet(path)
+    write_table(
+        path, table.assign(task=table["task"].replace("events", "<script>alert(1)</script>"))
+    )
+    page = page_of(study, config, tmp_path)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
