@@ -26,6 +26,7 @@ from statistics import median
 import torch
 
 from benchmarks.rows import Parts, Row, cheaper, idle, part_parser, printed, report_parts, run
+from benchmarks.sparsity.decode import whole_model
 from benchmarks.sparsity.gpu import measure
 from benchmarks.sparsity.products import SPARSITIES
 
@@ -149,6 +150,7 @@ PARTS: Parts = {
     "bfloat16": lambda rounds: one_thread("bfloat16", rounds),
     "threads": threads,
     "gpu": gpu,
+    "decode": lambda rounds: whole_model(max(2, rounds // 5)),
 }
 
 

@@ -70,6 +70,16 @@ def test_top_k_keeps_exactly_k_of_equal_scores_those_of_lower_index():
     assert largest(x[1:], 2).tolist() == [[True, True, False, False, False]]
 
 
+@pytest.mark.parametrize("kept", [1, 3, 7, 8])
+def test_the_largest_are_those_of_a_stable_sort(kept):
+    rng = torch.Generator().manual_seed(2)
+    scores = torch.randint(0, 4, (200, 8), generator=rng).float()  # many are equal
+    scores[::7, 5] = float("nan")
+    order = scores.sort(dim=-1, descending=True, stable=True).indices[:, :kept]
+    wanted = torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order, True)
+    assert torch.equal(largest(scores, kept), wanted)
+
+
 def test_wina_is_top_k_for_equal_norms():
     x = torch.randn(50, 16, generator=torch.Generator().manual_seed(0))
     plain, scaled = InputTopK(0, "query", 5), InputTopK(0, "query", 5, torch.full((16,), 2.0))
