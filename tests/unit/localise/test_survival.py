@@ -1,0 +1,126 @@
+"""Maps made again from other recordings of a subject."""
+
+import shutil
+
+import pytest
+
+from lmri.config import (
+    ContrastOptions,
+    EvidenceOptions,
+    LocaliseOptions,
+    RecordOptions,
+    SplitOptions,
+    TaskOptions,
+    WorldOptions,
+)
+from lmri.errors import EvidenceError, StoreError
+from lmri.localise import compare_maps, localise_subject
+from lmri.record import record_task
+from lmri.stimuli import write_stimuli
+from lmri.store import read_map, read_table
+
+MAPS = ("expert.resonance", "head.welch_t", "layer.welch_t")
+CONTRAST = ContrastOptions(
+    "look", "events", role="exploratory", target=("sensitive",), controls=("benign",)
+)
+OPTIONS = LocaliseOptions(maps=MAPS, phases=("content", "response"), permutations=99)
+
+
+@pytest.fixture(scope="module")
+def study(tiny_model_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("survival")
+    write_stimuli(
+        out=folder / "stimuli/events.parquet",
+        task="events",
+        options=TaskOptions("events", "world"),
+        splits=SplitOptions(0.4, 0.3, 0.3),
+        world=WorldOptions(size="small"),
+        seed=0,
+        provenance={},
+    )
+    for name, without in (("dense", None), ("other", {"units": [[1, 2]], "mode": "mask"})):
+        record_task(
+            out=folder / name / "events/0.zarr",
+            manifest=folder / name / "events/0.zarr.manifest.json",
+            subject="tiny",
+            model=tiny_model_folder,
+            task="events",
+            stimuli=folder / "stimuli/events.parquet",
+            shard=0,
+            options=RecordOptions.from_dict(
+                {"max_new_tokens": 2, **({"without": without} if without else {})}
+            ),
+            seed=0,
+            provenance={},
+        )
+    localise_subject(
+        subject="tiny",
+        model=tiny_model_folder,
+        stimuli=folder / "stimuli",
+        recordings=folder / "dense",
+        maps=folder / "maps",
+        findings=folder / "findings",
+        tasks={"events": ()},
+        contrasts=[CONTRAST],
+        options=OPTIONS,
+        evidence=EvidenceOptions(alpha=0.2),
+        claims=1,
+        seed=0,
+        provenance={},
+    )
+    return folder
+
+
+def compare(study, model, out, recordings="dense", maps=None):
+    return compare_maps(
+        subject="tiny",
+        model=model,
+        stimuli=study / "stimuli",
+        maps=maps or study / "maps",
+        recordings=study / recordings,
+        out=out,
+        contrasts=[CONTRAST],
+        carriers={"events": ()},
+        options=OPTIONS,
+        evidence=EvidenceOptions(alpha=0.2),
+        seed=0,
+        provenance={"stage": "survive"},
+    )
+
+
+def test_the_same_recordings_give_the_same_maps(study, tiny_model_folder, tmp_path):
+    table = compare(study, tiny_model_folder, tmp_path / "survival.parquet")
+    assert list(table["kind"] + "." + table["method"]) == list(MAPS)
+    assert set(table["phase"]) == {"content"}  # the first alone
+    assert table["correlation"].tolist() == pytest.approx([1.0] * 3)
+    assert (table["selected"] == table["selected_again"]).all()
+    assert (table["shared"] == table["selected"]).all()
+    assert (table.loc[table["selected"] > 0, "dice"] == 1).all()
+    assert (table["strongest_rank"] == 1).all()
+    first = read_map(study / "maps/look.content/expert.resonance.zarr")["score"]
+    best = first.argmax(...)
+    assert table["strongest"][0] == ":".join(
+        str(int(first[name][best[name]])) for name in ("layer", "expert")
+    )
+    assert read_table(tmp_path / "survival.parquet").equals(table)
+
+
+def test_a_subject_that_runs_otherwise_gives_other_maps(study, tiny_model_folder, tmp_path):
+    table = compare(study, tiny_model_folder, tmp_path / "s.parquet", recordings="other")
+    # An expert is off in the last layer: what is chosen there changes, and little else.
+    assert table["correlation"][0] < 0.999
+    assert (table["correlation"][1:] > 0.99).all()
+    assert (
+        table["units"].iloc[0]
+        == read_map(study / "maps/look.content/expert.resonance.zarr")["score"].size
+    )
+
+
+def test_a_lost_map_and_a_lost_recording_are_told(study, tiny_model_folder, tmp_path):
+    with pytest.raises(EvidenceError, match="no recording"):
+        compare(study, tiny_model_folder, tmp_path / "s.parquet", recordings="nowhere")
+    maps = shutil.copytree(study / "maps", tmp_path / "maps")
+    shutil.rmtree(maps / "look.content/head.welch_t.zarr")
+    with pytest.raises(StoreError, match=r"head\.welch_t\.zarr: no such map"):
+        compare(study, tiny_model_folder, tmp_path / "s.parquet", maps=maps)
+    assert not (tmp_path / "s.parquet").exists()
