@@ -82,6 +82,7 @@ def small(repository) -> dict:
     study["localise"] |= {"permutations": 19, "null_splits": 2}
     study["evidence"] |= {"exploratory_shams": 1, "matched_draws": 1, "doses": [1, 2]}
     study["validate"] = {"bootstrap": 100, "control_bystander_trials": 5}
+    study["sparse"] |= {"trials": 5}
     study["report"] = {"transcripts": 1}
     return study
 

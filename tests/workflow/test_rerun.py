@@ -7,13 +7,26 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-CHAIN = ["stimuli", "record", "localise", "validate", "report"]
+READS = {
+    "record": {"stimuli"},
+    "localise": {"record"},
+    "group": {"localise"},
+    "calibrate": {"record"},
+    "record_sparse": {"calibrate"},
+    "survive": {"localise", "record_sparse"},
+    "sparse_run": {"calibrate"},
+    "validate": {"localise", "calibrate"},
+    "report": {"group", "survive", "sparse_run", "validate"},
+}
+"""Stages, and whose files they read."""
 
 
 def downstream(stage: str) -> set[str]:
-    following = set(CHAIN[CHAIN.index(stage) :])
-    # The group level reads maps and findings, beside validation.
-    return following | {"group"} if "localise" in following else following
+    following = {stage}
+    for later, read in READS.items():
+        if read & following:
+            following.add(later)
+    return following
 
 
 def test_run_writes_the_report_and_the_verdicts(finished):
@@ -38,6 +51,7 @@ def test_second_run_has_nothing_to_do(finished):
         ("evidence", "margin", 0.11, "localise"),
         ("localise", "permutations", 20, "localise"),
         ("record", "rows", 64, "record"),
+        ("sparse", "loss", 0.02, "calibrate"),
     ],
 )
 def test_changed_value(finished, small, section, key, value, stage):
