@@ -28,7 +28,7 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
         verdicts is written here as ``verdicts.parquet``.
     out : Path
         Folder of the report, written whole or not at all: ``index.html``, ``heads.html``,
-        ``layers.html``, ``contrasts/*.html`` and ``files/*.csv``.
+        ``layers.html``, ``information.html``, ``contrasts/*.html`` and ``files/*.csv``.
     config : StudyConfig
         The study.
     provenance : mapping
