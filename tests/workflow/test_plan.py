@@ -24,6 +24,10 @@ def test_default_study(workflow):
         "record": 10,
         "localise": 2,
         "group": 1,
+        "calibrate": 2,
+        "record_sparse": 2,
+        "survive": 2,
+        "sparse_run": 2,
         "validate": 2,
         "report": 1,
     }
