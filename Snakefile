@@ -24,6 +24,7 @@ wildcard_constraints:
     shard=r"\d+",
     subject=one_of(STUDY.subjects),
     task=one_of(STUDY.tasks),
+    series=one_of(STUDY.followed_series) or "none",
 
 
 onstart:
@@ -52,5 +53,6 @@ include: "workflow/rules/record.smk"
 include: "workflow/rules/localise.smk"
 include: "workflow/rules/group.smk"
 include: "workflow/rules/sparse.smk"
+include: "workflow/rules/information.smk"
 include: "workflow/rules/validate.smk"
 include: "workflow/rules/report.smk"

@@ -350,6 +350,38 @@ def _sparse_run(options: argparse.Namespace) -> None:
     )
 
 
+def _information(options: argparse.Namespace) -> None:
+    values = _read(options, "information", subject=options.subject)
+    from lmri.config import InformationOptions, LoadOptions
+    from lmri.information import information_subject
+
+    information_subject(
+        subject=options.subject,
+        model=options.model,
+        recordings=options.recordings,
+        out=options.out,
+        tasks={name: tuple(carriers) for name, carriers in values["tasks"].items()},
+        options=InformationOptions.from_dict(values["information"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=_provenance("information", values, values["seed"], options.model),
+    )
+
+
+def _dynamics(options: argparse.Namespace) -> None:
+    values = _read(options, "dynamics", series=options.series)
+    from lmri.information import follow_series
+
+    follow_series(
+        series=options.series,
+        profiles=options.profiles,
+        out=options.out,
+        steps=values["steps"],
+        seed=values["seed"],
+        provenance=_provenance("dynamics", values, values["seed"]),
+    )
+
+
 def _validate(options: argparse.Namespace) -> None:
     values = _read(options, "validate", subject=options.subject)
     from lmri.config import LoadOptions, ValidateOptions
@@ -465,6 +497,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     },
     "--stimuli": {"type": Path, "metavar": "PATH", "help": "stimuli: a table, or their folder"},
     "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
+    "--profiles": {"type": Path, "metavar": "DIR", "help": "information of all subjects"},
+    "--series": {"metavar": "NAME", "help": "name of the series of checkpoints in the study"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
     "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
@@ -534,6 +568,16 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
         _sparse_run,
         "run a subject under its sparse plans: quality, sparsity, speed",
         "--config --subject --model --stimuli --plans --out",
+    ),
+    "information": (
+        _information,
+        "tell what recorded activity says of trials, layer by layer",
+        "--config --subject --model --recordings --out",
+    ),
+    "dynamics": (
+        _dynamics,
+        "follow the information of subjects over a series of checkpoints",
+        "--config --series --profiles --out",
     ),
     "validate": (
         _validate,

@@ -61,6 +61,17 @@ CALLS = {
         {"subject", "model", "stimuli", "tasks", "plans", "out", "options", "load", "seed"}
         | {"provenance"},
     ),
+    "information": (
+        "information",
+        "information_subject",
+        {"subject", "model", "recordings", "out", "tasks", "options", "load", "seed"}
+        | {"provenance"},
+    ),
+    "dynamics": (
+        "information",
+        "follow_series",
+        {"series", "profiles", "out", "steps", "seed", "provenance"},
+    ),
     "validate": (
         "validate",
         "validate_subject",
@@ -71,11 +82,12 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "validate"),
+    *("record", "localise", "information", "validate"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 
 VALUES = {"--subject": "localised", "--task": "events", "--seed": "3", "--shard": "0"}
+VALUES |= {"--series": "growth"}
 
 
 @pytest.fixture
@@ -93,7 +105,8 @@ def arguments(repository, tmp_path):
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
-        made[made.index("--config") + 1] = str(repository / "config/config.yaml")
+        study = "studies/information.yaml" if command == "dynamics" else "config.yaml"
+        made[made.index("--config") + 1] = str(repository / "config" / study)
         return made
 
     return make

@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ SELECTORS = {
     "record_sparse": {"subject": "localised", "task": "events"},
     "survive": {"subject": "localised"},
     "sparse_run": {"subject": "localised"},
+    "information": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "report": {},
 }
@@ -290,7 +292,7 @@ def test_sham_draws_follow_the_claims():
     assert EvidenceOptions(shams=19, alpha=0.01).sham_draws(claims=3) == 299
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", SELECTORS)
 def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage):
     wanted = stage_slice(study, stage, **SELECTORS[stage])
     path = str(repository / "config/config.yaml")
@@ -312,8 +314,10 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         (
             "subjects.localised.dtype",
             "bfloat16",
-            {"record", "localise", "validate", "report", *SPARSE_STAGES},
+            {"record", "localise", "information", "validate", "report", *SPARSE_STAGES},
         ),
+        ("information.measures", ["lens"], {"information", "report"}),
+        ("localise.phases", ["content"], {"localise", "group", "survive", "information", "report"}),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
         ("sparse.finding_sparsity", 0.4, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
@@ -325,11 +329,60 @@ def test_slice_changes_only_where_the_stage_reads(default, study, key, value, to
     other = StudyConfig.from_dict(changed(default, key, value))
     differ = {
         stage
-        for stage in STAGES
+        for stage in SELECTORS
         if stage_slice(study, stage, **SELECTORS[stage])
         != stage_slice(other, stage, **SELECTORS[stage])
     }
     assert differ == touched
+
+
+def test_slices_are_of_all_stages_but_dynamics_which_needs_a_series(repository, study):
+    assert set(STAGES) - set(SELECTORS) == {"dynamics"}
+    with pytest.raises(ConfigError, match="series"):
+        stage_slice(study, "dynamics", series="growth")
+    path = str(repository / "config/studies/information.yaml")
+    found = read_stage(path, "dynamics", series="growth")
+    assert found["steps"]["growth_step150"] == 150
+    assert read_stage(json.dumps(found), "dynamics", series="growth") == found
+
+
+def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(repository, default):
+    study = load_study(repository / "config/studies/information.yaml")
+    assert study.informed_tasks == ["events", "relations"]
+    assert study.followed_series == ["growth"]
+    assert study.jobs["information"] == 12
+    assert study.jobs["dynamics"] == 1
+    assert StudyConfig.from_dict(default).informed_tasks == []
+    asked = {"measures": ["lens"], "questions": [{"task": "copying", "scheme": "trials"}]}
+    other = StudyConfig.from_dict(changed(default, "information", asked))
+    assert other.informed_tasks == ["copying"]
+    assert other.followed_series == []
+    own = stage_slice(other, "information", subject="localised")["information"]
+    assert own["phases"] == ["prompt_last", "content", "response"]
+    assert StudyConfig.from_dict(other.to_dict()) == other
+
+
+@pytest.mark.parametrize(
+    ("information", "words"),
+    [
+        ({"measures": ["entropy"]}, "must be one of 'attention'"),
+        ({"draws": 3}, "'information.draws' must be at least 19"),
+        ({"questions": [{"task": "poems", "scheme": "trials"}]}, "Got 'poems'"),
+        ({"questions": [{"task": "events"}]}, "missing key 'carriers'"),
+        (
+            {"questions": [{"task": "events", "carriers": ["a", "b"], "scheme": "within"}]},
+            "must name one carrier",
+        ),
+        ({"questions": [{"target": "class_place"}]}, "missing key 'task'"),
+        (
+            {"questions": [{"task": "events", "carriers": [name]} for name in "ab"]},
+            "must not ask twice about 'condition' of 'events'",
+        ),
+    ],
+)
+def test_bad_information_is_refused(default, information, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        StudyConfig.from_dict(changed(default, "information", information))
 
 
 def test_slice_of_another_job_is_refused(study):

@@ -54,6 +54,19 @@ def test_a_series_of_checkpoints_is_planned_as_its_subjects(workflow):
     assert (plan["base"], plan["subject"], plan["record"], plan["report"]) == (1, 4, 8, 1)
 
 
+def test_information_is_planned_for_subjects_and_series(workflow):
+    series = {"grows": {"source": "base", "base_seed": 5, "steps": [0, 50, 600]}}
+    study = {**STUDY, "subjects": {**STUDY["subjects"], **series}}
+    study["information"] = {"measures": ["lens"]}
+    plan = workflow.plan("--configfile", workflow.write("information.yaml", study))
+    assert (plan["information"], plan["dynamics"], plan["report"]) == (4, 1, 1)
+    # Without a series there is nothing to follow.
+    study["subjects"] = STUDY["subjects"]
+    plan = workflow.plan("--configfile", workflow.write("information.yaml", study))
+    assert plan["information"] == 1
+    assert "dynamics" not in plan
+
+
 def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))

@@ -102,6 +102,11 @@ def maps_folder(wildcards, input):
     return str(Path(input.maps[0]).parent)
 
 
+def profiles_folder(wildcards, input):
+    """The folder of the information of all subjects."""
+    return str(Path(input.profiles[0]).parent)
+
+
 def findings_folder(wildcards, input):
     """The folder of the findings of all subjects."""
     return str(Path(input.findings[0]).parent)

@@ -21,6 +21,11 @@ rule report:
             "<study>/sparse/{subject}/survival.parquet",
             subject=STUDY.subjects if STUDY.tested_tasks else [],
         ),
+        information=expand(
+            "<study>/analyses/information/{subject}",
+            subject=STUDY.subjects if STUDY.informed_tasks else [],
+        ),
+        dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
     output:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),

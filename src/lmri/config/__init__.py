@@ -1,6 +1,6 @@
 """The typed configuration of a study: read, checked, and cut into the slices that stages read."""
 
-from lmri.config.analyses import SparseOptions, plan_name
+from lmri.config.analyses import InformationOptions, QuestionOptions, SparseOptions, plan_name
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -29,10 +29,12 @@ __all__ = [
     "ConditionOptions",
     "ContrastOptions",
     "EvidenceOptions",
+    "InformationOptions",
     "LoadOptions",
     "LocaliseOptions",
     "Options",
     "ProbeOptions",
+    "QuestionOptions",
     "RandomSplitOptions",
     "RecordOptions",
     "ReportOptions",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmri.config.options import Options
 
@@ -43,6 +43,41 @@ class SparseOptions(Options):
         if self.finding_policy not in self.policies:
             return ""
         return plan_name(self.finding_policy, self.finding_sparsity)
+
+
+@dataclass(frozen=True)
+class QuestionOptions(Options):
+    """An attribute of the trials of a task that information is estimated about.
+
+    ``target`` is a column of the table of trials; it follows from the values of ``carriers``,
+    which ``scheme`` says how to exchange under the null: ``between`` values, ``within`` each value,
+    or ``trials``.
+    """
+
+    task: str
+    target: str = "condition"
+    carriers: tuple[str, ...] = ()
+    scheme: str = "between"
+
+
+@dataclass(frozen=True)
+class InformationOptions(Options):
+    """What is told of information and geometry by layer, and over series of checkpoints.
+
+    Without ``measures`` nothing is. ``questions`` are about attributes of trials; left out, they
+    are about the condition of the tasks of all contrasts, and about the classes of their carriers.
+    ``phases`` are those of the maps where they are left out. ``estimators`` are used for
+    ``residual``, ``draws`` (of the probe ``probe_draws``) are those of each null.
+    """
+
+    measures: tuple[str, ...] = ()
+    questions: tuple[QuestionOptions, ...] = field(
+        default=(), metadata={"section": QuestionOptions}
+    )
+    phases: tuple[str, ...] = ()
+    estimators: tuple[str, ...] = ("probe", "compressed", "pair", "kt")
+    draws: int = 99
+    probe_draws: int = 39
 
 
 def plan_name(policy: str, sparsity: float | None) -> str:

@@ -208,7 +208,29 @@ def _problems(study: StudyConfig) -> Iterator[str]:
         yield from _contrast(f"contrasts.{name}", contrast, study)
     yield from _probes(study)
     yield from causal_problems(study)
+    yield from _questions(study)
     yield from _evidence(study)
+
+
+def _questions(study: StudyConfig) -> Iterator[str]:
+    asked: set[tuple[str, str]] = set()
+    for index, question in enumerate(study.information.questions):
+        where = f"information.questions.{index}"
+        if (question.task, question.target) in asked:
+            yield (
+                f"'information.questions' must not ask twice about '{question.target}' of "
+                f"'{question.task}'."
+            )
+        asked.add((question.task, question.target))
+        if question.task not in study.tasks:
+            yield f"'{where}.task' must be one of {quoted(study.tasks)}. Got '{question.task}'."
+        if question.scheme != "trials" and not question.carriers:
+            yield f"missing key 'carriers' in '{where}'. It is needed unless 'scheme' is trials."
+        if question.scheme == "within" and len(question.carriers) > 1:
+            yield (
+                f"'{where}.carriers' must name one carrier for the scheme within. "
+                f"Got {quoted(question.carriers)}."
+            )
 
 
 def _subject(where: str, subject: SubjectOptions) -> Iterator[str]:

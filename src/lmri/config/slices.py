@@ -107,6 +107,27 @@ def _sparse_run(study: StudyConfig, subject: str) -> dict[str, Any]:
     return {**_calibrate(study, subject), "tasks": list(study.tasks)}
 
 
+def _information(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    own = study.information.to_dict()
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "tasks": {name: list(study.tasks[name].carriers) for name in study.informed_tasks},
+        "information": {**own, "phases": own.get("phases") or list(study.localise.phases)},
+    }
+
+
+def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
+    check_choice(series, study.series, "series", "the study", ConfigError)
+    return {
+        "seed": study.seed,
+        "series": series,
+        "steps": {entry.name: entry.step for entry in study.series[series]},
+    }
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -133,6 +154,8 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "record_sparse": (_record_sparse, ("subject", "task")),
     "survive": (_survive, ("subject",)),
     "sparse_run": (_sparse_run, ("subject",)),
+    "information": (_information, ("subject",)),
+    "dynamics": (_dynamics, ("series",)),
     "validate": (_validate, ("subject",)),
     "report": (_report, ()),
 }
@@ -149,7 +172,7 @@ def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, A
     stage : str
         One of :data:`STAGES`.
     **selectors
-        Which job: ``base_seed``, ``subject`` or ``task``, as the stage needs.
+        Which job: ``base_seed``, ``subject``, ``task`` or ``series``, as the stage needs.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lmri.config.analyses import SparseOptions
+from lmri.config.analyses import InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.options import (
     ContrastOptions,
@@ -35,6 +35,7 @@ SECTIONS: dict[str, type[Options]] = {
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
     "sparse": SparseOptions,
+    "information": InformationOptions,
     "report": ReportOptions,
 }
 """Sections with one set of keys; each may be left out, wholly or partly."""
@@ -59,7 +60,7 @@ class StudyConfig:
         By name, in the order of the file.
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
-    seed, world, splits, record, localise, evidence, validate, sparse, report
+    seed, world, splits, record, localise, evidence, validate, sparse, information, report
         The seed of the study and its sections.
     """
 
@@ -76,6 +77,7 @@ class StudyConfig:
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
+    information: InformationOptions = field(default_factory=InformationOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
     @classmethod
@@ -144,6 +146,18 @@ class StudyConfig:
         return sorted(tasks) if self.sparse.finding_plan else []
 
     @property
+    def informed_tasks(self) -> list[str]:
+        """Tasks that information is estimated of: those of questions, or else of contrasts."""
+        asked = self.information.questions or self.contrasts.values()
+        tasks = {entry.task for entry in asked} if self.information.measures else set()
+        return [task for task in self.tasks if task in tasks]
+
+    @property
+    def followed_series(self) -> list[str]:
+        """Series of checkpoints whose information is followed over training."""
+        return list(self.series) if self.informed_tasks else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
@@ -173,6 +187,8 @@ class StudyConfig:
             "record_sparse": subjects * len(self.tested_tasks),
             "survive": subjects if self.tested_tasks else 0,
             "sparse_run": subjects if self.sparse.policies else 0,
+            "information": subjects if self.informed_tasks else 0,
+            "dynamics": len(self.followed_series),
             "validate": subjects,
             "report": 1,
         }

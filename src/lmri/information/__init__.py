@@ -10,7 +10,9 @@ from lmri.information.class_profiles import (
 )
 from lmri.information.eigenscore import eigenscore_map
 from lmri.information.estimate import Estimate, Flag
+from lmri.information.followed import follow_series
 from lmri.information.guards import Evidence, guard
+from lmri.information.job import information_subject
 from lmri.information.lens import lens_profile
 from lmri.information.measuring import Settings
 from lmri.information.mutual_profile import information_of
@@ -27,9 +29,11 @@ __all__ = [
     "attention_entropy_map",
     "code_profile",
     "eigenscore_map",
+    "follow_series",
     "guard",
     "information_change",
     "information_of",
+    "information_subject",
     "layer_profiles",
     "lens_profile",
     "logit_ceilings",

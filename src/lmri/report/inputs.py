@@ -12,6 +12,7 @@ from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
 from lmri.report.causal.maps import CausalMap
 from lmri.report.group import Group
+from lmri.report.information.tables import Information
 from lmri.report.kinds import MapName, Noun, common_noun
 from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
@@ -154,6 +155,8 @@ class StudyInputs:
         Tables over all subjects.
     sparse : Sparse
         Tables of sparse runs.
+    information : Information
+        Information and geometry by layer, and over checkpoints.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -165,6 +168,7 @@ class StudyInputs:
     benchmarks: pd.DataFrame
     group: Group = field(default_factory=Group)
     sparse: Sparse = field(default_factory=Sparse)
+    information: Information = field(default_factory=Information)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Pages beside the report: one for each contrast over all subjects; heads, layers, sparsity."""
+"""Pages beside the report: one for each contrast; heads, layers, sparsity, information."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from lmri.report import words
 from lmri.report.contrast_leaf import contrast_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
+from lmri.report.information.page import information_leaf
 from lmri.report.inputs import StudyInputs
 from lmri.report.layers.page import TITLE, has_layers, layers_leaf
 from lmri.report.map_figures import score_limits
@@ -17,7 +18,9 @@ from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 PAGES = "pages"
-HEADS, LAYERS, SPARSITY = (f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity"))
+HEADS, LAYERS, SPARSITY, INFORMATION = (
+    f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information")
+)
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -68,6 +71,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link(TITLE, LAYERS))
     if len(inputs.sparse.quality):
         links.append(Link("Sparsity", SPARSITY))
+    if inputs.information:
+        links.append(Link("Information", INFORMATION))
     return links
 
 
@@ -98,6 +103,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(layers_leaf(inputs, LAYERS, files))
     if len(inputs.sparse.quality):
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
+    if inputs.information:
+        leaves.append(information_leaf(inputs, INFORMATION, files))
     return leaves
 
 

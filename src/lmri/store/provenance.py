@@ -32,6 +32,8 @@ ENTRIES = {
     "record_sparse": ("sparse", "record_sparse"),
     "survive": ("localise", "compare_maps"),
     "sparse_run": ("sparse", "measure_subject"),
+    "information": ("information", "information_subject"),
+    "dynamics": ("information", "follow_series"),
     "validate": ("validate", "validate_subject"),
     "report": ("report", "write_report"),
 }

@@ -18,6 +18,7 @@ from lmri.report.figures.canvas import (
     POSITIVE,
     RULE,
     SHAM,
+    SURFACE,
     new_figure,
     place,
     style,
@@ -41,6 +42,8 @@ class Curve:
         Its points, in the order they are joined.
     low, high : sequence of float, optional
         Bounds of an interval around every point.
+    faint : sequence of bool, optional
+        Points that are drawn hollow and grey: they should not be read.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Curve:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    faint: Sequence[bool] = ()
 
 
 def draw_curves(
@@ -103,9 +107,15 @@ def draw_curves(
             axes.plot(curve.x, curve.y, linewidth=1.6, label=curve.name, **own)
             if len(curve.low):
                 axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1, alpha=0.6)
+            if any(curve.faint):
+                pairs = zip(curve.y, curve.faint, strict=True)
+                grey = [y if own else float("nan") for y, own in pairs]
+                hollow = {"markerfacecolor": SURFACE, "markeredgecolor": MUTED, "zorder": 3}
+                axes.plot(curve.x, grey, mark, markersize=5, **hollow)
         if top is not None:
             axes.set_ylim(top=top)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        counted = all(float(x).is_integer() for curve in curves for x in curve.x)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=counted))
         if linear is not None:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())

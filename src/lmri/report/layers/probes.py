@@ -83,7 +83,7 @@ def read_probes(reader: Reader, subject: str, tasks: list[str]) -> Probes:
         What there is.
     """
     folder = f"maps/{subject}/{FOLDER}"
-    left_out = reader.read(subject, f"{folder}/left_out.json", _read_reasons, {})
+    left_out = reader.read(subject, f"{folder}/left_out.json", read_reasons, {})
     maps: dict[str, dict[str, xr.Dataset]] = {}
     for kind in VARIABLES:
         for task in tasks:
@@ -106,7 +106,14 @@ def _read(path: Path, kind: str) -> xr.Dataset:
     return dataset[list(wanted)]
 
 
-def _read_reasons(path: Path) -> dict[str, str]:
+def read_reasons(path: Path) -> dict[str, str]:
+    """Read why things were left out, by their name; a path of the machine is taken off.
+
+    Raises
+    ------
+    StoreError
+        If there is no such file, or it is no JSON object.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         # A reason begins with the store that it is about, on the machine that made the maps.
@@ -116,4 +123,4 @@ def _read_reasons(path: Path) -> dict[str, str]:
     except OSError:
         raise StoreError(f"{path}: no such file. Was the job that writes it finished?") from None
     except (ValueError, AttributeError) as error:
-        raise StoreError(f"{path}: not readable JSON ({error}). Localise again.") from None
+        raise StoreError(f"{path}: not readable JSON ({error}). Run its stage again.") from None

@@ -1,0 +1,79 @@
+"""What may be said of information between two layers, or two checkpoints, as a table."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import xarray as xr
+
+from lmri.information.agreement import QUANTITIES, information_change
+
+COLUMNS = ("quantity", "target", "phase", "layer", "until_layer", "word", "channels", "left_out")
+
+
+def between_layers(profile: xr.Dataset) -> pd.DataFrame:
+    """Compare the first layer of a profile with the last.
+
+    Parameters
+    ----------
+    profile : Dataset
+        From :func:`lmri.information.mutual_profile.information_of`.
+
+    Returns
+    -------
+    DataFrame
+        A row per quantity, target and phase: :data:`COLUMNS`. ``channels`` is JSON, the sign of
+        the change by family; ``left_out`` names flagged or missing estimates. No row of a profile
+        with one layer.
+    """
+    layers = [int(layer) for layer in profile["layer"].values]
+    if len(layers) < 2:
+        return pd.DataFrame(columns=list(COLUMNS))
+    pairs = [(profile, layers[0], profile, layers[-1])]
+    return _changes(pairs)
+
+
+def between_checkpoints(first: xr.Dataset, last: xr.Dataset) -> pd.DataFrame:
+    """Compare the profiles of two checkpoints, layer by layer.
+
+    Parameters
+    ----------
+    first, last : Dataset
+        As for :func:`between_layers`.
+
+    Returns
+    -------
+    DataFrame
+        As of :func:`between_layers`, a row per layer too, where both have the target, phase and
+        layer.
+    """
+    shared = [int(own) for own in first["layer"].values if own in last["layer"].values]
+    return _changes([(first, layer, last, layer) for layer in shared])
+
+
+def _changes(pairs: list[tuple[xr.Dataset, int, xr.Dataset, int]]) -> pd.DataFrame:
+    rows = []
+    for before, layer, after, until in pairs:
+        for target in before["target"].values:
+            for phase in before["phase"].values:
+                if target not in after["target"].values or phase not in after["phase"].values:
+                    continue
+                at = {"target": target, "phase": phase}
+                one, other = before.sel({**at, "layer": layer}), after.sel({**at, "layer": until})
+                rows += [_row(one, other, quantity) for quantity in QUANTITIES]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _row(before: xr.Dataset, after: xr.Dataset, quantity: str) -> dict:
+    claim = information_change(before, after, quantity)
+    return {
+        "quantity": quantity,
+        "target": str(before["target"].values),
+        "phase": str(before["phase"].values),
+        "layer": int(before["layer"]),
+        "until_layer": int(after["layer"]),
+        "word": claim.word,
+        "channels": json.dumps(claim.channels, sort_keys=True),
+        "left_out": ", ".join(claim.left_out),
+    }
