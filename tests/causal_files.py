@@ -17,7 +17,7 @@ METHODS = ("direct", "attribution_patching", "relp", "patch_denoise", "patch_noi
 TASKS = ("events", "copying")
 ROLES = ("before", "entity", "entity_last", "relation", "between", "prompt_last")
 PLACES = ("before", "mid", "after")
-SIZES = {"expert": 32, "head": 4, "residual": 3, "feature": 400}
+SIZES = {"expert": 32, "head": 4, "residual_site": 3, "feature": 400}
 PATCHING = ("patch_denoise", "patch_noise")
 
 
@@ -32,7 +32,7 @@ def causal_map(kind: str, method: str, *, best: float = 4.0, pairs: int = 12, **
     random = np.random.default_rng([len(kind), len(method)])
     score = random.uniform(-0.05, 0.05, (len(layers), columns)) * best
     score[-1, 5 if by_role else 1] = best
-    last = "role" if by_role else {"expert": "expert", "head": "head"}.get(kind, "unit")
+    last = "role" if by_role else "place" if kind == "residual_site" else kind
     dims = ("layer", last)
     p = np.where(score == best, 0.002, 0.9)
     variables = {
@@ -42,10 +42,9 @@ def causal_map(kind: str, method: str, *, best: float = 4.0, pairs: int = 12, **
         "pair_score": (("pair", *dims), np.tile(score, (pairs, 1, 1))),
         **dict.fromkeys(("p", "p_max", "q"), (dims, p)),
     }
-    names = np.array(ROLES, dtype=object) if by_role else np.arange(columns)
+    texts = {"role": ROLES, "place": PLACES}
+    names = np.array(texts[last], dtype=object) if last in texts else np.arange(columns)
     coordinates = {"layer": layers, last: names}
-    if kind == "residual":
-        coordinates["place"] = (last, np.array(PLACES, dtype=object))
     known = {
         "metric": "logit_difference",
         "n_pairs": pairs,
@@ -71,8 +70,9 @@ def write_causal(study: Path, subject: str, contrast: str, options, **attributes
     for kind in (*options.kinds, *(f"{kind}_by_role" for kind in options.role_kinds)):
         for method in options.methods:
             if not (kind.endswith("_by_role") and method == "direct"):
-                made = causal_map(kind, method, **attributes)
-                write_map(folder / f"{kind}.{method}.zarr", made)
+                # Whole states of the residual are another kind than its dimensions.
+                own = "residual_site" if kind == "residual" else kind
+                write_map(folder / f"{own}.{method}.zarr", causal_map(own, method, **attributes))
 
 
 def massive_map(largest: float = 2500.0, hits: int = 7) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lmri.config import ContrastOptions, RecordOptions, StudyConfig
 from lmri.report import words
-from lmri.report.causal.words import noun_of
+from lmri.report.causal.words import RENAMED, noun_of
 from lmri.report.inputs import StudyInputs
 from lmri.report.kinds import KINDS, MapName
 
@@ -221,7 +221,7 @@ def _causal(config: StudyConfig) -> list[str]:
     methods = words.listing(
         CAUSAL_SOURCES.get(method, words.readable(method)) for method in causal.methods
     )
-    kinds = words.listing(noun_of(kind).full for kind in causal.kinds)
+    kinds = words.listing(noun_of(RENAMED.get(kind, kind)).full for kind in causal.kinds)
     most = f"at most {causal.pairs} pairs" if causal.pairs else "all pairs"
     both = {"patch_denoise", "patch_noise"} <= set(causal.methods)
     alone = (

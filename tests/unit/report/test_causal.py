@@ -11,6 +11,7 @@ import xarray as xr
 from causal_files import causal_map
 
 from lmri.config import CausalOptions, load_study
+from lmri.intervene import KINDS as UNIT_KINDS
 from lmri.localise import attribution, causal
 from lmri.localise.attribution import maps as attribution_maps
 from lmri.localise.attribution import roles
@@ -25,6 +26,7 @@ from lmri.report.causal.tables import cautions, maps_table
 from lmri.report.causal.words import (
     METRICS,
     NOUNS,
+    RENAMED,
     ROLES,
     method_name,
     noun_of,
@@ -45,9 +47,10 @@ def read(tmp_path, repository):
         options = CausalOptions(("refusal",), methods, (kind,), ())
         if kind.endswith("_by_role"):
             options = replace(options, kinds=(), role_kinds=(kind.removesuffix("_by_role"),))
+        own = RENAMED.get(kind, kind)
         for method in methods:
-            path = tmp_path / f"maps/{subject}/refusal.attribution/{kind}.{method}.zarr"
-            write_map(path, causal_map(kind, method, **attributes))
+            path = tmp_path / f"maps/{subject}/refusal.attribution/{own}.{method}.zarr"
+            write_map(path, causal_map(own, method, **attributes))
         reader = Reader(tmp_path)
         found = read_causal(reader, subject, contrast, options, 0.05)
         assert reader.problems == []
@@ -58,7 +61,11 @@ def read(tmp_path, repository):
 
 def test_words_cover_what_the_stage_writes():
     assert set(attribution.METHODS) == set(CAUSAL)
-    assert set(attribution.KINDS) <= set(NOUNS)
+    for kind in attribution.KINDS:
+        own = causal.RENAMED.get(kind, kind)
+        known = UNIT_KINDS.get(own)
+        assert NOUNS[own].dims == ("layer", *(known.parts if known else ("unit",)))
+    assert RENAMED == causal.RENAMED
     assert set(roles.ROLES) == set(ROLES)
     assert set(attribution_maps.METRICS) == set(METRICS)
     assert causal.PHASE == CAUSAL_PHASE

@@ -13,7 +13,7 @@ import xarray as xr
 from lmri.config import CausalOptions, ContrastOptions
 from lmri.errors import StoreError
 from lmri.report import words
-from lmri.report.causal.words import is_by_role, noun_of, role_name
+from lmri.report.causal.words import RENAMED, is_by_role, noun_of, role_name
 from lmri.report.kinds import CAUSAL_PHASE, Noun
 from lmri.report.profiles import Profile, profile
 from lmri.report.reader import Reader
@@ -181,7 +181,7 @@ def expected_maps(options: CausalOptions, folder: Path) -> list[tuple[str, str]]
     kinds = [kind for kind in options.kinds if kind not in CONDITIONAL or kind in present]
     places = [f"{kind}_by_role" for kind in options.role_kinds]
     return [
-        *((kind, method) for kind in kinds for method in options.methods),
+        *((RENAMED.get(kind, kind), method) for kind in kinds for method in options.methods),
         *(
             (kind, method)
             for kind in places
