@@ -321,8 +321,8 @@ def _controls(inputs: StudyInputs) -> str:
         f"The deciding control at the primary endpoint is {shams} sham maps, each the complete "
         f"selection on a random split of null carriers; {evidence.exploratory_shams} at every "
         f"other dose and mode. {evidence.matched_draws} layer-matched and as many load-matched "
-        "draws are shown beside and decide nothing. For control draws, bystanders were run on at "
-        f"most {validate.control_bystander_trials} trials each. The positive control sets "
+        f"draws{_massive(inputs)} are shown beside and decide nothing. For control draws, "
+        f"bystanders were run on at most {validate.control_bystander_trials} trials each. The positive control sets "
         "the residual stream, along the mean-difference direction, to that of the control trials. "
         "Intervals are "
         f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers; where no "
@@ -330,6 +330,12 @@ def _controls(inputs: StudyInputs) -> str:
         "independent trials (Clopper and Pearson). It is not valid where the trials of one carrier "
         "change together: the bound for that case, with carriers for trials, is given beside it."
     )
+
+
+def _massive(inputs: StudyInputs) -> str:
+    arms = (subject.arms["arm"] for subject in inputs.subjects)
+    drawn = any((own == "massive_matched").any() for own in arms)
+    return ", of dimensions of the residual also of such that get as massive," if drawn else ""
 
 
 def _verdicts(config: StudyConfig) -> str:

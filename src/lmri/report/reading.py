@@ -26,6 +26,7 @@ from lmri.report.kinds import MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
@@ -184,6 +185,14 @@ def _read_map(
     """Read a finding and its map, if it has one."""
     path = f"findings/localise/{place}/{name.name}.json"
     finding = reader.read(subject, path, read_finding, None)
+    if is_illusory(finding):
+        reader.note(
+            subject,
+            path,
+            "most of the effect is by what the model does not read ('row_space'), which may be an "
+            "illusion.",
+            level="warning",
+        )
     if finding is not None and not words.was_mapped(finding["status"], finding["units"]):
         return finding, None
 

@@ -11,13 +11,17 @@ from lmri.report import evidence_figures as figures
 from lmri.report import evidence_tables as tables
 from lmri.report import map_figures, words
 from lmri.report.answers import answer_contrast, ask_contrast, significant_units
+from lmri.report.control_tables import control_table
 from lmri.report.evidence import Evidence
 from lmri.report.files import Files
 from lmri.report.inputs import Scan, StudyInputs, SubjectInputs
 from lmri.report.leaves import leaf_paths
 from lmri.report.map_figures import Limits
 from lmri.report.other_units import other_units
-from lmri.report.view import Figure, Heading, Section, SubjectView, Table
+from lmri.report.row_space import row_space_line
+from lmri.report.view import Figure, Heading, Prose, Section, SubjectView, Table
+
+Block = Figure | Table | Heading | Prose
 
 
 def subject_view(
@@ -150,10 +154,10 @@ def _evidence(subject: SubjectInputs, scan: Scan) -> Evidence | None:
 
 def _where(
     scans: list[Scan], off: list[list[int]], limits: Limits, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     primary = scans[0]
     data = files.add(f"map.{anchor}", _map_data(scans))
-    blocks: list[Figure | Table | Heading | None] = [Heading("Where in the model")]
+    blocks: list[Block | None] = [Heading("Where in the model")]
     if primary.statistics is not None:
         blocks.append(map_figures.map_figure(primary, off, limits, anchor, data))
         blocks.append(
@@ -165,26 +169,29 @@ def _where(
                 data,
             )
         )
+    if (line := row_space_line(primary.finding)) is not None:
+        blocks.append(Prose([line]))
     blocks.append(map_figures.phase_figure(scans[1:], limits, anchor, data))
     return blocks if len([block for block in blocks if block is not None]) > 1 else []
 
 
 def _what_happens(
     evidence: Evidence, subject: SubjectInputs, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     source = subject.path("arms")
     data = files.add(f"arms.{anchor}", evidence.arms)
     return [
         Heading("What happens without them"),
         figures.dose_figure(evidence, anchor, source, data),
         figures.sham_figure(evidence, anchor, source, data),
+        control_table(evidence, source, data),
         tables.measure_table(evidence, source, data),
     ]
 
 
 def _what_had_to_hold(
     evidence: Evidence, subject: SubjectInputs, verdict: dict, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     data = files.add(f"arms.{anchor}", evidence.arms)
     return [
         Heading("What had to hold"),
@@ -195,7 +202,7 @@ def _what_had_to_hold(
 
 def _in_its_own_words(
     subject: SubjectInputs, scan: Scan, config: StudyConfig, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     rows = subject.transcripts_of(scan)
     if rows.empty:
         return []
@@ -209,7 +216,7 @@ def _in_its_own_words(
 
 def _beside(
     evidence: Evidence, subject: SubjectInputs, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     source = subject.path("arms")
     data = files.add(f"arms.{anchor}", evidence.arms)
     blocks = [
@@ -221,7 +228,7 @@ def _beside(
     return [Heading("Beside the claim", "Reported for completeness. Decides nothing."), *blocks]
 
 
-def _checks(verdict: dict, subject: SubjectInputs) -> list[Figure | Table | Heading | None]:
+def _checks(verdict: dict, subject: SubjectInputs) -> list[Block | None]:
     table = tables.check_table(verdict["checks"], subject.path("verdicts"))
     return [Heading("What had to hold"), table] if table.rows else []
 

@@ -128,12 +128,20 @@ def test_nothing_to_warn_of(read):
         ({"n_guarded": 4}, "4 of 16 pairs have no gap"),
         ({"pairs": 3}, "only 3 pairs"),
         ({"one_logit_difference": 0}, "p says only that a mean effect is not 0"),
-        ({"illusory": 1}, "experts by relevance patching (RelP): flagged as an illusion"),
     ],
 )
 def test_what_speaks_against_reading_is_said(read, attributes, warning):
     (found,) = cautions(read("expert", "relp", **attributes))
     assert warning in found
+
+
+@pytest.mark.parametrize(("illusory", "count"), [(True, 1), (False, 0), (None, 0)])
+def test_a_finding_through_what_nothing_reads_is_warned_of(read, illusory, count):
+    (own,) = read("feature", "relp")
+    finding = {"kind": "feature", "method": "relp", "row_space": {"illusory": illusory}}
+    found = cautions([replace(own, finding=finding)])
+    assert len(found) == count
+    assert all("features of a dictionary by relevance patching (RelP)" in line for line in found)
 
 
 def test_damaged_attributes_are_no_numbers(read):
