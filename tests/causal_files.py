@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from lmri.store import write_map
+from lmri.store import read_table, write_finding, write_map, write_table
 
 CONTRAST = "refusal_simple"
 """Of the default study; it has causal maps."""
@@ -151,3 +152,67 @@ def write_layers(study: Path, subject: str, tasks, left_out: dict | None = None,
             write_map(folder / f"{kind}.{task}.zarr", made)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "left_out.json").write_text(json.dumps(left_out or {}))
+
+
+CLAIM = "feature.relp"
+"""The primary map of :func:`write_claim`."""
+
+
+def write_claim(study: Path, config) -> None:
+    """Make a causal map the primary one of the contrast ``refusal`` of a study that is written.
+
+    What was claimed of experts stays as an exploratory map with its arms. The effect of the second
+    subject's features goes through what nothing reads.
+    """
+    for index, subject in enumerate(config.subjects):
+        write_causal(study, subject, "refusal", config.localise.causal)
+        finding = _claim(study, subject, illusory=index == 1)
+        folder = study / "validation" / subject
+        own = {"phase": "attribution", "kind": "feature", "method": "relp"}
+        for name in ("arms", "transcripts", "verdicts"):
+            table = read_table(folder / f"{name}.parquet", ())
+            moved = (table["contrast"] == "refusal") & (table["kind"] == "expert")
+            claimed = table[moved].assign(**own)
+            if name == "verdicts":
+                units = json.dumps(finding["primary_endpoint"]["units"])
+                claimed = claimed.assign(finding_hash=finding["hash"], units=units)
+            kept = table if name == "arms" else table[~moved]
+            write_table(folder / f"{name}.parquet", pd.concat([claimed, kept], ignore_index=True))
+    for name in ("maps", "replication"):
+        path = study / f"group/{name}.parquet"
+        table = read_table(path, ())
+        like = (table["contrast"] == "refusal") & (table["name"] == "expert.resonance")
+        rows = table[like & (table["phase"] == "prompt_last")]
+        rows = rows.assign(phase="attribution", name=CLAIM, kind="feature", method="relp")
+        write_table(path, pd.concat([table, rows], ignore_index=True))
+
+
+def _claim(study: Path, subject: str, *, illusory: bool) -> dict:
+    root = study / "findings/localise" / subject
+    path = root / "refusal.prompt_last/expert.resonance.json"
+    first = json.loads(path.read_text())
+    endpoint = first.pop("primary_endpoint")
+    units = [[2, 1 + 3 * number] for number in range(endpoint["dose"])]
+    own = first | {
+        "phase": "attribution",
+        "kind": "feature",
+        "method": "relp",
+        "units": [{"layer": layer, "feature": feature, "score": 4.0} for layer, feature in units],
+        "primary_endpoint": endpoint | {"units": units, "phase": "attribution", "mode": "mask"},
+        "row_space": {
+            "width": 64,
+            "rank": 60,
+            "effect": 2.0,
+            "row_effect": 0.58 if illusory else 1.8,
+            "null_effect": 0.1,
+            "kept": 0.29 if illusory else 0.9,
+            "illusory": illusory,
+        },
+        "dictionary": {"path": "features.safetensors", "sha256": "a" * 64},
+    }
+    first |= {"role": "exploratory"}
+    first["secondary"] |= {name: endpoint[name] for name in ("mode", "dose", "score")}
+    write_finding(path, {k: v for k, v in first.items() if k not in ("hash", "written")})
+    path = root / "refusal.attribution" / f"{CLAIM}.json"
+    write_finding(path, {k: v for k, v in own.items() if k not in ("hash", "written")})
+    return json.loads(path.read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lmri.config import ContrastOptions, RecordOptions, StudyConfig
 from lmri.report import words
 from lmri.report.causal.words import RENAMED, noun_of
-from lmri.report.inputs import StudyInputs
+from lmri.report.inputs import StudyInputs, claimed_map
 from lmri.report.kinds import KINDS, MapName
 
 DEFINITIONS = {
@@ -157,7 +157,14 @@ def _maps(config: StudyConfig) -> str:
     phases = [words.phase_name(phase) for phase in config.localise.phases]
     others = f"; the others ({words.listing(phases[1:])}) are exploratory" if phases[1:] else ""
     name = MapName(config.localise.maps[0])
-    return f"{_score(name)} The primary phase is the {phases[0]}{others}."
+    text = f"{_score(name)} The primary phase is the {phases[0]}{others}."
+    for contrast in config.contrasts.values():
+        if (own := claimed_map(config, contrast)) is not None:
+            text += (
+                f" Of {words.readable(contrast.name)} the primary map is the causal one of "
+                f"{own.described}, and these are exploratory."
+            )
+    return text
 
 
 def _other_maps(config: StudyConfig) -> list[str]:
@@ -322,9 +329,9 @@ def _controls(inputs: StudyInputs) -> str:
         f"selection on a random split of null carriers; {evidence.exploratory_shams} at every "
         f"other dose and mode. {evidence.matched_draws} layer-matched and as many load-matched "
         f"draws{_massive(inputs)} are shown beside and decide nothing. For control draws, "
-        f"bystanders were run on at most {validate.control_bystander_trials} trials each. The positive control sets "
-        "the residual stream, along the mean-difference direction, to that of the control trials. "
-        "Intervals are "
+        f"bystanders were run on at most {validate.control_bystander_trials} trials each. The "
+        "positive control sets the residual stream, along the mean-difference direction, to that "
+        "of the control trials. Intervals are "
         f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers; where no "
         "trial differs from another they have no width, and the interval is that of no event in n "
         "independent trials (Clopper and Pearson). It is not valid where the trials of one carrier "

@@ -105,8 +105,11 @@ def _section(
     anchor = anchor_of(subject.name, contrast.name)
     evidence = _evidence(subject, primary)
     off = words.read_units(verdict["units"]) if verdict else []
-    blocks = _where(scans, off, limits, anchor, files)
-    blocks += other_units(subject, primary, config, limits, anchor, files)
+    # What responds at the first phase is among the other units where a causal map is primary.
+    shown = [primary, *subject.recorded(contrast.name)[1:]]
+    blocks = _where(shown, off, limits, anchor, files)
+    recorded = subject.recorded(contrast.name)
+    blocks += other_units(subject, recorded[0], config, limits, anchor, files)
     if evidence is not None and verdict is not None:
         blocks += _what_happens(evidence, subject, anchor, files)
         blocks += _what_had_to_hold(evidence, subject, verdict, anchor, files)
@@ -117,14 +120,20 @@ def _section(
     return Section(
         anchor=anchor,
         title=words.readable(contrast.name),
-        question=ask_contrast(contrast, config.evidence.score, primary.noun),
+        question=ask_contrast(contrast, config.evidence.score, primary.noun, causal=primary.causal),
         answer=answer_contrast(primary, verdict),
         role=contrast.role,
         verdict=_badge(verdict),
         blocks=[block for block in blocks if block is not None],
         leaf=leaf_paths(config)[contrast.name],
-        further=" and causal maps" if subject.causal.get(contrast.name) else "",
+        further=_further(subject, primary),
     )
+
+
+def _further(subject: SubjectInputs, primary: Scan) -> str:
+    if not subject.causal.get(primary.contrast.name):
+        return ""
+    return ", and this map among all causal maps" if primary.causal else " and causal maps"
 
 
 def _badge(verdict: dict | None) -> str:
