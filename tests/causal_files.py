@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from lmri.store import write_map
+from lmri.store import read_table, write_finding, write_map, write_table
 
 CONTRAST = "refusal_simple"
 """Of the default study; it has causal maps."""
@@ -17,7 +18,7 @@ METHODS = ("direct", "attribution_patching", "relp", "patch_denoise", "patch_noi
 TASKS = ("events", "copying")
 ROLES = ("before", "entity", "entity_last", "relation", "between", "prompt_last")
 PLACES = ("before", "mid", "after")
-SIZES = {"expert": 32, "head": 4, "residual": 3, "feature": 400}
+SIZES = {"expert": 32, "head": 4, "residual_site": 3, "feature": 400}
 PATCHING = ("patch_denoise", "patch_noise")
 
 
@@ -32,7 +33,7 @@ def causal_map(kind: str, method: str, *, best: float = 4.0, pairs: int = 12, **
     random = np.random.default_rng([len(kind), len(method)])
     score = random.uniform(-0.05, 0.05, (len(layers), columns)) * best
     score[-1, 5 if by_role else 1] = best
-    last = "role" if by_role else {"expert": "expert", "head": "head"}.get(kind, "unit")
+    last = "role" if by_role else "place" if kind == "residual_site" else kind
     dims = ("layer", last)
     p = np.where(score == best, 0.002, 0.9)
     variables = {
@@ -42,10 +43,9 @@ def causal_map(kind: str, method: str, *, best: float = 4.0, pairs: int = 12, **
         "pair_score": (("pair", *dims), np.tile(score, (pairs, 1, 1))),
         **dict.fromkeys(("p", "p_max", "q"), (dims, p)),
     }
-    names = np.array(ROLES, dtype=object) if by_role else np.arange(columns)
+    texts = {"role": ROLES, "place": PLACES}
+    names = np.array(texts[last], dtype=object) if last in texts else np.arange(columns)
     coordinates = {"layer": layers, last: names}
-    if kind == "residual":
-        coordinates["place"] = (last, np.array(PLACES, dtype=object))
     known = {
         "metric": "logit_difference",
         "n_pairs": pairs,
@@ -71,8 +71,9 @@ def write_causal(study: Path, subject: str, contrast: str, options, **attributes
     for kind in (*options.kinds, *(f"{kind}_by_role" for kind in options.role_kinds)):
         for method in options.methods:
             if not (kind.endswith("_by_role") and method == "direct"):
-                made = causal_map(kind, method, **attributes)
-                write_map(folder / f"{kind}.{method}.zarr", made)
+                # Whole states of the residual are another kind than its dimensions.
+                own = "residual_site" if kind == "residual" else kind
+                write_map(folder / f"{own}.{method}.zarr", causal_map(own, method, **attributes))
 
 
 def massive_map(largest: float = 2500.0, hits: int = 7) -> xr.Dataset:
@@ -151,3 +152,67 @@ def write_layers(study: Path, subject: str, tasks, left_out: dict | None = None,
             write_map(folder / f"{kind}.{task}.zarr", made)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "left_out.json").write_text(json.dumps(left_out or {}))
+
+
+CLAIM = "feature.relp"
+"""The primary map of :func:`write_claim`."""
+
+
+def write_claim(study: Path, config) -> None:
+    """Make a causal map the primary one of the contrast ``refusal`` of a study that is written.
+
+    What was claimed of experts stays as an exploratory map with its arms. The effect of the second
+    subject's features goes through what nothing reads.
+    """
+    for index, subject in enumerate(config.subjects):
+        write_causal(study, subject, "refusal", config.localise.causal)
+        finding = _claim(study, subject, illusory=index == 1)
+        folder = study / "validation" / subject
+        own = {"phase": "attribution", "kind": "feature", "method": "relp"}
+        for name in ("arms", "transcripts", "verdicts"):
+            table = read_table(folder / f"{name}.parquet", ())
+            moved = (table["contrast"] == "refusal") & (table["kind"] == "expert")
+            claimed = table[moved].assign(**own)
+            if name == "verdicts":
+                units = json.dumps(finding["primary_endpoint"]["units"])
+                claimed = claimed.assign(finding_hash=finding["hash"], units=units)
+            kept = table if name == "arms" else table[~moved]
+            write_table(folder / f"{name}.parquet", pd.concat([claimed, kept], ignore_index=True))
+    for name in ("maps", "replication"):
+        path = study / f"group/{name}.parquet"
+        table = read_table(path, ())
+        like = (table["contrast"] == "refusal") & (table["name"] == "expert.resonance")
+        rows = table[like & (table["phase"] == "prompt_last")]
+        rows = rows.assign(phase="attribution", name=CLAIM, kind="feature", method="relp")
+        write_table(path, pd.concat([table, rows], ignore_index=True))
+
+
+def _claim(study: Path, subject: str, *, illusory: bool) -> dict:
+    root = study / "findings/localise" / subject
+    path = root / "refusal.prompt_last/expert.resonance.json"
+    first = json.loads(path.read_text())
+    endpoint = first.pop("primary_endpoint")
+    units = [[2, 1 + 3 * number] for number in range(endpoint["dose"])]
+    own = first | {
+        "phase": "attribution",
+        "kind": "feature",
+        "method": "relp",
+        "units": [{"layer": layer, "feature": feature, "score": 4.0} for layer, feature in units],
+        "primary_endpoint": endpoint | {"units": units, "phase": "attribution", "mode": "mask"},
+        "row_space": {
+            "width": 64,
+            "rank": 60,
+            "effect": 2.0,
+            "row_effect": 0.58 if illusory else 1.8,
+            "null_effect": 0.1,
+            "kept": 0.29 if illusory else 0.9,
+            "illusory": illusory,
+        },
+        "dictionary": {"path": "features.safetensors", "sha256": "a" * 64},
+    }
+    first |= {"role": "exploratory"}
+    first["secondary"] |= {name: endpoint[name] for name in ("mode", "dose", "score")}
+    write_finding(path, {k: v for k, v in first.items() if k not in ("hash", "written")})
+    path = root / "refusal.attribution" / f"{CLAIM}.json"
+    write_finding(path, {k: v for k, v in own.items() if k not in ("hash", "written")})
+    return json.loads(path.read_text())

@@ -15,6 +15,7 @@ from lmri.checks import check_choice, quoted
 from lmri.config import StudyConfig
 from lmri.errors import ConfigError, LmriError
 from lmri.localise import (
+    Design,
     check_conditions,
     check_resolution,
     check_separation,
@@ -134,6 +135,15 @@ def preview_tokenizer(study: StudyConfig, model: Path | None) -> PreTrainedToken
     return build_tokenizer(make_world(study.world.seed, study.world.size))
 
 
+def _check_relabellings(
+    study: StudyConfig, name: str, design: Design, selection: pd.DataFrame
+) -> None:
+    """Refuse a contrast that is too small for one of its maps: a two-sided one needs most."""
+    two_sided = [own for own in study.localise.maps if parse_measure(own).two_sided]
+    owner = f"'contrasts.{name}'" + (f" (map '{two_sided[0]}')" if two_sided else "")
+    check_resolution(design, selection, study.evidence.alpha, owner, two_sided=bool(two_sided))
+
+
 def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:
     contrast = study.contrasts[name]
     table = tables[contrast.task]
@@ -142,7 +152,7 @@ def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFram
     design = contrast_design(
         contrast, selection, tuple(column.removeprefix("carrier_") for column in carriers)
     )
-    check_resolution(design, selection, study.evidence.alpha, f"'contrasts.{name}'")
+    _check_relabellings(study, name, design, selection)
     check_conditions(tables, contrast)
     causal = study.localise.causal
     if causal is not None and name in causal.contrasts:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
-from causal_files import CONTRAST, METHODS, TASKS, write_causal, write_layers
+from causal_files import CLAIM, CONTRAST, METHODS, TASKS, write_causal, write_claim, write_layers
 from report_files import HOSTILE, other_arms, write_group, write_other
 from sparse_files import write_sparse
 
@@ -94,6 +94,33 @@ def causal_study(plain: Path, causal_config: StudyConfig, tmp_path_factory) -> P
     for subject, massive in zip(causal_config.subjects, (2500.0, 30.0), strict=True):
         write_causal(folder, subject, CONTRAST, causal_config.localise.causal)
         write_layers(folder, subject, TASKS, largest=massive, hits=7 if massive > 100 else 0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def claim_config(config: StudyConfig) -> StudyConfig:
+    """The study with a causal map as the primary one of its hypothesis."""
+    causal = CausalOptions(
+        contrasts=("refusal",),
+        methods=("relp", "patch_denoise"),
+        kinds=("feature", "residual"),
+        role_kinds=(),
+        metric="logit_difference",
+        shams=True,
+        dictionary="features.safetensors",
+        primary=CLAIM,
+    )
+    localise = replace(config.localise, causal=causal, maps=config.localise.maps[:2])
+    kept = {name: config.contrasts[name] for name in ("refusal", "null_places")}
+    return replace(config, localise=localise, contrasts=kept)
+
+
+@pytest.fixture(scope="session")
+def claim_study(plain: Path, claim_config: StudyConfig, tmp_path_factory) -> Path:
+    """Copy the study and let a causal map take the place of its primary one."""
+    folder = tmp_path_factory.mktemp("claim") / "fixture"
+    shutil.copytree(plain, folder)
+    write_claim(folder, claim_config)
     return folder
 
 

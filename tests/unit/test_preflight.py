@@ -186,6 +186,28 @@ def test_too_few_carriers_for_the_level_of_the_test(table):
     refused(study, r"mine\.yaml: 'contrasts\.animals'.*allow 4 relabellings.*at least 20")
 
 
+@pytest.mark.parametrize(
+    ("maps", "passes"),
+    [
+        (["expert.resonance"], True),
+        (["expert.resonance", "expert.risk_difference"], False),
+        (["head.welch_t"], False),
+    ],
+)
+def test_two_sided_maps_need_twice_the_relabellings(table, maps, passes):
+    # 3 of 9 words each are left for selection: 20 labellings, of which half mirror the others.
+    study = study_of(table(animal=9, plant=9))
+    study["localise"] = {"maps": maps}
+    if passes:
+        check(study)
+    else:
+        refused(
+            study,
+            rf"mine\.yaml: 'contrasts\.animals' \(map '{maps[-1]}'\).*allow 20 relabellings; a "
+            r"two-sided test at 0\.05 needs at least 40",
+        )
+
+
 def test_a_condition_with_too_few_carriers_for_the_splits(table):
     refused(study_of(table(animal=1, plant=30)), "condition 'animal'.*too few carriers")
 

@@ -1,5 +1,7 @@
 """What Snakemake would do, without doing it."""
 
+import re
+
 import pytest
 
 STUDY = {
@@ -77,6 +79,18 @@ def test_value_from_the_command_line(workflow):
     assert workflow.plan("--config", "study=other", "seed=3")["record"] == 10
     done = workflow.run("--dry-run", "--config", "study=other", "seed=three")
     assert "'seed' must be a whole number. Got 'three'" in done.stdout + done.stderr
+
+
+def test_a_dictionary_is_an_input_of_the_stages_that_read_it(workflow):
+    causal = {"contrasts": ["first"], "kinds": ["feature"], "methods": ["relp"]}
+    (workflow.root / "own.safetensors").write_bytes(b"")
+    study = {**STUDY, "localise": {"causal": {**causal, "dictionary": "own.safetensors"}}}
+    done = workflow.run("--dry-run", "--configfile", workflow.write("features.yaml", study))
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n +input: (.*)$", done.stdout + done.stderr, re.M)
+    assert {rule for rule, inputs in jobs if "own.safetensors" in inputs} == {
+        "localise",
+        "validate",
+    }
 
 
 def test_slurm_profile_loads_by_its_name(workflow):

@@ -87,6 +87,12 @@ def table_of(wildcards):
     return [] if path is None else [path]
 
 
+def dictionary_of(wildcards):
+    """The file whose features are mapped and switched off; nothing for studies without."""
+    causal = STUDY.localise.causal
+    return [] if causal is None or causal.dictionary is None else [causal.dictionary]
+
+
 def stimuli_folder(wildcards, input):
     """The folder of the stimuli tables among the inputs."""
     return str(Path(input.stimuli[0]).parent)

@@ -11,6 +11,7 @@ rule localise:
             "<study>/recordings/{{subject}}/{recorded}.zarr.manifest.json",
             recorded=RECORDED,
         ),
+        dictionary=dictionary_of,
     output:
         maps=directory("<study>/maps/{subject}"),
         findings=directory("<study>/findings/localise/{subject}"),

@@ -8,6 +8,7 @@ rule validate:
         stimuli=expand("<study>/stimuli/{task}.parquet", task=STUDY.tasks),
         findings="<study>/findings/localise/{subject}",
         plans=["<study>/plans/{subject}"] if STUDY.sparse.finding_plan else [],
+        dictionary=dictionary_of,
     output:
         arms="<study>/validation/{subject}/arms.parquet",
         transcripts="<study>/validation/{subject}/transcripts.parquet",

@@ -148,8 +148,12 @@ def _row(finding: dict, store: Path, alpha: float) -> tuple[dict, xr.Dataset | N
         "units": score.size,
         "selected": int(chosen.sum()),
         "rising": int((chosen & (score.values > 0)).sum()),
+        # A place has a name in a map, and its number in the name of a unit.
         "strongest": json.dumps(
-            [int(score[dim].values[i]) for dim, i in zip(score.dims, best, strict=True)]
+            [
+                int(i if dim == "place" else score[dim].values[i])
+                for dim, i in zip(score.dims, best, strict=True)
+            ]
         ),
         "score": float(score.values[best]),
         "p_max": float(statistics["p_max"].values[best]),

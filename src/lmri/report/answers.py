@@ -73,7 +73,9 @@ def explain_study(config: StudyConfig, noun: Noun = EXPERT) -> str:
     )
 
 
-def ask_contrast(contrast: ContrastOptions, score: str, noun: Noun = EXPERT) -> str:
+def ask_contrast(
+    contrast: ContrastOptions, score: str, noun: Noun = EXPERT, *, causal: bool = False
+) -> str:
     """Say in one sentence what a contrast asks.
 
     Parameters
@@ -84,6 +86,8 @@ def ask_contrast(contrast: ContrastOptions, score: str, noun: Noun = EXPERT) -> 
         The primary score.
     noun : Noun
         Words for the units of the primary map.
+    causal : bool
+        Whether that is a causal map.
 
     Returns
     -------
@@ -101,6 +105,11 @@ def ask_contrast(contrast: ContrastOptions, score: str, noun: Noun = EXPERT) -> 
         else f"Which {noun.full} respond otherwise to {target} trials of {task} than to "
         f"{controls} ones"
     )
+    if causal:
+        where = (
+            f"Which {noun.full} move the answer from that of {controls} trials of {task} to that "
+            f"of {target} ones"
+        )
     if contrast.role == "hypothesis":
         return (
             f"{where}, and does switching them off change the {words.score_name(score)} "

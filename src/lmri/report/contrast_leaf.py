@@ -12,7 +12,7 @@ from lmri.report.answers import ask_contrast
 from lmri.report.causal.section import causal_blocks
 from lmri.report.files import Files
 from lmri.report.group import read_unit
-from lmri.report.inputs import OtherMap, StudyInputs
+from lmri.report.inputs import OtherMap, StudyInputs, claimed_map
 from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.map_figures import Limits, overview_figure
 from lmri.report.other_figures import subjects_figure
@@ -68,14 +68,21 @@ def contrast_leaf(
         study=inputs.config.study,
         eyebrow="a contrast over all subjects",
         title=words.readable(contrast.name),
-        question=ask_contrast(contrast, inputs.config.evidence.score, inputs.noun),
+        question=ask_contrast(
+            contrast,
+            inputs.config.evidence.score,
+            inputs.noun_of([contrast.name]),
+            causal=claimed_map(inputs.config, contrast) is not None,
+        ),
         answer=_answer(inputs, contrast),
         role=contrast.role,
         blocks=[block for block in blocks if block is not None],
     )
 
 
-def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data: str) -> Table:
+def maps_table(
+    inputs: StudyInputs, contrast: ContrastOptions, phase: str, data: str, only: str = ""
+) -> Table:
     """List what every map of a contrast shows in every subject.
 
     Parameters
@@ -88,6 +95,8 @@ def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data:
         The phase.
     data : str
         File with the same rows.
+    only : str
+        The one map to list; by default all of the phase.
 
     Returns
     -------
@@ -95,12 +104,14 @@ def maps_table(inputs: StudyInputs, contrast: ContrastOptions, phase: str, data:
         One row per subject, one column per map.
     """
     rows = rows_of(inputs.group.maps, contrast, phase)
+    rows = rows[rows["name"] == only] if only else rows
+    place = "and the primary map" if only else f"and maps at the {words.phase_name(phase)}"
     names = [MapName(str(name)) for name in dict.fromkeys(rows["name"])]
     cells = {(row["subject"], row["name"]): row for row in rows.to_dict("records")}
     subjects = list(dict.fromkeys(rows["subject"]))
     return Table(
         caption=(
-            f"Subjects and maps at the {words.phase_name(phase)}: units selected of all; the "
+            f"Subjects {place}: units selected of all; the "
             "strongest with its score; its size (Hedges g, or the rate difference) and p over all "
             "units; agreement of halves of the carriers as r, and as Dice with its chance level."
             f"{words.without_value(_missing_values(inputs, contrast))}"
@@ -130,6 +141,9 @@ def rows_of(table: pd.DataFrame, contrast: ContrastOptions, phase: str = "") -> 
 
 def _answer(inputs: StudyInputs, contrast: ContrastOptions) -> str:
     rows = rows_of(inputs.group.replication, contrast, inputs.config.localise.phases[0])
+    if (claimed := claimed_map(inputs.config, contrast)) is not None:
+        rows = rows_of(inputs.group.replication, contrast, CAUSAL_PHASE)
+        rows = rows[rows["name"] == claimed.name]
     if rows.empty:
         return "The subjects have not been compared; see the errors at the end of the report."
     name = next(
@@ -162,11 +176,19 @@ def _subjects(
     inputs: StudyInputs, contrast: ContrastOptions, key: str, files: Files
 ) -> list[Block | None]:
     phase = inputs.config.localise.phases[0]
-    rows = rows_of(inputs.group.maps, contrast)
+    rows, claimed = rows_of(inputs.group.maps, contrast), claimed_map(inputs.config, contrast)
     if rows_of(rows, contrast, phase).empty:
         return [_missing("Subjects and maps", "group/maps.parquet")]
     data = files.add(f"contrast.{key}", rows)
-    return [Heading("Subjects and maps"), maps_table(inputs, contrast, phase, data)]
+    table = maps_table(inputs, contrast, phase, data)
+    if claimed is None:
+        return [Heading("Subjects and maps"), table]
+    text = (
+        f"The primary map is the causal one of {claimed.described}; its place among the other "
+        "causal maps is further below. What responds to the contrast is exploratory here."
+    )
+    primary = maps_table(inputs, contrast, CAUSAL_PHASE, data, only=claimed.name)
+    return [Heading("Subjects and maps", text), primary, table]
 
 
 def _side_by_side(
@@ -189,7 +211,7 @@ def _other_maps(
 ) -> list[Block | None]:
     maps: dict[MapName, list[tuple[str, OtherMap]]] = {}
     for subject in inputs.subjects:
-        for entry in subject.scans[contrast.name][0].others:
+        for entry in subject.recorded(contrast.name)[0].others:
             maps.setdefault(entry.name, []).append((subject.name, entry))
     figures = [
         subjects_figure(name, entries, limits, f"{key}-other{number}")
@@ -211,7 +233,7 @@ def _replication(
     layers = {
         layer
         for subject in inputs.subjects
-        for scan in subject.scans[contrast.name][:1]
+        for scan in subject.recorded(contrast.name)[:1]
         for found in (scan.profile, *(entry.profile for entry in scan.others))
         if found is not None
         for layer in found.layers
@@ -246,7 +268,7 @@ def _other_phases(
 
 def _missing_values(inputs: StudyInputs, contrast: ContrastOptions) -> int:
     """Units without a value, over all subjects and maps that are shown."""
-    scans = [subject.scans[contrast.name][0] for subject in inputs.subjects]
+    scans = [subject.recorded(contrast.name)[0] for subject in inputs.subjects]
     found = [own.profile for scan in scans for own in (scan, *scan.others)]
     return sum(profile.missing for profile in found if profile is not None)
 

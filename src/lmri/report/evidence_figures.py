@@ -8,35 +8,36 @@ import numpy as np
 import pandas as pd
 
 from lmri.report import words
+from lmri.report.control_tables import control_names
 from lmri.report.evidence import Evidence
 from lmri.report.figures.dose import draw_dose
 from lmri.report.figures.shams import draw_shams
-from lmri.report.kinds import Noun
 from lmri.report.view import Figure, Panel
 
 SMALL = (220, 162)
 
 
-def dose_legend(noun: Noun) -> list[tuple[str, str]]:
-    """Marks of a dose-response curve and what they mean.
+def dose_legend(evidence: Evidence) -> list[tuple[str, str]]:
+    """Marks of the draws of a dose-response curve and what they mean.
 
     Parameters
     ----------
-    noun : Noun
-        Words for the units that are switched off.
+    evidence : Evidence
+        Arms of the finding; controls as massive as the units are not drawn of all kinds.
 
     Returns
     -------
     list of tuple of str
         Mark and meaning.
     """
+    present = {"sham", "layer_matched", "load_matched", *evidence.arms["arm"]}
     return [
-        ("finding", f"the finding's {noun.many}, with interval"),
-        ("sham", "sham maps"),
-        ("layer-matched", f"other {noun.many} of the same layers"),
-        ("load-matched", f"other {noun.many} used as often"),
-        ("margin", "within the margin of the intact score"),
-        ("dose", "primary dose"),
+        ("finding", f"the finding's {evidence.noun.many}, with interval"),
+        *(
+            (arm.replace("_", "-"), name)
+            for arm, name in control_names(evidence.noun).items()
+            if arm in present
+        ),
     ]
 
 
@@ -105,7 +106,11 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
         source=source,
         data=data,
         layout="dose",
-        legend=dose_legend(evidence.noun),
+        legend=[
+            *dose_legend(evidence),
+            ("margin", "within the margin of the intact score"),
+            ("dose", "primary dose"),
+        ],
     )
 
 
@@ -219,7 +224,7 @@ def mode_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
         source=source,
         data=data,
         layout="small",
-        legend=dose_legend(noun)[:4],
+        legend=dose_legend(evidence),
     )
 
 

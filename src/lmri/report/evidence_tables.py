@@ -64,6 +64,7 @@ def unit_table(
     hint = "target − control" if scan.name.counted else scan.name.statistic_name
     numbers = [
         ("score", "Score", hint, words.signed),
+        ("standard_error", "Standard error", "over pairs of trials", words.number),
         ("interaction", "Interaction", "beyond the sum of the parts", words.signed),
         ("hedges_g", "Hedges g", "difference over deviation", words.signed),
         ("mean_target", "Mean, target", "", words.number),

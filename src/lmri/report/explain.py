@@ -8,7 +8,7 @@ said where it stands.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from lmri.errors import LmriError, StoreError
 from lmri.report import words
 from lmri.report.inputs import VERDICTS
 from lmri.report.kinds import MapName
+from lmri.report.row_space import row_space_line
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 WIDTH = 12
@@ -126,6 +127,11 @@ def _finding_lines(path: Path, verdict: dict) -> Iterator[str]:
             f"{endpoint['shams']} sham maps at {endpoint['alpha']:g} over {endpoint['claims']} "
             "claims",
         )
+    if (line := row_space_line(finding)) is not None:
+        yield _line("", " ".join(line))
+    if "dictionary" in finding:
+        yield _line("dictionary", f"sha256 {finding['dictionary'].get('sha256', '?')}")
+        yield _line("", f"-> {finding['dictionary'].get('path', '?')}")
     yield _file(path)
 
 
@@ -135,12 +141,37 @@ def _map_lines(path: Path) -> Iterator[str]:
     except StoreError as error:
         yield _line("map", str(error))
         return
+    if "n_pairs" in attributes:
+        yield from _causal_lines(path, attributes)
+        return
     yield _line(
         "map",
         f"{attributes.get('statistic', '')} of {attributes.get('n_target', '?')} against "
         f"{attributes.get('n_control', '?')} trials; carriers {attributes.get('carriers', '?')}; "
         f"{attributes.get('permutations', '?')} relabellings, seed {attributes.get('seed', '?')}",
     )
+    yield _file(path)
+
+
+def _causal_lines(path: Path, attributes: Mapping) -> Iterator[str]:
+    """Tell of a causal map, which was made by running pairs of selection trials again."""
+    name = MapName(path.stem)
+    differences = (
+        words.signed(attributes.get(f"{run}_difference")) for run in ("clean", "corrupted")
+    )
+    clean, corrupted = differences
+    yield _line(
+        "map",
+        f"causal map of {name.described}; {attributes['n_pairs']} pairs of selection trials, logit "
+        f"difference {clean} in clean and {corrupted} in corrupted runs; seed "
+        f"{attributes.get('seed', '?')}",
+    )
+    if "patching_correlation" in attributes:
+        agreed = (
+            words.number(attributes.get(f"patching_{end}"))
+            for end in ("correlation", "low", "high")
+        )
+        yield _line("", "correlation with patching {} ({} to {})".format(*agreed))
     yield _file(path)
 
 

@@ -13,7 +13,7 @@ from lmri.errors import AlteredError
 from lmri.report.causal.maps import CausalMap
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
-from lmri.report.kinds import MapName, Noun, common_noun
+from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
 from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
 from lmri.report.reader import Problem
@@ -37,8 +37,32 @@ VERDICTS = (
     *("worst_effect", "coherent", "checks", "finding_hash"),
 )
 
+CLAIMING_ROLES = ("hypothesis", "negative_control")
+"""Roles of contrasts that get a verdict."""
+
 FIRST_MAP = MapName("expert.resonance")
 """The map that a study makes if it names none."""
+
+
+def claimed_map(config: StudyConfig, contrast: ContrastOptions) -> MapName | None:
+    """Find the causal map that the verdict on a contrast is about.
+
+    Parameters
+    ----------
+    config : StudyConfig
+        The study.
+    contrast : ContrastOptions
+        One of its contrasts.
+
+    Returns
+    -------
+    MapName or None
+        That of ``localise.causal.primary``; None where the first of ``localise.maps`` is primary.
+    """
+    causal = config.localise.causal
+    if causal is None or causal.primary is None or contrast.role not in CLAIMING_ROLES:
+        return None
+    return MapName(causal.primary) if contrast.name in causal.contrasts else None
 
 
 @dataclass(frozen=True)
@@ -70,7 +94,8 @@ class Scan:
     profile : Profile or None
         The primary map as it is drawn.
     others : list of OtherMap
-        Maps of other units; only of the first phase.
+        Maps of other units; only of the first phase. Beside a causal map that is primary they are
+        all maps of that phase.
     """
 
     contrast: ContrastOptions
@@ -82,6 +107,11 @@ class Scan:
     name: MapName = FIRST_MAP
     profile: Profile | None = None
     others: list[OtherMap] = field(default_factory=list)
+
+    @property
+    def causal(self) -> bool:
+        """Whether it is a causal map."""
+        return self.phase == CAUSAL_PHASE
 
     @property
     def noun(self) -> Noun:
@@ -102,7 +132,7 @@ class SubjectInputs:
     card, manifest : dict
         What it is.
     scans : dict of str to list of Scan
-        By contrast, the primary phase first.
+        By contrast, the primary phase first: the causal map where it is what is claimed.
     causal : dict of str to list of CausalMap
         By contrast; empty where none were asked for.
     probes : Probes
@@ -129,6 +159,10 @@ class SubjectInputs:
             (self.verdicts["contrast"] == contrast) & (self.verdicts["phase"] == phase)
         ]
         return None if rows.empty else rows.iloc[0].to_dict()
+
+    def recorded(self, contrast: str) -> list[Scan]:
+        """Scans of a contrast that were made from recordings, those of the first phase first."""
+        return [scan for scan in self.scans[contrast] if not scan.causal]
 
     def arms_of(self, scan: Scan, name: MapName) -> pd.DataFrame:
         """Arms of the finding of one map of a scan."""
@@ -206,7 +240,13 @@ class StudyInputs:
     @property
     def noun(self) -> Noun:
         """Words for what the primary maps are of, over all subjects."""
-        return common_noun(scan.name.kind for scan in self.scans)
+        return self.noun_of(self.config.contrasts)
+
+    def noun_of(self, contrasts: Iterable[str]) -> Noun:
+        """Words for what the primary maps of some contrasts are of, over all subjects."""
+        return common_noun(
+            subject.scans[name][0].name.kind for name in contrasts for subject in self.subjects
+        )
 
     @property
     def verdicts(self) -> pd.DataFrame:

@@ -18,6 +18,12 @@ from lmri.report.view import Figure, Panel
 
 SMALL_WIDTH = 430
 
+ORANGE = (
+    "Orange: with this activity the answer moves towards what the clean trial says; blue: away "
+    "from it; blank: it does nothing. "
+)
+"""Colours of a causal map."""
+
 Limits = Mapping[str, float]
 """Score of the strongest colour, by statistic."""
 
@@ -110,7 +116,11 @@ def map_figure(
     profile = scan.profile
     drawing = draw_profile(profile, units, limits, f"{anchor}-map", 900, scale_bar=True)
     return Figure(
-        title=f"The map at the {words.phase_name(scan.phase)}",
+        title=(
+            f"The causal map of {profile.name.described}"
+            if scan.causal
+            else f"The map at the {words.phase_name(scan.phase)}"
+        ),
         panels=[Panel(drawing)],
         alt=(
             f"Map of {describe_size(profile)}; scores from {words.signed(profile.low)} to "
@@ -230,7 +240,10 @@ def overview_figure(
     )
     claimed = any(verdict for _, verdict, _, _ in entries)
     return Figure(
-        title=f"The maps of {words.readable(first.contrast.name)}, side by side",
+        title=(
+            f"The {'causal ' if first.causal else ''}maps of "
+            f"{words.readable(first.contrast.name)}, side by side"
+        ),
         panels=panels,
         alt=f"Maps of all subjects. {told}.",
         look_for=(
@@ -286,6 +299,8 @@ def describe_marks(profile: Profile) -> str:
             f"Each row is a layer, and shows how the scores of its {noun.many} are distributed: "
             f"darker where there are more, orange where some are selected. "
         )
+    if profile.name.causal:
+        return f"Each cell is one {noun.one}, and what it does to the answer. {ORANGE}"
     if profile.name.kind == "expert" and profile.name.counted:
         return (
             "Each cell is one expert: orange when the target trials use it more often than the "

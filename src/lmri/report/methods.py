@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from lmri.config import ContrastOptions, RecordOptions, StudyConfig
 from lmri.report import words
-from lmri.report.causal.words import noun_of
-from lmri.report.inputs import StudyInputs
+from lmri.report.causal.words import RENAMED, noun_of
+from lmri.report.inputs import StudyInputs, claimed_map
 from lmri.report.kinds import KINDS, MapName
 
 DEFINITIONS = {
@@ -157,7 +157,14 @@ def _maps(config: StudyConfig) -> str:
     phases = [words.phase_name(phase) for phase in config.localise.phases]
     others = f"; the others ({words.listing(phases[1:])}) are exploratory" if phases[1:] else ""
     name = MapName(config.localise.maps[0])
-    return f"{_score(name)} The primary phase is the {phases[0]}{others}."
+    text = f"{_score(name)} The primary phase is the {phases[0]}{others}."
+    for contrast in config.contrasts.values():
+        if (own := claimed_map(config, contrast)) is not None:
+            text += (
+                f" Of {words.readable(contrast.name)} the primary map is the causal one of "
+                f"{own.described}, and these are exploratory."
+            )
+    return text
 
 
 def _other_maps(config: StudyConfig) -> list[str]:
@@ -221,7 +228,7 @@ def _causal(config: StudyConfig) -> list[str]:
     methods = words.listing(
         CAUSAL_SOURCES.get(method, words.readable(method)) for method in causal.methods
     )
-    kinds = words.listing(noun_of(kind).full for kind in causal.kinds)
+    kinds = words.listing(noun_of(RENAMED.get(kind, kind)).full for kind in causal.kinds)
     most = f"at most {causal.pairs} pairs" if causal.pairs else "all pairs"
     both = {"patch_denoise", "patch_noise"} <= set(causal.methods)
     alone = (
@@ -321,15 +328,21 @@ def _controls(inputs: StudyInputs) -> str:
         f"The deciding control at the primary endpoint is {shams} sham maps, each the complete "
         f"selection on a random split of null carriers; {evidence.exploratory_shams} at every "
         f"other dose and mode. {evidence.matched_draws} layer-matched and as many load-matched "
-        "draws are shown beside and decide nothing. For control draws, bystanders were run on at "
-        f"most {validate.control_bystander_trials} trials each. The positive control sets "
-        "the residual stream, along the mean-difference direction, to that of the control trials. "
-        "Intervals are "
+        f"draws{_massive(inputs)} are shown beside and decide nothing. For control draws, "
+        f"bystanders were run on at most {validate.control_bystander_trials} trials each. The "
+        "positive control sets the residual stream, along the mean-difference direction, to that "
+        "of the control trials. Intervals are "
         f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers; where no "
         "trial differs from another they have no width, and the interval is that of no event in n "
         "independent trials (Clopper and Pearson). It is not valid where the trials of one carrier "
         "change together: the bound for that case, with carriers for trials, is given beside it."
     )
+
+
+def _massive(inputs: StudyInputs) -> str:
+    arms = (subject.arms["arm"] for subject in inputs.subjects)
+    drawn = any((own == "massive_matched").any() for own in arms)
+    return ", of dimensions of the residual also of such that get as massive," if drawn else ""
 
 
 def _verdicts(config: StudyConfig) -> str:

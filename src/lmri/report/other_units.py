@@ -14,7 +14,8 @@ from lmri.report.files import Files
 from lmri.report.inputs import OtherMap, Scan, SubjectInputs
 from lmri.report.map_figures import Limits
 from lmri.report.other_figures import others_figure
-from lmri.report.view import Cell, Column, Figure, Heading, Table
+from lmri.report.row_space import row_space_line
+from lmri.report.view import Cell, Column, Figure, Heading, Prose, Table
 
 MOST_DRAWN = 24
 """Sections of a report up to which each draws the maps of other units; one page must stay small."""
@@ -32,7 +33,7 @@ def other_units(
     limits: Limits,
     anchor: str,
     files: Files,
-) -> list[Figure | Table | Heading | None]:
+) -> list[Figure | Table | Heading | Prose | None]:
     """Make the block of the maps beside the primary one.
 
     Parameters
@@ -63,8 +64,19 @@ def other_units(
     return [
         Heading("In other units", text),
         others_table(subject, scan, config, data),
+        _row_spaces(scan.others),
         others_figure(scan.others, limits, anchor, data) if drawn else None,
     ]
+
+
+def _row_spaces(maps: list[OtherMap]) -> Prose | None:
+    """Say of the findings about directions whether the model reads them."""
+    lines = [
+        (f"{words.sentence(entry.name.title)}. {line[0]}", line[1])
+        for entry in maps
+        if (line := row_space_line(entry.finding)) is not None
+    ]
+    return Prose(lines) if lines else None
 
 
 def others_table(subject: SubjectInputs, scan: Scan, config: StudyConfig, data: str) -> Table:

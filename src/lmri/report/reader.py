@@ -93,4 +93,7 @@ class Reader:
         """Note a problem: whose, in which file, what was found."""
         # Messages begin with the path on this machine, which is nobody else's business.
         message = message.replace(f"{self.study / path}: ", "").replace(f"{self.study}/", "")
-        self.problems.append(Problem(level, subject, path, message))
+        problem = Problem(level, subject, path, message)
+        # A file may be read for more than one section.
+        if problem not in self.problems:
+            self.problems.append(problem)

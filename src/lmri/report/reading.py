@@ -16,21 +16,23 @@ from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
     ARMS,
+    CLAIMING_ROLES,
     TRANSCRIPTS,
     VERDICTS,
     OtherMap,
     Scan,
     StudyInputs,
     SubjectInputs,
+    claimed_map,
 )
-from lmri.report.kinds import MapName
+from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
-CLAIMING_ROLES = ("hypothesis", "negative_control")
 EVERYWHERE = ("head", "residual", "layer")
 """Kinds of units that every subject has."""
 
@@ -88,10 +90,7 @@ def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInpu
     }
     maps = _maps_of(reader.study, name, config)
     scans = {
-        contrast.name: [
-            _read_scan(reader, name, contrast, phase, maps if number == 0 else maps[:1], config)
-            for number, phase in enumerate(phases_of(config))
-        ]
+        contrast.name: _read_scans(reader, name, contrast, maps, config)
         for contrast in config.contrasts.values()
     }
     subject = SubjectInputs(
@@ -145,6 +144,26 @@ def _read_table(reader: Reader, subject: str, table: str, columns: tuple[str, ..
     )
 
 
+def _read_scans(
+    reader: Reader,
+    subject: str,
+    contrast: ContrastOptions,
+    maps: list[MapName],
+    config: StudyConfig,
+) -> list[Scan]:
+    """Read the maps of a contrast, the primary one first."""
+    claimed = claimed_map(config, contrast)
+    # Beside a causal map that is primary, the first map is one of the others, too.
+    first = maps if claimed is None else [maps[0], *maps]
+    scans = [
+        _read_scan(reader, subject, contrast, phase, first if number == 0 else maps[:1], config)
+        for number, phase in enumerate(phases_of(config))
+    ]
+    if claimed is None:
+        return scans
+    return [_read_scan(reader, subject, contrast, CAUSAL_PHASE, [claimed], config), *scans]
+
+
 def _read_scan(
     reader: Reader,
     subject: str,
@@ -186,6 +205,14 @@ def _read_map(
     """Read a finding and its map, if it has one."""
     path = f"findings/localise/{place}/{name.name}.json"
     finding = reader.read(subject, path, read_finding, None)
+    if is_illusory(finding):
+        reader.note(
+            subject,
+            path,
+            "most of the effect is by what the model does not read ('row_space'), which may be an "
+            "illusion.",
+            level="warning",
+        )
     if finding is not None and not words.was_mapped(finding["status"], finding["units"]):
         return finding, None
 
@@ -196,7 +223,12 @@ def _read_map(
         )
         if missing:
             raise StoreError(f"{path}: has no '{min(missing)}'. Localise again.")
-        return statistics
+        # Not what a causal map keeps of single pairs and carriers.
+        dims = set(name.noun.dims)
+        statistics = statistics[[n for n, own in statistics.items() if set(own.dims) <= dims]]
+        # Places have names in a map, and their numbers in the names of units.
+        places = {"place": range(statistics.sizes["place"])} if "place" in statistics.dims else {}
+        return statistics.assign_coords(places)
 
     return finding, reader.read(subject, f"maps/{place}/{name.name}.zarr", read, None)
 

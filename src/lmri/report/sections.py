@@ -11,13 +11,17 @@ from lmri.report import evidence_figures as figures
 from lmri.report import evidence_tables as tables
 from lmri.report import map_figures, words
 from lmri.report.answers import answer_contrast, ask_contrast, significant_units
+from lmri.report.control_tables import control_table
 from lmri.report.evidence import Evidence
 from lmri.report.files import Files
 from lmri.report.inputs import Scan, StudyInputs, SubjectInputs
 from lmri.report.leaves import leaf_paths
 from lmri.report.map_figures import Limits
 from lmri.report.other_units import other_units
-from lmri.report.view import Figure, Heading, Section, SubjectView, Table
+from lmri.report.row_space import row_space_line
+from lmri.report.view import Figure, Heading, Prose, Section, SubjectView, Table
+
+Block = Figure | Table | Heading | Prose
 
 
 def subject_view(
@@ -101,8 +105,11 @@ def _section(
     anchor = anchor_of(subject.name, contrast.name)
     evidence = _evidence(subject, primary)
     off = words.read_units(verdict["units"]) if verdict else []
-    blocks = _where(scans, off, limits, anchor, files)
-    blocks += other_units(subject, primary, config, limits, anchor, files)
+    # What responds at the first phase is among the other units where a causal map is primary.
+    shown = [primary, *subject.recorded(contrast.name)[1:]]
+    blocks = _where(shown, off, limits, anchor, files)
+    recorded = subject.recorded(contrast.name)
+    blocks += other_units(subject, recorded[0], config, limits, anchor, files)
     if evidence is not None and verdict is not None:
         blocks += _what_happens(evidence, subject, anchor, files)
         blocks += _what_had_to_hold(evidence, subject, verdict, anchor, files)
@@ -113,14 +120,20 @@ def _section(
     return Section(
         anchor=anchor,
         title=words.readable(contrast.name),
-        question=ask_contrast(contrast, config.evidence.score, primary.noun),
+        question=ask_contrast(contrast, config.evidence.score, primary.noun, causal=primary.causal),
         answer=answer_contrast(primary, verdict),
         role=contrast.role,
         verdict=_badge(verdict),
         blocks=[block for block in blocks if block is not None],
         leaf=leaf_paths(config)[contrast.name],
-        further=" and causal maps" if subject.causal.get(contrast.name) else "",
+        further=_further(subject, primary),
     )
+
+
+def _further(subject: SubjectInputs, primary: Scan) -> str:
+    if not subject.causal.get(primary.contrast.name):
+        return ""
+    return ", and this map among all causal maps" if primary.causal else " and causal maps"
 
 
 def _badge(verdict: dict | None) -> str:
@@ -150,10 +163,10 @@ def _evidence(subject: SubjectInputs, scan: Scan) -> Evidence | None:
 
 def _where(
     scans: list[Scan], off: list[list[int]], limits: Limits, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     primary = scans[0]
     data = files.add(f"map.{anchor}", _map_data(scans))
-    blocks: list[Figure | Table | Heading | None] = [Heading("Where in the model")]
+    blocks: list[Block | None] = [Heading("Where in the model")]
     if primary.statistics is not None:
         blocks.append(map_figures.map_figure(primary, off, limits, anchor, data))
         blocks.append(
@@ -165,26 +178,29 @@ def _where(
                 data,
             )
         )
+    if (line := row_space_line(primary.finding)) is not None:
+        blocks.append(Prose([line]))
     blocks.append(map_figures.phase_figure(scans[1:], limits, anchor, data))
     return blocks if len([block for block in blocks if block is not None]) > 1 else []
 
 
 def _what_happens(
     evidence: Evidence, subject: SubjectInputs, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     source = subject.path("arms")
     data = files.add(f"arms.{anchor}", evidence.arms)
     return [
         Heading("What happens without them"),
         figures.dose_figure(evidence, anchor, source, data),
         figures.sham_figure(evidence, anchor, source, data),
+        control_table(evidence, source, data),
         tables.measure_table(evidence, source, data),
     ]
 
 
 def _what_had_to_hold(
     evidence: Evidence, subject: SubjectInputs, verdict: dict, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     data = files.add(f"arms.{anchor}", evidence.arms)
     return [
         Heading("What had to hold"),
@@ -195,7 +211,7 @@ def _what_had_to_hold(
 
 def _in_its_own_words(
     subject: SubjectInputs, scan: Scan, config: StudyConfig, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     rows = subject.transcripts_of(scan)
     if rows.empty:
         return []
@@ -209,7 +225,7 @@ def _in_its_own_words(
 
 def _beside(
     evidence: Evidence, subject: SubjectInputs, anchor: str, files: Files
-) -> list[Figure | Table | Heading | None]:
+) -> list[Block | None]:
     source = subject.path("arms")
     data = files.add(f"arms.{anchor}", evidence.arms)
     blocks = [
@@ -221,7 +237,7 @@ def _beside(
     return [Heading("Beside the claim", "Reported for completeness. Decides nothing."), *blocks]
 
 
-def _checks(verdict: dict, subject: SubjectInputs) -> list[Figure | Table | Heading | None]:
+def _checks(verdict: dict, subject: SubjectInputs) -> list[Block | None]:
     table = tables.check_table(verdict["checks"], subject.path("verdicts"))
     return [Heading("What had to hold"), table] if table.rows else []
 

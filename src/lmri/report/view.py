@@ -199,7 +199,7 @@ class Section:
         ``hypothesis``, ``exploratory`` or ``negative_control``.
     verdict : str
         The verdict by its name for people, empty for what decides nothing.
-    blocks : list of Figure, Table or Heading
+    blocks : list of Figure, Table, Heading or Prose
         In reading order.
     leaf : str
         The page of its contrast over all subjects, relative to the report; empty without one.
@@ -213,7 +213,7 @@ class Section:
     answer: str
     role: str
     verdict: str
-    blocks: list[Figure | Table | Heading]
+    blocks: list[Figure | Table | Heading | Prose]
     leaf: str = ""
     further: str = ""
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from lmri.config import ContrastOptions, LocaliseOptions
+from lmri.config import CausalOptions, ContrastOptions, LocaliseOptions
 from lmri.errors import StoreError
 from lmri.localise import map_group
 from lmri.store import read_map, read_table, write_finding, write_map
@@ -120,6 +120,71 @@ def test_subjects_of_one_origin_are_tested_at_a_second_level(study):
     assert float(result["p_max"].sel(layer=2, expert=3)) <= 0.05
     assert result.attrs["subjects"]
     assert float(result["mean"].sel(layer=2, expert=3)) == pytest.approx(0.9 * 6 / 7, abs=0.02)
+
+
+@pytest.fixture
+def causal_study(tmp_path):
+    """Causal maps of six states of one base: the states after block 1 and 2 move the answer."""
+    places = np.array(["before", "mid", "after"], dtype=object)
+    for number in range(6):
+        for contrast in CONTRASTS:
+            score = np.full((4, 3), 0.01)
+            score[1, 2], score[2, 2] = 2.0 + number, 1.0
+            p_max = np.where(score > 0.5, 0.01, 1.0)
+            rank = np.argsort(np.argsort(-score, axis=None)).reshape(score.shape)
+            values = {"score": score, "p_max": p_max, "rank": rank, "q": p_max}
+            dataset = xr.Dataset(
+                {name: (("layer", "place"), own) for name, own in values.items()},
+                coords={"layer": range(4), "place": places},
+            )
+            place = f"s{number}/{contrast.name}.attribution"
+            write_map(tmp_path / f"maps/{place}/residual_site.relp.zarr", dataset)
+            finding = {
+                "stage": "localise",
+                "subject": f"s{number}",
+                "task": "events",
+                "contrast": contrast.name,
+                "phase": "attribution",
+                "kind": "residual_site",
+                "method": "relp",
+                "role": "hypothesis",
+                "status": "testable",
+                "reason": "",
+                "units": [{"layer": 1, "place": 2}, {"layer": 2, "place": 2}],
+            }
+            write_finding(tmp_path / f"findings/{place}/residual_site.relp.json", finding)
+    return tmp_path
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_causal_maps_are_compared_but_have_no_second_level(causal_study, asked):
+    causal = CausalOptions(("refusal", "other"), ("relp",), ("residual",), ())
+    map_group(
+        maps=causal_study / "maps",
+        findings=causal_study / "findings",
+        out=causal_study / "group",
+        subjects={f"s{i}": {"origin": "base", "series": "", "step": None} for i in range(6)},
+        contrasts=CONTRASTS,
+        options=LocaliseOptions(NAMES, ("content",), 199, causal=causal if asked else None),
+        alpha=0.05,
+        seed=0,
+        provenance={"stage": "group"},
+    )
+    tables = {
+        name: read_table(causal_study / f"group/{name}.parquet")
+        for name in ("maps", "replication", "overlap")
+    }
+    if not asked:
+        assert all(table.empty for table in tables.values())
+        return
+    assert set(tables["maps"]["strongest"]) == {"[1, 2]"}  # a place by its number, as in findings
+    assert tables["maps"]["size"].isna().all()
+    row = tables["replication"].iloc[0]
+    assert (row["phase"], row["mapped"], row["modal_layer"]) == ("attribution", 6, 1)
+    assert (tables["replication"]["second_level"] == "").all()
+    # Two contrasts of each subject, and 15 pairs of subjects in each contrast.
+    assert len(tables["overlap"]) == 6 + 2 * 15
+    assert (tables["overlap"]["shared"] == 2).all()
 
 
 def test_nothing_is_left_of_a_group_whose_map_is_missing(study, tmp_path):

@@ -11,6 +11,7 @@ import xarray as xr
 from causal_files import causal_map
 
 from lmri.config import CausalOptions, load_study
+from lmri.intervene import KINDS as UNIT_KINDS
 from lmri.localise import attribution, causal
 from lmri.localise.attribution import maps as attribution_maps
 from lmri.localise.attribution import roles
@@ -25,6 +26,7 @@ from lmri.report.causal.tables import cautions, maps_table
 from lmri.report.causal.words import (
     METRICS,
     NOUNS,
+    RENAMED,
     ROLES,
     method_name,
     noun_of,
@@ -45,9 +47,10 @@ def read(tmp_path, repository):
         options = CausalOptions(("refusal",), methods, (kind,), ())
         if kind.endswith("_by_role"):
             options = replace(options, kinds=(), role_kinds=(kind.removesuffix("_by_role"),))
+        own = RENAMED.get(kind, kind)
         for method in methods:
-            path = tmp_path / f"maps/{subject}/refusal.attribution/{kind}.{method}.zarr"
-            write_map(path, causal_map(kind, method, **attributes))
+            path = tmp_path / f"maps/{subject}/refusal.attribution/{own}.{method}.zarr"
+            write_map(path, causal_map(own, method, **attributes))
         reader = Reader(tmp_path)
         found = read_causal(reader, subject, contrast, options, 0.05)
         assert reader.problems == []
@@ -58,7 +61,11 @@ def read(tmp_path, repository):
 
 def test_words_cover_what_the_stage_writes():
     assert set(attribution.METHODS) == set(CAUSAL)
-    assert set(attribution.KINDS) <= set(NOUNS)
+    for kind in attribution.KINDS:
+        own = causal.RENAMED.get(kind, kind)
+        known = UNIT_KINDS.get(own)
+        assert NOUNS[own].dims == ("layer", *(known.parts if known else ("unit",)))
+    assert RENAMED == causal.RENAMED
     assert set(roles.ROLES) == set(ROLES)
     assert set(attribution_maps.METRICS) == set(METRICS)
     assert causal.PHASE == CAUSAL_PHASE
@@ -121,12 +128,20 @@ def test_nothing_to_warn_of(read):
         ({"n_guarded": 4}, "4 of 16 pairs have no gap"),
         ({"pairs": 3}, "only 3 pairs"),
         ({"one_logit_difference": 0}, "p says only that a mean effect is not 0"),
-        ({"illusory": 1}, "experts by relevance patching (RelP): flagged as an illusion"),
     ],
 )
 def test_what_speaks_against_reading_is_said(read, attributes, warning):
     (found,) = cautions(read("expert", "relp", **attributes))
     assert warning in found
+
+
+@pytest.mark.parametrize(("illusory", "count"), [(True, 1), (False, 0), (None, 0)])
+def test_a_finding_through_what_nothing_reads_is_warned_of(read, illusory, count):
+    (own,) = read("feature", "relp")
+    finding = {"kind": "feature", "method": "relp", "row_space": {"illusory": illusory}}
+    found = cautions([replace(own, finding=finding)])
+    assert len(found) == count
+    assert all("features of a dictionary by relevance patching (RelP)" in line for line in found)
 
 
 def test_damaged_attributes_are_no_numbers(read):

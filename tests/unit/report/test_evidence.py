@@ -3,7 +3,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from lmri.report.control_tables import control_table
 from lmri.report.evidence import Evidence
+from lmri.report.evidence_figures import dose_figure
 from lmri.report.evidence_tables import bystander_table
 
 ENDPOINT = {
@@ -99,3 +101,32 @@ def test_a_bystander_that_never_changed_shows_the_bound_by_carrier():
     notes = [cells[5].note for cells in table.rows]
     assert notes == ["up to 0.26 by carrier", "", ""]
     assert "change together" in table.caption
+
+
+def draws(arm: str, *values: float) -> list[dict]:
+    return [row(arm=arm, draw=i, value=value) for i, value in enumerate(values)]
+
+
+def test_every_kind_of_control_has_a_row():
+    found = evidence(
+        row(),
+        *draws("sham", 0.9, 0.7),
+        *draws("massive_matched", 0.05, 0.5, 0.95),
+        row(arm="load_matched", dose=4, value=0.0),
+    )
+    table = control_table(found, "", "")
+    assert [[cell.text for cell in own] for own in table.rows] == [
+        ["Sham maps", "2", "0.20", "0 of 2"],
+        ["Other experts that get as massive", "3", "0.50", "1 of 3"],
+    ]
+    assert control_table(evidence(row()), "", "") is None
+
+
+@pytest.mark.parametrize("arm", ["massive_matched", "load_matched"])
+def test_massive_controls_are_in_the_figure_and_its_legend_where_they_were_run(arm):
+    figure = dose_figure(evidence(row(), *draws(arm, 0.9, 0.8), bystanders=[]), "a", "", "")
+    massive = arm == "massive_matched"
+    assert ("var(--massive-matched)" in figure.panels[0].svg) == massive
+    marks = [mark for mark, _ in figure.legend]
+    assert ("massive-matched" in marks) == massive
+    assert marks[:4] == ["finding", "sham", "layer-matched", "load-matched"]

@@ -8,6 +8,8 @@ from importlib import resources
 import pytest
 
 from lmri.report import assets
+from lmri.report.figures.canvas import VARIABLES
+from lmri.report.figures.dose import CONTROLS
 
 PAIRS = [
     *((text, ground) for text in ("ink", "muted", "accent") for ground in ("page", "card")),
@@ -39,6 +41,14 @@ def test_contrast(scheme, text, ground):
     colours = schemes()[scheme]
     light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_colours_of_drawings_are_in_both_schemes_and_controls_in_the_legend():
+    css = resources.files(assets).joinpath("report.css").read_text(encoding="utf-8")
+    for part in css.split("@media (prefers-color-scheme: dark)"):
+        assert {f"{variable}:" for variable in VARIABLES.values()} <= set(part.split())
+    for colour, _, _ in CONTROLS.values():
+        assert f".mark.{VARIABLES[colour].removeprefix('--')} {{" in css
 
 
 def test_nothing_is_fetched():

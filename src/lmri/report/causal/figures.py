@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -20,7 +20,7 @@ from lmri.report.causal.words import (
 from lmri.report.figures.heat import draw_map
 from lmri.report.figures.units import draw_units
 from lmri.report.kinds import CAUSAL
-from lmri.report.map_figures import cell_of
+from lmri.report.map_figures import ORANGE, cell_of
 from lmri.report.view import Figure, Panel
 
 WIDTH = 330
@@ -36,11 +36,6 @@ STRONGEST = 12
 
 Entries = Sequence[tuple[str, Sequence[CausalMap]]]
 """Subjects with their causal maps of one contrast."""
-
-ORANGE = (
-    "Orange: with this activity the answer moves towards what the clean trial says; blue: away "
-    "from it; blank: it does nothing. "
-)
 
 
 def kinds_of(entries: Entries) -> list[str]:
@@ -64,7 +59,14 @@ def maps_of(entries: Entries, kind: str, method: str) -> list[tuple[str, CausalM
     ]
 
 
-def map_figure(entries: Entries, kind: str, alpha: float, key: str, data: str) -> Figure | None:
+def map_figure(
+    entries: Entries,
+    kind: str,
+    alpha: float,
+    key: str,
+    data: str,
+    badges: Mapping[tuple[str, str], str] | None = None,
+) -> Figure | None:
     """Draw the maps of a kind, each method with a scale of its own.
 
     Parameters
@@ -77,6 +79,8 @@ def map_figure(entries: Entries, kind: str, alpha: float, key: str, data: str) -
         Level of the max-statistic.
     key, data : str
         Begin of the drawings' keys; file with the numbers.
+    badges : mapping of tuple to str, optional
+        Verdicts on these maps, by method and subject.
 
     Returns
     -------
@@ -99,6 +103,7 @@ def map_figure(entries: Entries, kind: str, alpha: float, key: str, data: str) -
         Panel(
             _draw(own, limits[method], alpha, f"{key}-{number}"),
             title=_title(method, subject, alone=alone),
+            badge=(badges or {}).get((method, subject), ""),
         )
         for number, (method, subject, own) in enumerate(drawn)
     ]

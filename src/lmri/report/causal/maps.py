@@ -13,11 +13,11 @@ import xarray as xr
 from lmri.config import CausalOptions, ContrastOptions
 from lmri.errors import StoreError
 from lmri.report import words
-from lmri.report.causal.words import is_by_role, noun_of, role_name
+from lmri.report.causal.words import RENAMED, is_by_role, noun_of, role_name
 from lmri.report.kinds import CAUSAL_PHASE, Noun
 from lmri.report.profiles import Profile, profile
 from lmri.report.reader import Reader
-from lmri.store import read_map
+from lmri.store import read_finding, read_map
 
 MOST_COMPARED = 8192
 """Units of a map up to which single scores are kept, to compare methods unit by unit."""
@@ -63,6 +63,8 @@ class CausalMap:
         Names of the columns, in words; empty where units are counted.
     scores : ndarray of shape (units,) or None
         Every score, in the order of layers and units; None where there are too many.
+    finding : dict or None
+        Its finding; None of a map that was not put to the test.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class CausalMap:
     profile: Profile
     columns: tuple[str, ...]
     scores: np.ndarray | None
+    finding: dict | None = None
 
     @property
     def noun(self) -> Noun:
@@ -158,7 +161,8 @@ def read_causal(
         )
         if made is not None:
             profiled, columns, scores = made
-            found.append(CausalMap(kind, method, path, profiled, columns, scores))
+            own = _finding(reader, subject, f"{contrast.name}.{CAUSAL_PHASE}/{kind}.{method}")
+            found.append(CausalMap(kind, method, path, profiled, columns, scores, own))
     return found
 
 
@@ -181,7 +185,7 @@ def expected_maps(options: CausalOptions, folder: Path) -> list[tuple[str, str]]
     kinds = [kind for kind in options.kinds if kind not in CONDITIONAL or kind in present]
     places = [f"{kind}_by_role" for kind in options.role_kinds]
     return [
-        *((kind, method) for kind in kinds for method in options.methods),
+        *((RENAMED.get(kind, kind), method) for kind in kinds for method in options.methods),
         *(
             (kind, method)
             for kind in places
@@ -189,6 +193,14 @@ def expected_maps(options: CausalOptions, folder: Path) -> list[tuple[str, str]]
             if method not in NO_ROLES
         ),
     ]
+
+
+def _finding(reader: Reader, subject: str, name: str) -> dict | None:
+    """Read the finding of a map; most causal maps have none."""
+    path = f"findings/localise/{subject}/{name}.json"
+    if not (reader.study / path).is_file():
+        return None
+    return reader.read(subject, path, read_finding, None)
 
 
 def _read(

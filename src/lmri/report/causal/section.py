@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -26,8 +26,8 @@ from lmri.report.causal.words import (
     noun_of,
 )
 from lmri.report.files import Files
-from lmri.report.inputs import StudyInputs
-from lmri.report.kinds import CAUSAL_PHASE
+from lmri.report.inputs import StudyInputs, claimed_map
+from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.replication import replication_prose
 from lmri.report.view import Figure, Fold, Heading, Prose, Table
 
@@ -76,21 +76,31 @@ def causal_blocks(
     numbers = files.add(f"causal-maps.{key}", _numbers(entries))
     chosen = inputs.independent(name for name, _ in entries)
     drawn = [entry for entry in entries if entry[0] in chosen]
+    claimed = claimed_map(inputs.config, contrast)
+    verdicts = {} if claimed is None else _verdicts(inputs, contrast, claimed)
     figures = [
         agreement_figure(drawn, f"{key}-agreement", numbers),
         comparison_figure(drawn, f"{key}-comparison"),
         *(
-            map_figure(drawn, kind, alpha, f"{key}-causal{number}", data)
+            map_figure(
+                drawn,
+                kind,
+                alpha,
+                f"{key}-causal{number}",
+                data,
+                verdicts if claimed is not None and kind == claimed.kind else None,
+            )
             for number, kind in enumerate(kinds_of(drawn))
         ),
     ]
     return [
-        Heading(HEADING, _lead(contrast, series=len(drawn) < len(entries))),
+        Heading(HEADING, _lead(contrast, claimed, series=len(drawn) < len(entries))),
+        *([] if claimed is None else [_primary(claimed, verdicts)]),
         shown_prose(drawn),
         methods_table(entries),
         pairs_table(entries, numbers),
         *(figure for figure in figures if figure is not None),
-        *_replication(inputs, contrast),
+        *_replication(inputs, contrast, claimed),
         Fold("Every causal map in numbers", maps_table(entries, numbers)),
     ]
 
@@ -144,26 +154,65 @@ def _place(own: CausalMap) -> str:
     return own.unit_name(best) if own.columns else f"layer {int(best['layer'])}"
 
 
-def _lead(contrast: ContrastOptions, *, series: bool) -> str:
+def _verdicts(
+    inputs: StudyInputs, contrast: ContrastOptions, claimed: MapName
+) -> dict[tuple[str, str], str]:
+    """Verdicts on the primary map, by method and subject."""
+    found = {
+        subject.name: subject.verdict(contrast.name, CAUSAL_PHASE) for subject in inputs.subjects
+    }
+    return {
+        (claimed.method, subject): words.verdict_name(verdict)
+        for subject, verdict in found.items()
+        if verdict is not None
+    }
+
+
+def _primary(claimed: MapName, verdicts: Mapping[tuple[str, str], str]) -> Prose:
+    told = words.listing(f"{subject} {verdict}" for (_, subject), verdict in verdicts.items())
+    return Prose(
+        [
+            (
+                "The primary map:",
+                f"{claimed.described}. Its units were switched off, with sham maps and all other "
+                f"controls in the section of each subject: {told or 'no verdict'}.",
+            )
+        ]
+    )
+
+
+def _lead(contrast: ContrastOptions, claimed: MapName | None, *, series: bool) -> str:
     target = words.listing(words.readable(name) for name in contrast.target)
     controls = words.listing((words.readable(name) for name in contrast.controls), "or")
     return (
         "The maps above show what responds to the contrast; these show what moves the answer. "
         f"Trials are paired, {target} (clean) with {controls} (corrupted), and the activity of a "
-        "unit in one run is put into the other, or the effect of that is estimated. Exploratory: "
-        "they decide nothing."
+        "unit in one run is put into the other, or the effect of that is estimated. "
+        + (
+            "Exploratory: they decide nothing."
+            if claimed is None
+            else "One of them is primary; the others are exploratory and decide nothing."
+        )
         + (" Checkpoints of a series are not drawn; the tables have them." if series else "")
     )
 
 
-def _replication(inputs: StudyInputs, contrast: ContrastOptions) -> list[Block]:
+def _replication(
+    inputs: StudyInputs, contrast: ContrastOptions, claimed: MapName | None
+) -> list[Block]:
     table = inputs.group.replication
     rows = table[(table["contrast"] == contrast.name) & (table["phase"] == CAUSAL_PHASE)]
     if rows.empty:
         return []
+    text = (
+        "By the rule under the table above. There is no second-level map: a score is of one "
+        "direction of patching, which is above 0 without any effect."
+    )
+    primary = rows["name"] == (claimed.name if claimed is not None else "")
     return [
-        Heading("What replicates of the causal maps", "By the rule under the table above."),
-        replication_prose(rows, "exploratory"),
+        Heading("What replicates of the causal maps", text),
+        *([replication_prose(rows[primary], contrast.role)] if primary.any() else []),
+        replication_prose(rows[~primary], "exploratory"),
     ]
 
 

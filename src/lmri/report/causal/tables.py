@@ -15,6 +15,7 @@ from lmri.report.causal.words import (
     metric_meaning,
     metric_unit,
 )
+from lmri.report.row_space import is_illusory
 from lmri.report.view import Cell, Column, Table
 
 FEW = 10
@@ -127,10 +128,10 @@ def cautions(maps: Sequence[CausalMap]) -> list[str]:
     if first.number("one_logit_difference") == 0:
         found.append("other answers in each pair, so p says only that a mean effect is not 0")
     found += [
-        f"{own.noun.full} by {method_name(own.method)}: flagged as an illusion, a patch that works "
-        "through what the model does not read"
+        f"{own.noun.full} by {method_name(own.method)}: most of the effect of the finding is by "
+        "what the model does not read, which may be an illusion"
         for own in maps
-        if _flag(own, "illusory")
+        if is_illusory(own.finding)
     ]
     return found
 
@@ -230,11 +231,6 @@ def _agreement_cell(agreed: Agreement | None) -> Cell:
         "number",
         f"{between}; {counted}" if between else counted,
     )
-
-
-def _flag(own: CausalMap, name: str) -> bool:
-    value = own.profile.attributes.get(name, False)
-    return str(value).lower() not in {"", "0", "0.0", "false", "none"}
 
 
 def _folder(entries: Entries) -> str:

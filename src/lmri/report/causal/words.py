@@ -29,10 +29,11 @@ SHORT = {
 BY_ROLE = "_by_role"
 """Ends the names of maps of layers by roles of tokens."""
 
+RENAMED = {"residual": "residual_site"}
+"""Kinds in the configuration whose maps are of another kind: whole states, not dimensions."""
+
 NOUNS = KINDS | {
-    "residual": Noun("state", "states", "states of the residual stream", ("layer", "unit")),
-    "shared_neuron": Noun("neuron", "neurons", "neurons of shared experts", ("layer", "unit")),
-    "feature": Noun("feature", "features", "features of a dictionary", ("layer", "unit")),
+    "residual_site": Noun("state", "states", "states of the residual stream", ("layer", "place")),
     "attention": Noun("output", "outputs", "outputs of attention", ("layer", "unit")),
     "mlp": Noun("output", "outputs", "outputs of the MLP", ("layer", "unit")),
 }
@@ -41,7 +42,7 @@ NOUNS = KINDS | {
 STREAMS = {"residual": "residual stream", "attention": "attention", "mlp": "MLP"}
 """What is mapped by roles of tokens."""
 
-WHOLE = ("residual", "attention", "mlp")
+WHOLE = ("residual_site", "attention", "mlp")
 """Kinds whose units are all that is written at one place."""
 
 ROLES = {

@@ -28,6 +28,7 @@ LAYER_MATCHED = "#070707"
 LOAD_MATCHED = "#080808"
 MARGIN = "#090909"
 POSITIVE = "#0a0a0a"
+MASSIVE_MATCHED = "#0b0b0b"
 
 VARIABLES = {
     INK: "--ink",
@@ -38,6 +39,7 @@ VARIABLES = {
     SHAM: "--sham",
     LAYER_MATCHED: "--layer-matched",
     LOAD_MATCHED: "--load-matched",
+    MASSIVE_MATCHED: "--massive-matched",
     MARGIN: "--margin",
     POSITIVE: "--positive",
 }

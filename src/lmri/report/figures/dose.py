@@ -14,6 +14,7 @@ from lmri.report.figures.canvas import (
     LAYER_MATCHED,
     LOAD_MATCHED,
     MARGIN,
+    MASSIVE_MATCHED,
     MUTED,
     RULE,
     SHAM,
@@ -28,6 +29,7 @@ CONTROLS = {
     "sham": (SHAM, "o", -0.17),
     "layer_matched": (LAYER_MATCHED, "^", 0.17),
     "load_matched": (LOAD_MATCHED, "s", 0.32),
+    "massive_matched": (MASSIVE_MATCHED, "v", -0.38),
 }
 """Colour, marker and sideways shift of each kind of control draw."""
 

@@ -165,7 +165,7 @@ def spectral_figure(found: Profiles, task: str, phases: Sequence[str], data: str
         f"spectral-{task}",
         curves,
         names=("layer", "dimensions"),
-        log=True,
+        linear=1.0,
         title=f"How many dimensions the states of {words.readable(task)} fill",
         look_for=(
             "Good: curves that go together (layer −1 is before the first block). "
@@ -299,7 +299,7 @@ def _figure(
     curves: Callable[[xr.Dataset, str], list[Curve]],
     *,
     names: tuple[str, str],
-    log: bool = False,
+    linear: float | None = None,
     **texts: str,
 ) -> Figure | None:
     """A panel per subject and phase, of curves with a point at least."""
@@ -309,9 +309,9 @@ def _figure(
             drawn = [curve for curve in curves(own, phase) if len(curve.x)]
             if not drawn:
                 continue
-            level = None if log else 0.0
+            level = None if linear else 0.0
             drawing = draw_curves(
-                drawn, f"{key}-{len(panels)}", names=names, level=level, log=log, width=WIDTH
+                drawn, f"{key}-{len(panels)}", names=names, level=level, linear=linear, width=WIDTH
             )
             panels.append(Panel(drawing, title=f"{subject}, {words.phase_name(phase)}"))
             ends = [f"{own.name} {words.number(own.y[-1])}" for own in drawn]
