@@ -7,6 +7,7 @@ import yaml
 
 from lmri.config import (
     STAGES,
+    BottleneckOptions,
     EvidenceOptions,
     SplitOptions,
     StudyConfig,
@@ -33,8 +34,12 @@ SELECTORS = {
     "survive": {"subject": "localised"},
     "sparse_run": {"subject": "localised"},
     "validate": {"subject": "localised"},
+    "bottleneck_summary": {},
     "report": {},
 }
+"""A job of every stage of the default study; ``bottleneck`` has its tests below."""
+
+BOTTLENECK = "config/studies/information-bottleneck.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +295,7 @@ def test_sham_draws_follow_the_claims():
     assert EvidenceOptions(shams=19, alpha=0.01).sham_draws(claims=3) == 299
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", SELECTORS)
 def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage):
     wanted = stage_slice(study, stage, **SELECTORS[stage])
     path = str(repository / "config/config.yaml")
@@ -318,6 +323,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("sparse.finding_sparsity", 0.4, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
+        ("bottleneck.epochs", 3, {"bottleneck_summary", "report"}),
         ("study", "another", {"report"}),
     ],
 )
@@ -325,11 +331,49 @@ def test_slice_changes_only_where_the_stage_reads(default, study, key, value, to
     other = StudyConfig.from_dict(changed(default, key, value))
     differ = {
         stage
-        for stage in STAGES
+        for stage in SELECTORS
         if stage_slice(study, stage, **SELECTORS[stage])
         != stage_slice(other, stage, **SELECTORS[stage])
     }
     assert differ == touched
+
+
+def test_every_stage_has_a_test_of_its_slice():
+    assert set(SELECTORS) == set(STAGES) - {"bottleneck"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "trains_again"),
+    [
+        ("activations", ["relu", "tanh"], False),
+        ("l2", [0, 0.1], False),
+        ("bootstrap", 100, False),
+        ("epochs", 3, True),
+        ("variances", [0.1], True),
+    ],
+)
+def test_networks_are_trained_again_only_for_what_they_read(repository, key, value, trains_again):
+    values = yaml.safe_load((repository / BOTTLENECK).read_text(encoding="utf-8"))
+    study = StudyConfig.from_dict(values)
+    other = StudyConfig.from_dict(changed(values, f"bottleneck.{key}", value))
+    before, now = (stage_slice(own, "bottleneck", setting="relu") for own in (study, other))
+    assert (before != now) == trains_again
+    assert read_stage(json.dumps(before), "bottleneck", setting="relu") == before
+    with pytest.raises(ConfigError, match="for another job"):
+        read_stage(json.dumps(before), "bottleneck", setting="tanh")
+    with pytest.raises(ConfigError, match="'setting' of the study must be one of"):
+        stage_slice(study, "bottleneck", setting="gelu")
+
+
+def test_a_setting_is_named_by_its_activation_and_penalty():
+    options = BottleneckOptions(activations=("tanh", "relu"), l2=(0, 0.015))
+    assert options.settings == {
+        "tanh": ("tanh", 0),
+        "tanh_l2_0.015": ("tanh", 0.015),
+        "relu": ("relu", 0),
+        "relu_l2_0.015": ("relu", 0.015),
+    }
+    assert BottleneckOptions().settings == {}
 
 
 def test_slice_of_another_job_is_refused(study):

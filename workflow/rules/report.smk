@@ -21,6 +21,7 @@ rule report:
             "<study>/sparse/{subject}/survival.parquet",
             subject=STUDY.subjects if STUDY.tested_tasks else [],
         ),
+        bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),

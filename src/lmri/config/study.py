@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lmri.config.analyses import SparseOptions
+from lmri.config.analyses import BottleneckOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.options import (
     ContrastOptions,
@@ -35,6 +35,7 @@ SECTIONS: dict[str, type[Options]] = {
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
     "sparse": SparseOptions,
+    "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
 """Sections with one set of keys; each may be left out, wholly or partly."""
@@ -59,7 +60,7 @@ class StudyConfig:
         By name, in the order of the file.
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
-    seed, world, splits, record, localise, evidence, validate, sparse, report
+    seed, world, splits, record, localise, evidence, validate, sparse, bottleneck, report
         The seed of the study and its sections.
     """
 
@@ -76,6 +77,7 @@ class StudyConfig:
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
+    bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
     @classmethod
@@ -174,6 +176,8 @@ class StudyConfig:
             "survive": subjects if self.tested_tasks else 0,
             "sparse_run": subjects if self.sparse.policies else 0,
             "validate": subjects,
+            "bottleneck": len(self.bottleneck.settings),
+            "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,
         }
 

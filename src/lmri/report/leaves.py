@@ -1,4 +1,4 @@
-"""Pages beside the report: one for each contrast over all subjects; heads, layers, sparsity."""
+"""Pages beside the report: one for each contrast over all subjects; heads, layers and so on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
+from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
@@ -17,6 +19,7 @@ from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 HEADS, LAYERS, SPARSITY = "heads.html", "layers.html", "sparsity.html"
+BOTTLENECK = "bottleneck.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -67,6 +70,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link(TITLE, LAYERS))
     if len(inputs.sparse.quality):
         links.append(Link("Sparsity", SPARSITY))
+    if len(inputs.bottleneck.claims):
+        links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
 
 
@@ -97,6 +102,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(layers_leaf(inputs, LAYERS, files))
     if len(inputs.sparse.quality):
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
+    if len(inputs.bottleneck.claims):
+        leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
 
 

@@ -33,6 +33,8 @@ ENTRIES = {
     "survive": ("localise", "compare_maps"),
     "sparse_run": ("sparse", "measure_subject"),
     "validate": ("validate", "validate_subject"),
+    "bottleneck": ("information.bottleneck", "train_bottleneck"),
+    "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
     "report": ("report", "write_report"),
 }
 """Stages of the workflow: the package and the function that each one calls."""

@@ -245,7 +245,8 @@ def _tanh_lead(study: Trajectories, channel: str, chosen: np.ndarray) -> float:
     others = {name for name, _ in study.settings.values()} - {"tanh"}
     places = [place for name in others if (place := study.place(name)) is not None]
     means = [float(mean_over(_hidden(study, channel, place, chosen))) for place in places]
-    return _mean_score("tanh")(study, channel, chosen) - max(means, default=float("nan"))
+    most = max((own for own in means if np.isfinite(own)), default=float("nan"))
+    return _mean_score("tanh")(study, channel, chosen) - most
 
 
 def _gain_by_penalty(study: Trajectories, channel: str, chosen: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -193,7 +194,7 @@ def first_weights(training: Training) -> tuple[list[torch.Tensor], list[torch.Te
     gain = 1.0 if training.activation == "tanh" else OTHER_GAIN
     sizes = (12, *WIDTHS, CLASSES)
     weights, biases = [], []
-    for fan_in, width in zip(sizes, sizes[1:], strict=False):
+    for fan_in, width in pairwise(sizes):
         drawn = torch.empty(training.initialisations, fan_in, width)
         for own, generator in zip(drawn, generators, strict=True):
             torch.nn.init.trunc_normal_(own, generator=generator)
