@@ -126,7 +126,7 @@ TABLE = {"source": "table", "path": "x.csv", "carriers": ["entity"]}
 PROBE = {"source": "probe", "probe": "needle"}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
-    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'contrasts'"]),
+    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'bottleneck', 'contrasts'"]),
     ("study", ..., ["missing key 'study'"]),
     ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
     ("subjects", {}, ["'subjects' must have at least 1 entry"]),
