@@ -62,6 +62,8 @@ class Claim:
         See ``rule``.
     settings : tuple of (str, bool)
         Activations it is about, without or with the penalty; empty for all of the study.
+    paired : bool
+        Whether it compares networks of one initialisation, so that both must have learned.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Claim:
     rule: str
     bound: float
     settings: tuple[tuple[str, bool], ...] = ()
+    paired: bool = False
 
 
 def decide(rule: str, bound: float, low: float, high: float) -> str:
@@ -119,7 +122,7 @@ def decide_claims(study: Trajectories, draws: int, seed: int) -> pd.DataFrame:
     DataFrame
         One row for each claim and channel, and one for all channels that decide: ``claim``,
         ``text``, ``meaning``, ``rule``, ``bound``, ``channel``, ``value``, ``low``, ``high``,
-        ``n`` (networks that have learned) and ``verdict``.
+        ``n`` (networks, or pairs of them, that have learned) and ``verdict``.
     """
     rows = []
     for claim in CLAIMS:
@@ -204,8 +207,9 @@ def _test(
     if None in places:
         return {**row, "verdict": OPEN}
     learned = study.learned[places]
-    row["n"] = int(learned.sum())
-    if learned.sum(axis=1).min() < LEAST_NETWORKS:
+    counts = learned.all(axis=0).sum() if claim.paired else learned.sum(axis=1)
+    row["n"] = int(counts.sum())
+    if counts.min() < LEAST_NETWORKS:
         return {**row, "verdict": OPEN}
     n = study.learned.shape[1]
     row["value"] = claim.statistic(study, channel, np.arange(n))
@@ -330,6 +334,7 @@ CLAIMS = (
         "above",
         0.0,
         (("relu", False), ("relu", True)),
+        paired=True,
     ),
     Claim(
         "l2_draws_together",
@@ -339,6 +344,7 @@ CLAIMS = (
         "above",
         0.0,
         (("relu", False), ("relu", True)),
+        paired=True,
     ),
     Claim(
         "hidden_uncorrelated",

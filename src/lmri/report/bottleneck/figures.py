@@ -24,6 +24,12 @@ from lmri.report.view import Figure, Panel
 PLANE = "ebab"
 """Channel of the planes; others are in the file."""
 
+OUTPUT = "output"
+"""The layer after the softmax."""
+
+WIDTH = 430
+"""Width of a panel, of which three are side by side."""
+
 STEP = 0.05
 """Layers between the curves of a figure, so that intervals do not hide each other."""
 
@@ -71,7 +77,7 @@ def plane_figure(planes: pd.DataFrame, data: str) -> Figure | None:
         ),
         source=SOURCE.format("planes"),
         data=data,
-        layout="small",
+        layout="medium",
     )
 
 
@@ -96,13 +102,17 @@ def compression_figure(compression: pd.DataFrame, data: str, *, with_l2: bool) -
     if rows.empty:
         return None
     layers = list(dict.fromkeys(rows["layer"]))
+    penalties = sorted(rows["l2"].unique())
+    name_of = setting_name if len(penalties) > 1 else lambda row: activation_name(row["activation"])
+    # One scale for all channels: they are there to be compared.
+    top = min(1.0, 1.05 * float(rows[["compression", "high"]].max(axis=None)))
     panels = []
     for number, (channel, own) in enumerate(rows.groupby("channel", sort=False)):
         settings = list(own.groupby("setting", sort=False))
         middle = (len(settings) - 1) / 2
         curves = [
             Curve(
-                setting_name(one.iloc[0]),
+                name_of(one.iloc[0]),
                 [layers.index(layer) + 1 + STEP * (place - middle) for layer in one["layer"]],
                 *(one[name].tolist() for name in ("compression", "low", "high")),
             )
@@ -110,7 +120,12 @@ def compression_figure(compression: pd.DataFrame, data: str, *, with_l2: bool) -
         ]
         names = (f"layer ({len(layers)} is the output)", "compression")
         drawing = draw_curves(
-            curves, f"compression-{int(with_l2)}-{number}", names=names, level=0.0, top=1.0
+            curves,
+            f"compression-{int(with_l2)}-{number}",
+            names=names,
+            level=0.0,
+            top=top,
+            width=WIDTH,
         )
         panels.append(Panel(drawing, title=channel_name(str(channel))))
     hidden = rows[rows["layer"] != layers[-1]]
@@ -120,7 +135,7 @@ def compression_figure(compression: pd.DataFrame, data: str, *, with_l2: bool) -
         for name, own in means.groupby("activation", sort=False)
     ]
     return Figure(
-        title=f"Compression by layer, {'with' if with_l2 else 'without'} L2",
+        title=f"Compression by layer, {_penalty(penalties) if with_l2 else 'without L2'}",
         panels=panels,
         alt=f"Mean of the hidden layers over the channels: {'; '.join(told)}.",
         look_for=(
@@ -137,6 +152,10 @@ def compression_figure(compression: pd.DataFrame, data: str, *, with_l2: bool) -
     )
 
 
+def _penalty(penalties: Sequence[float]) -> str:
+    return f"with L2 {words.listing(f'{own:g}' for own in penalties)}"
+
+
 def _draw_plane(rows: pd.DataFrame, key: str, ends: Sequence[float]) -> Markup:
     """Draw the path of every layer in one plane."""
     width, height = 400, 300
@@ -148,7 +167,8 @@ def _draw_plane(rows: pd.DataFrame, key: str, ends: Sequence[float]) -> Markup:
         ):
             path = own.sort_values("epoch")
             x, y = path["i_xt"].to_numpy(), path["i_ty"].to_numpy()
-            axes.plot(x, y, color=colour, linewidth=1.4, label=layer_name(str(layer)))
+            line = "--" if layer == OUTPUT else "-"
+            axes.plot(x, y, line, color=colour, linewidth=1.4, label=layer_name(str(layer)))
             axes.plot(x[:1], y[:1], "o", color=colour, markerfacecolor=SURFACE, markersize=5)
             axes.plot(x[-1:], y[-1:], "o", color=colour, markersize=6)
         axes.set_xlim(0, ends[0])

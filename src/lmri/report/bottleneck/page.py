@@ -111,6 +111,7 @@ def claims_table(claims: pd.DataFrame, data: str) -> Table | None:
         rows=rows,
         source=SOURCE.format("claims"),
         data=data,
+        layout="grid",
     )
 
 
