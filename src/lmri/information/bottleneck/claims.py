@@ -179,16 +179,17 @@ def pooled_correlation(scores: np.ndarray, accuracy: np.ndarray) -> float:
     float
         In [-1, 1]; NaN where nothing varies.
     """
-    products = np.zeros(3)
-    for own, right in zip(scores, accuracy, strict=True):
-        kept = np.isfinite(own)
-        if kept.sum() < 2:
-            continue
-        x, y = (rankdata(values[kept]) for values in (own, right))
-        x, y = x - x.mean(), y - y.mean()
-        products += x @ y, x @ x, y @ y
-    scale = np.sqrt(products[1] * products[2])
-    return float(products[0] / scale) if scale > 0 else float("nan")
+    kept = np.isfinite(scores)
+    x, y = (_centred_ranks(values, kept) for values in (scores, accuracy))
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / scale) if scale > 0 else float("nan")
+
+
+def _centred_ranks(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Ranks within each row about their mean; 0 for what is not kept."""
+    # What is left out ranks last, which leaves the ranks of the others alone.
+    ranks = np.where(kept, rankdata(np.where(kept, values, np.inf), axis=1), np.nan)
+    return np.where(kept, ranks - mean_over(ranks, axis=1)[:, None], 0.0)
 
 
 def mean_over(values: np.ndarray, axis: int | None = None) -> np.ndarray:
