@@ -21,6 +21,7 @@ pathvars:
 
 wildcard_constraints:
     base_seed=r"\d+",
+    setting=one_of(STUDY.bottleneck.settings),
     shard=r"\d+",
     subject=one_of(STUDY.subjects),
     task=one_of(STUDY.tasks),
@@ -55,4 +56,5 @@ include: "workflow/rules/group.smk"
 include: "workflow/rules/sparse.smk"
 include: "workflow/rules/information.smk"
 include: "workflow/rules/validate.smk"
+include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/report.smk"

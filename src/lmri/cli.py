@@ -401,6 +401,34 @@ def _validate(options: argparse.Namespace) -> None:
     )
 
 
+def _bottleneck(options: argparse.Namespace) -> None:
+    values = _read(options, "bottleneck", setting=options.setting)
+    from lmri.config import BottleneckOptions
+    from lmri.information.bottleneck import train_bottleneck
+
+    train_bottleneck(
+        setting=options.setting,
+        out=options.out,
+        options=BottleneckOptions.from_dict(values["bottleneck"]),
+        seed=values["seed"],
+        provenance=_provenance("bottleneck", values, values["seed"]),
+    )
+
+
+def _bottleneck_summary(options: argparse.Namespace) -> None:
+    values = _read(options, "bottleneck_summary")
+    from lmri.config import BottleneckOptions
+    from lmri.information.bottleneck import summarise_bottleneck
+
+    summarise_bottleneck(
+        settings=options.settings,
+        out=options.out,
+        options=BottleneckOptions.from_dict(values["bottleneck"]),
+        seed=values["seed"],
+        provenance=_provenance("bottleneck_summary", values, values["seed"]),
+    )
+
+
 def _plan(plans: Path | None, name: str) -> Path | None:
     if not name:
         return None
@@ -502,6 +530,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
     "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
+    "--setting": {"metavar": "NAME", "help": "activation and penalty, as the study names them"},
+    "--settings": {"type": Path, "metavar": "DIR", "help": "folder of all trained settings"},
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
@@ -583,6 +613,16 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
         "--config --subject --model --stimuli --findings --plans? --out",
+    ),
+    "bottleneck": (
+        _bottleneck,
+        "train small networks of one setting and measure their information",
+        "--config --setting --out",
+    ),
+    "bottleneck-summary": (
+        _bottleneck_summary,
+        "score the compression of all settings and decide the claims",
+        "--config --settings --out",
     ),
     "report": (_report, "write the report of a study", "--config --study --out"),
     "anatomy": (

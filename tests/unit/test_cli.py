@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -78,6 +79,11 @@ CALLS = {
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
         | {"provenance"},
     ),
+    "bottleneck-summary": (
+        "information.bottleneck",
+        "summarise_bottleneck",
+        {"settings", "out", "options", "seed", "provenance"},
+    ),
     "report": ("report", "write_report", {"study", "out", "config", "provenance"}),
 }
 
@@ -125,6 +131,15 @@ def test_command_calls_its_stage(monkeypatch, arguments, tmp_path, command):
     if command in OF_A_SUBJECT:
         manifest = read_manifest(tmp_path / "model.manifest.json")
         assert seen["provenance"]["subject"] == manifest["sha256"]
+
+
+def test_networks_of_a_setting_are_trained_from_a_slice(tmp_path):
+    own = {"activations": ["tanh"], "l2": [0], "initialisations": 2, "epochs": 2, "samples": 64}
+    values = {"seed": 0, "setting": "tanh", "bottleneck": own}
+    command = ["bottleneck", "--config", json.dumps(values), "--setting", "tanh", "--out"]
+    assert cli.main([*command, str(tmp_path / "tanh")]) == 0
+    written = sorted(path.name for path in (tmp_path / "tanh").iterdir())
+    assert written == ["information.parquet", "training.parquet"]
 
 
 @pytest.mark.parametrize("command", OF_A_SUBJECT)

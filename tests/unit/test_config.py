@@ -8,6 +8,7 @@ import yaml
 
 from lmri.config import (
     STAGES,
+    BottleneckOptions,
     EvidenceOptions,
     SplitOptions,
     StudyConfig,
@@ -35,8 +36,12 @@ SELECTORS = {
     "sparse_run": {"subject": "localised"},
     "information": {"subject": "localised"},
     "validate": {"subject": "localised"},
+    "bottleneck_summary": {},
     "report": {},
 }
+"""A job of every stage of the default study; ``bottleneck`` has its tests below."""
+
+BOTTLENECK = "config/studies/information-bottleneck.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +128,7 @@ TABLE = {"source": "table", "path": "x.csv", "carriers": ["entity"]}
 PROBE = {"source": "probe", "probe": "needle"}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
-    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'contrasts'"]),
+    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'bottleneck', 'contrasts'"]),
     ("study", ..., ["missing key 'study'"]),
     ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
     ("subjects", {}, ["'subjects' must have at least 1 entry"]),
@@ -322,6 +327,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("sparse.finding_sparsity", 0.4, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
+        ("bottleneck.epochs", 3, {"bottleneck_summary", "report"}),
         ("study", "another", {"report"}),
     ],
 )
@@ -336,8 +342,8 @@ def test_slice_changes_only_where_the_stage_reads(default, study, key, value, to
     assert differ == touched
 
 
-def test_slices_are_of_all_stages_but_dynamics_which_needs_a_series(repository, study):
-    assert set(STAGES) - set(SELECTORS) == {"dynamics"}
+def test_slices_are_of_all_stages_but_those_the_default_study_has_no_job_of(repository, study):
+    assert set(STAGES) - set(SELECTORS) == {"dynamics", "bottleneck"}
     with pytest.raises(ConfigError, match="series"):
         stage_slice(study, "dynamics", series="growth")
     path = str(repository / "config/studies/information.yaml")
@@ -383,6 +389,40 @@ def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(reposito
 def test_bad_information_is_refused(default, information, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         StudyConfig.from_dict(changed(default, "information", information))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "trains_again"),
+    [
+        ("activations", ["relu", "tanh"], False),
+        ("l2", [0, 0.1], False),
+        ("bootstrap", 100, False),
+        ("epochs", 3, True),
+        ("variances", [0.1], True),
+    ],
+)
+def test_networks_are_trained_again_only_for_what_they_read(repository, key, value, trains_again):
+    values = yaml.safe_load((repository / BOTTLENECK).read_text(encoding="utf-8"))
+    study = StudyConfig.from_dict(values)
+    other = StudyConfig.from_dict(changed(values, f"bottleneck.{key}", value))
+    before, now = (stage_slice(own, "bottleneck", setting="relu") for own in (study, other))
+    assert (before != now) == trains_again
+    assert read_stage(json.dumps(before), "bottleneck", setting="relu") == before
+    with pytest.raises(ConfigError, match="for another job"):
+        read_stage(json.dumps(before), "bottleneck", setting="tanh")
+    with pytest.raises(ConfigError, match="'setting' of the study must be one of"):
+        stage_slice(study, "bottleneck", setting="gelu")
+
+
+def test_a_setting_is_named_by_its_activation_and_penalty():
+    options = BottleneckOptions(activations=("tanh", "relu"), l2=(0, 0.015))
+    assert options.settings == {
+        "tanh": ("tanh", 0),
+        "tanh_l2_0.015": ("tanh", 0.015),
+        "relu": ("relu", 0),
+        "relu_l2_0.015": ("relu", 0.015),
+    }
+    assert BottleneckOptions().settings == {}
 
 
 def test_slice_of_another_job_is_refused(study):

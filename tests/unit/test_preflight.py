@@ -90,7 +90,13 @@ def refused(study: dict, message: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["config.yaml", "studies/small.yaml", "studies/subjects.yaml", "studies/localisers.yaml"],
+    [
+        "config.yaml",
+        "studies/small.yaml",
+        "studies/subjects.yaml",
+        "studies/localisers.yaml",
+        "studies/information-bottleneck.yaml",
+    ],
 )
 def test_the_studies_of_the_repository_pass(repository, name):
     check(yaml.safe_load((repository / "config" / name).read_text(encoding="utf-8")))

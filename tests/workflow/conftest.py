@@ -84,6 +84,8 @@ def small(repository) -> dict:
     study["validate"] = {"bootstrap": 100, "control_bystander_trials": 5}
     study["sparse"] |= {"trials": 5}
     study["report"] = {"transcripts": 1}
+    networks = {"initialisations": 2, "epochs": 2, "measured": 4, "samples": 64, "bootstrap": 100}
+    study["bottleneck"] = {"activations": ["relu"], "l2": [0], **networks}
     return study
 
 

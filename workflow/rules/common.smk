@@ -103,6 +103,11 @@ def recordings_folder(wildcards, input):
     return str(Path(input.stores[0]).parents[1])
 
 
+def settings_folder(wildcards, input):
+    """The folder of all trained settings: <folder>/<setting>/<table>.parquet."""
+    return str(Path(input[0]).parents[1])
+
+
 def maps_folder(wildcards, input):
     """The folder of the maps of all subjects."""
     return str(Path(input.maps[0]).parent)

@@ -26,6 +26,7 @@ rule report:
             subject=STUDY.subjects if STUDY.informed_tasks else [],
         ),
         dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",
         files=directory("<study>/report/files"),

@@ -1,6 +1,12 @@
 """The typed configuration of a study: read, checked, and cut into the slices that stages read."""
 
-from lmri.config.analyses import InformationOptions, QuestionOptions, SparseOptions, plan_name
+from lmri.config.analyses import (
+    BottleneckOptions,
+    InformationOptions,
+    QuestionOptions,
+    SparseOptions,
+    plan_name,
+)
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -25,6 +31,7 @@ from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
 
 __all__ = [
+    "BottleneckOptions",
     "CausalOptions",
     "ConditionOptions",
     "ContrastOptions",

@@ -98,3 +98,34 @@ def plan_name(policy: str, sparsity: float | None) -> str:
     if sparsity is None:
         return policy
     return f"{policy}_{round(100 * sparsity):02d}"
+
+
+@dataclass(frozen=True)
+class BottleneckOptions(Options):
+    """Small networks that an information-bottleneck study trains; no activations leaves it out.
+
+    Every one of ``activations`` at every strength of ``l2`` is a setting, of which
+    ``initialisations`` are trained together for ``epochs`` and recorded at about ``measured`` of
+    them. aKDE is of ``samples`` inputs, with noise of each of ``variances`` (shares of the squared
+    scale of a layer). ``bootstrap`` draws of initialisations make an interval.
+    """
+
+    activations: tuple[str, ...] = ()
+    l2: tuple[float, ...] = (0.0, 0.015)
+    initialisations: int = 20
+    epochs: int = 2000
+    measured: int = 20
+    batch: int = 256
+    rate: float = 0.0016
+    samples: int = 1024
+    variances: tuple[float, ...] = (0.001, 0.01)
+    bootstrap: int = 2000
+
+    @property
+    def settings(self) -> dict[str, tuple[str, float]]:
+        """Activation and strength of the penalty by the name of the setting."""
+        return {
+            f"{activation}_l2_{l2:g}" if l2 else activation: (activation, l2)
+            for activation in self.activations
+            for l2 in self.l2
+        }

@@ -139,6 +139,20 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _bottleneck(study: StudyConfig, setting: str) -> dict[str, Any]:
+    settings = study.bottleneck.settings
+    check_choice(setting, settings, "setting", "the study", ConfigError)
+    # Another activation, penalty or number of draws leaves what is trained as it is.
+    own = {key: value for key, value in study.bottleneck.to_dict().items() if key != "bootstrap"}
+    activation, l2 = settings[setting]
+    chosen = {**own, "activations": [activation], "l2": [l2]}
+    return {"seed": study.seed, "setting": setting, "bottleneck": chosen}
+
+
+def _bottleneck_summary(study: StudyConfig) -> dict[str, Any]:
+    return {"seed": study.seed, "bottleneck": study.bottleneck.to_dict()}
+
+
 def _report(study: StudyConfig) -> dict[str, Any]:
     return study.to_dict()
 
@@ -157,6 +171,8 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
     "validate": (_validate, ("subject",)),
+    "bottleneck": (_bottleneck, ("setting",)),
+    "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),
 }
 """Stages: the function that cuts the slice, and what selects a job of the stage."""
@@ -172,7 +188,7 @@ def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, A
     stage : str
         One of :data:`STAGES`.
     **selectors
-        Which job: ``base_seed``, ``subject``, ``task`` or ``series``, as the stage needs.
+        Which job: ``base_seed``, ``subject``, ``task``, ``series`` or ``setting``, as the stage needs.
 
     Returns
     -------

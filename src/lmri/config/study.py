@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lmri.config.analyses import InformationOptions, SparseOptions
+from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.options import (
     ContrastOptions,
@@ -36,6 +36,7 @@ SECTIONS: dict[str, type[Options]] = {
     "validate": ValidateOptions,
     "sparse": SparseOptions,
     "information": InformationOptions,
+    "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
 """Sections with one set of keys; each may be left out, wholly or partly."""
@@ -60,7 +61,8 @@ class StudyConfig:
         By name, in the order of the file.
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
-    seed, world, splits, record, localise, evidence, validate, sparse, information, report
+    seed, world, splits, record, localise, evidence, validate, report
+    sparse, information, bottleneck
         The seed of the study and its sections.
     """
 
@@ -78,6 +80,7 @@ class StudyConfig:
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
     information: InformationOptions = field(default_factory=InformationOptions)
+    bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
     @classmethod
@@ -190,6 +193,8 @@ class StudyConfig:
             "information": subjects if self.informed_tasks else 0,
             "dynamics": len(self.followed_series),
             "validate": subjects,
+            "bottleneck": len(self.bottleneck.settings),
+            "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,
         }
 

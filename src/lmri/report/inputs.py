@@ -10,6 +10,7 @@ import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
+from lmri.report.bottleneck.tables import Bottleneck
 from lmri.report.causal.maps import CausalMap
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
@@ -195,6 +196,8 @@ class StudyInputs:
         What is missing or wrong.
     altered : list of AlteredError
         Those of the problems that somebody caused: no failed job explains them.
+    bottleneck : Bottleneck
+        Tables of small networks.
     """
 
     config: StudyConfig
@@ -205,6 +208,7 @@ class StudyInputs:
     information: Information = field(default_factory=Information)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
 
     @property
     def scans(self) -> list[Scan]:

@@ -1,4 +1,4 @@
-"""Pages beside the report: one for each contrast; heads, layers, sparsity, information."""
+"""Pages beside the report: one for each contrast over all subjects; heads, layers and so on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
+from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
@@ -18,8 +20,8 @@ from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 PAGES = "pages"
-HEADS, LAYERS, SPARSITY, INFORMATION = (
-    f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information")
+HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
+    f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information", "bottleneck")
 )
 
 
@@ -73,6 +75,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link("Sparsity", SPARSITY))
     if inputs.information:
         links.append(Link("Information", INFORMATION))
+    if len(inputs.bottleneck.claims):
+        links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
 
 
@@ -105,6 +109,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
     if inputs.information:
         leaves.append(information_leaf(inputs, INFORMATION, files))
+    if len(inputs.bottleneck.claims):
+        leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
 
 

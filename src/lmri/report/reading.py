@@ -11,6 +11,7 @@ import xarray as xr
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
+from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
@@ -63,8 +64,10 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     tables = _read_group(reader)
     sparse = read_sparse(reader, config)
     information = read_information(reader, config)
+    bottleneck = read_bottleneck(reader, config)
     problems = reader.problems, reader.altered
-    inputs = StudyInputs(config, subjects, benchmarks, tables, sparse, information, *problems)
+    more = sparse, information, bottleneck
+    inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(

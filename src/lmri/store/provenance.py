@@ -35,6 +35,8 @@ ENTRIES = {
     "information": ("information", "information_subject"),
     "dynamics": ("information", "follow_series"),
     "validate": ("validate", "validate_subject"),
+    "bottleneck": ("information.bottleneck", "train_bottleneck"),
+    "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
     "report": ("report", "write_report"),
 }
 """Stages of the workflow: the package and the function that each one calls."""

@@ -1,0 +1,1 @@
+"""The replication of Chelombiev et al. in the report."""

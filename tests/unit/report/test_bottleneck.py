@@ -1,0 +1,105 @@
+"""The page of small networks, from tables as the stage writes them."""
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lmri.config import load_study
+from lmri.report.bottleneck.page import answer, bottleneck_leaf, claims_table
+from lmri.report.bottleneck.tables import COLUMNS, SOURCE, Bottleneck, read_bottleneck
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs
+from lmri.report.page import render_leaf
+from lmri.report.reader import Reader
+from lmri.store import write_table
+
+CHANNELS = ("ebab", "akde_0.01", "bins")
+LAYERS = ("hidden_1", "hidden_2", "output")
+SETTINGS = (("relu", "relu", 0.0), ("relu_l2_0.015", "relu", 0.015), ("tanh", "tanh", 0.0))
+
+
+def claim(name: str, verdict: str, channel: str, value: float) -> dict:
+    about = {"claim": name, "text": f"Claim <{name}>.", "meaning": "a mean", "rule": "above"}
+    ends = {"low": value - 0.1, "high": value + 0.1, "n": 20}
+    return {**about, "bound": 0.05, "channel": channel, "value": value, **ends, "verdict": verdict}
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    named = [dict(zip(("setting", "activation", "l2"), own, strict=True)) for own in SETTINGS]
+    places = [{**own, "channel": c, "layer": x} for own in named for c in CHANNELS for x in LAYERS]
+    score = {"compression": 0.3, "low": 0.2, "high": 0.4, "n": 20, "saturated": 0.25}
+    accuracy = {"n": 20, "learned": 17, "accuracy_training": 0.99, "accuracy_test": 0.93}
+    found = {"i_xt": 4.0, "i_ty": 0.5, "n": 20}
+    return {
+        "networks": pd.DataFrame([{**own, **accuracy, "low": 0.9, "high": 0.95} for own in named]),
+        "planes": pd.DataFrame([{**own, "epoch": e, **found} for own in places for e in (0, 9)]),
+        "compression": pd.DataFrame([{**own, **score} for own in places]),
+        "claims": pd.DataFrame(
+            [
+                *(claim("first", "holds", channel, 0.4) for channel in ("all", *CHANNELS)),
+                claim("second", "not decided", "all", float("nan")),
+                claim("second", "does not hold", "ebab", -0.2),
+                *(claim("second", "holds", channel, 0.4) for channel in CHANNELS[1:]),
+            ]
+        ),
+    }
+
+
+@pytest.fixture
+def config(repository):
+    return load_study(repository / "config/studies/information-bottleneck.yaml")
+
+
+def page(config, bottleneck) -> str:
+    inputs = StudyInputs(config, [], pd.DataFrame(), bottleneck=bottleneck)
+    return render_leaf(bottleneck_leaf(inputs, "bottleneck.html", Files()), [])
+
+
+def test_page_has_claims_figures_and_networks(config, tables):
+    html = page(config, Bottleneck(**tables))
+    assert "Of 2 claims, 1 hold here, 0 do not and 1 are not decided." in html
+    assert html.count("<svg") == 3 + 3 + 3  # channels without and with L2, a plane per setting
+    assert "Claim &lt;first&gt;." in html and "Claim <first>." not in html
+    assert "17 of 20" in html
+    assert "with L2 0.015" in html
+    assert not re.search(r"\bnan\b", html)
+
+
+def test_claims_show_each_channel_and_the_verdict_over_all(tables):
+    first, second = claims_table(tables["claims"], "").rows
+    assert [cell.text for cell in first[1:]] == ["holds", "0.40", "0.40", "0.40"]
+    assert second[1].text == "not decided"
+    assert "does not hold" in second[2].note and "holds" in second[3].note
+    assert "holds above 0.05" in first[0].note
+
+
+def test_what_could_not_be_measured_is_left_out(config, tables):
+    only = {"claims": tables["claims"], "networks": tables["networks"]}
+    html = page(config, Bottleneck(**only))
+    assert "<svg" not in html and "17 of 20" in html
+    assert answer(Bottleneck().claims) == ""
+    assert claims_table(Bottleneck().claims, "") is None
+
+
+def test_tables_are_read_where_the_study_has_networks(config, tables, tmp_path):
+    for name, table in tables.items():
+        write_table(tmp_path / SOURCE.format(name), table)
+    reader = Reader(tmp_path)
+    found = read_bottleneck(reader, config)
+    assert {name: len(getattr(found, name)) for name in COLUMNS} == {
+        name: len(table) for name, table in tables.items()
+    }
+    none = replace(config, bottleneck=replace(config.bottleneck, activations=()))
+    assert read_bottleneck(reader, none).claims.empty
+    assert not reader.problems
+
+
+def test_a_missing_or_foreign_table_is_a_problem_of_the_report(config, tables, tmp_path):
+    write_table(tmp_path / SOURCE.format("claims"), tables["networks"])
+    reader = Reader(tmp_path)
+    assert read_bottleneck(reader, config).claims.empty
+    assert len(reader.problems) == len(COLUMNS)
+    assert any("'verdict'" in problem.message for problem in reader.problems)
