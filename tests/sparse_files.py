@@ -73,6 +73,7 @@ def write_sparse(study: Path, config: StudyConfig) -> None:
                 named.assign(
                     backend="cpu",
                     threads=1,
+                    sparsity=0.7 * named["asked"],
                     ideal=1 / (1 - 0.7 * named["asked"]),
                     phase=phase,
                     arm=arm,
@@ -81,7 +82,7 @@ def write_sparse(study: Path, config: StudyConfig) -> None:
                     seconds=seconds,
                 )
                 for phase in ("prefill", "decode")
-                for arm, seconds in (("dense", 0.02), ("sparse", 0.01))
+                for arm, seconds in (("transformers", 0.04), ("dense", 0.02), ("sparse", 0.01))
             ]
         )
         limits = [
@@ -92,6 +93,9 @@ def write_sparse(study: Path, config: StudyConfig) -> None:
                 "plan": plan_name(policy, 0.25) if number == 0 else "",
                 "sparsity": 0.175 if number == 0 else 0.0,
                 "ratio": 1.001,
+                "ratio_high": 1.003,
+                "n": 40,
+                "worst_task": "events -0.100" if number == 0 else "",
                 "next_sparsity": 0.28,
                 "next_ratio": 1.032,
             }

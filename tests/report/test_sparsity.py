@@ -29,8 +29,10 @@ def page_of(study, config, tmp_path) -> str:
 def test_the_page_answers_its_question(page):
     text = visible(page).replace("\xa0", " ")
     assert "How much of a model can a token do without" in text
-    assert "localised does without 17.5 % of its weights under TEAL" in text
-    assert "none measured 28 %: 1.032" in text  # a policy that costs more at once
+    assert "a token of localised does without 17.5 % of the weights it is multiplied with" in text
+    assert "17.5 % events -0.100; next 28 %: 1.032" in text
+    assert "none measured next 28 %: 1.032" in text  # a policy that costs more at once
+    assert "localised at 0 % 2.00" in text  # beside plain transformers
 
 
 def test_every_policy_is_in_the_key_of_both_figures(page):

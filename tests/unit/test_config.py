@@ -369,6 +369,27 @@ def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(reposito
 
 
 @pytest.mark.parametrize(
+    ("sparse", "words"),
+    [
+        ({"sparsities": [0.5, 0.505]}, "must be whole percents, which name plans. Got 0.505"),
+        ({"policies": ["teal"], "sparsities": [0.4]}, "'sparse.finding_sparsity' must be among"),
+        ({"policies": ["relu"], "finding_policy": "relu"}, "Got 'relu', which is one plan"),
+        ({"policies": ["magic"]}, "'sparse.policies.0' must be one of"),
+        ({"sparsities": [1.0]}, "'sparse.sparsities.0' must be"),
+    ],
+)
+def test_bad_sparsity_is_refused(default, sparse, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        StudyConfig.from_dict(changed(default, "sparse", sparse))
+
+
+def test_a_policy_that_is_not_asked_for_tests_no_finding(default):
+    study = StudyConfig.from_dict(changed(default, "sparse", {"policies": ["wina"]}))
+    assert study.sparse.finding_plan == ""
+    assert study.tested_tasks == []
+
+
+@pytest.mark.parametrize(
     ("information", "words"),
     [
         ({"measures": ["entropy"]}, "must be one of 'attention'"),

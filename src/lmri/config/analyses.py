@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lmri.config.options import Options
+
+NOT_GRADED = ("cache_heads", "cache_random", "ppl_search", "relu")
+"""Policies of which a study has one plan, whatever its sparsities."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,28 @@ class SparseOptions(Options):
     cache_sinks: int = 4
     cache_window: int = 64
 
+    def problems(self) -> Iterator[str]:
+        """Yield what no schema can say: plans that would have one name, or none."""
+        percents = [round(100 * share, 6) for share in self.sparsities]
+        odd = [share for share, own in zip(self.sparsities, percents, strict=True) if own % 1]
+        if odd:
+            yield f"'sparse.sparsities' must be whole percents, which name plans. Got {odd[0]}."
+        if not self.policies:
+            return
+        if self.finding_policy in NOT_GRADED:
+            yield (
+                "'sparse.finding_policy' must be a policy with sparsities. Got "
+                f"'{self.finding_policy}', which is one plan."
+            )
+        elif self.finding_policy in self.policies and self.finding_sparsity not in self.sparsities:
+            yield (
+                "'sparse.finding_sparsity' must be among 'sparse.sparsities' "
+                f"({', '.join(map(str, self.sparsities))}). Got {self.finding_sparsity}."
+            )
+
     @property
     def finding_plan(self) -> str:
-        """Name of the plan that findings are re-run under; empty without policies."""
+        """Name of the plan that findings are re-run under; empty if its policy is not asked for."""
         if self.finding_policy not in self.policies:
             return ""
         return plan_name(self.finding_policy, self.finding_sparsity)

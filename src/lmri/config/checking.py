@@ -209,6 +209,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from _probes(study)
     yield from causal_problems(study)
     yield from _questions(study)
+    yield from study.sparse.problems()
     yield from _evidence(study)
 
 

@@ -188,7 +188,8 @@ def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, A
     stage : str
         One of :data:`STAGES`.
     **selectors
-        Which job: ``base_seed``, ``subject``, ``task``, ``series`` or ``setting``, as the stage needs.
+        Which job: ``base_seed``, ``subject``, ``task``, ``series`` or ``setting``, as the stage
+        needs.
 
     Returns
     -------

@@ -129,22 +129,31 @@ def _compared(before: xr.Dataset, now: UnitMap, alpha: float) -> dict:
     strength = np.abs(old) if before.attrs["two_sided"] else old
     was = (strength > ROUNDING) & (before["p_max"].to_numpy().ravel() <= alpha)
     chosen = now.selected(alpha)
-    first = set(now.units.named(np.flatnonzero(was)))
-    shared = len(first.intersection(chosen))
-    total = len(first) + len(chosen)
+    again = now.units.positions(chosen)
+    # In the same direction: a unit that now responds the other way is not the same finding.
+    shared = int((was[again] & (np.sign(old[again]) == np.sign(new[again]))).sum())
+    total = int(was.sum()) + len(chosen)
     best = int(np.nanargmax(np.where(np.isfinite(strength), strength, -np.inf)))
-    place = np.abs(new) if before.attrs["two_sided"] else new
+    # In the direction it had: a unit that now responds the other way is not the strongest.
+    place = np.sign(old[best]) * new if before.attrs["two_sided"] else new
     return {
         "units": int(both.sum()),
         "correlation": _correlation(old[both], new[both]),
-        "selected": len(first),
+        "selected": int(was.sum()),
         "selected_again": len(chosen),
         "shared": shared,
         "dice": 2 * shared / total if total else np.nan,
-        "chance": 2 * len(first) * len(chosen) / both.sum() / total if total else np.nan,
+        "chance": 2 * was.sum() * len(chosen) / both.sum() / total if total else np.nan,
         "strongest": ":".join(map(str, now.units.named(np.array([best]))[0])),
-        "strongest_rank": int((place > place[best]).sum()) + 1,
+        "strongest_rank": _rank(place, best),
     }
+
+
+def _rank(strength: np.ndarray, unit: int) -> float:
+    """Rank of a unit, 1 for the strongest; NaN for one without a score."""
+    if not np.isfinite(strength[unit]):
+        return float("nan")
+    return float((strength > strength[unit]).sum() + 1)
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -192,12 +192,12 @@ class StudyInputs:
         Tables of sparse runs.
     information : Information
         Information and geometry by layer, and over checkpoints.
+    bottleneck : Bottleneck
+        Tables of small networks.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
         Those of the problems that somebody caused: no failed job explains them.
-    bottleneck : Bottleneck
-        Tables of small networks.
     """
 
     config: StudyConfig
@@ -206,9 +206,9 @@ class StudyInputs:
     group: Group = field(default_factory=Group)
     sparse: Sparse = field(default_factory=Sparse)
     information: Information = field(default_factory=Information)
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
-    bottleneck: Bottleneck = field(default_factory=Bottleneck)
 
     @property
     def scans(self) -> list[Scan]:

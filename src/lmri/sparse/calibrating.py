@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -128,7 +128,12 @@ def calibrate_subject(
     activity = Activity(
         loaded, texts, left_out=options.dense_tokens, least_tokens=options.least_tokens
     )
-    runs = Runs(perplexity=lambda plan: perplexity(loaded, texts, plan, options.rows))
+    # A search evaluates what it returns: with the same first tokens dense.
+    runs = Runs(
+        perplexity=lambda plan: perplexity(
+            loaded, texts, replace(plan, dense_tokens=options.dense_tokens), options.rows
+        )
+    )
     names = [name for name in options.policies if _applies(name, loaded.anatomy)]
     if not names:
         raise SparseError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from lmri.report import words
@@ -43,12 +42,15 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
                     *(end.tolist() for end in ends),
                 )
             )
-        names = ("weights not read, share of the model", "rise of the perplexity")
+        names = ("weights not read, share", "rise of the perplexity")
         drawing = draw_curves(curves, f"sparse-{number}", names=names, level=0.0, linear=0.01)
         panels.append(Panel(drawing, title=str(subject)))
-        best = rows[rows["perplexity_ratio"] <= 1.01]
-        most = best["sparsity"].max() if len(best) else 0.0
-        told.append(f"{subject}: up to {percent(most)} of the weights at a ratio of at most 1.01")
+        lowest = rows.loc[rows["sparsity"].idxmin()]
+        told.append(
+            f"{subject}: from a rise of {words.number(lowest['perplexity_ratio'] - 1, 3)} at "
+            f"{percent(lowest['sparsity'])} to one of "
+            f"{words.number(rows['perplexity_ratio'].max() - 1)} at {percent(rows['sparsity'].max())}"
+        )
     if not panels:
         return None
     return Figure(
@@ -57,8 +59,8 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
         alt=f"{'; '.join(told)}.",
         look_for=(
             "A curve that stays at 0 while it goes right: weights that are not read are not "
-            "missed. The horizontal axis counts what was really skipped, of all weights of the "
-            "layers, so that policies that touch few of them end early. "
+            "missed. The horizontal axis counts what was really skipped, of the weights that a "
+            "token is multiplied with, so that policies that touch few of them end early. "
             "The vertical axis is linear up to 0.01, a rise of 1 %, and logarithmic beyond."
         ),
         falsify=(
@@ -72,15 +74,13 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
     )
 
 
-def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figure | None:
+def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
     """Draw the speed of decoding beside the ideal, a panel per subject.
 
     Parameters
     ----------
     speed : DataFrame
         Every repeat.
-    overall : DataFrame
-        Quality over all tasks, for the sparsity of every plan.
     data : str
         File with all rows.
 
@@ -93,11 +93,10 @@ def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figur
     if decode.empty:
         return None
     rates = decode.assign(rate=decode["tokens"] / decode["seconds"])
-    keys = ["subject", "policy", "plan", "ideal"]
+    keys = ["subject", "policy", "plan", "sparsity", "ideal"]
     medians = rates.pivot_table(index=keys, columns="arm", values="rate", aggfunc="median")
     ratios = (medians["sparse"] / medians["dense"]).rename("ratio").reset_index()
-    sparsity = overall.set_index(["subject", "plan"])["sparsity"]
-    ratios["sparsity"] = [sparsity.get((s, p), np.nan) for s, p in ratios[keys[:3:2]].to_numpy()]
+    plain = (medians["dense"] / medians["transformers"]).groupby("subject").median()
     panels, told = [], []
     timed = set(ratios["subject"])
     for number, subject in enumerate(n for n in speed["subject"].unique() if n in timed):
@@ -108,23 +107,25 @@ def speed_figure(speed: pd.DataFrame, overall: pd.DataFrame, data: str) -> Figur
             for policy, own in ordered.groupby("policy", sort=True)
         ]
         ideal = Curve("ideal", ordered["sparsity"].tolist(), ordered["ideal"].tolist())
-        names = ("weights not read, share of the model", "speed / dense")
+        names = ("weights not read while decoding, share", "speed / the same at 0 %")
         drawing = draw_curves(curves, f"speed-{number}", names=names, line=ideal, level=1.0)
         panels.append(Panel(drawing, title=str(subject)))
         best = ordered.loc[ordered["ratio"].idxmax()]
         told.append(
-            f"{subject}: at most {words.number(best['ratio'])} times dense "
-            f"({policy_name(str(best['policy']))})"
+            f"{subject}: at most {words.number(best['ratio'])} times the same at 0 % "
+            f"({policy_name(str(best['policy']))}), which is {words.number(plain[subject])} times "
+            "plain transformers"
         )
     first = speed.iloc[0]
     return Figure(
-        title="Tokens per second at batch 1, beside the dense model",
+        title="Tokens per second at batch 1, beside the same runtime that skips nothing",
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=(
-            "Curves along the dashed line, which is the dense model's bytes over those that are "
-            f"read. Backend {first['backend']}, {words.plural(int(first['threads']), 'thread')}, "
-            "median of the repeats, in turns with the dense model on the same machine."
+            "Curves along the dashed line, which is all weights over those that are read. "
+            f"Backend {first['backend']}, {words.plural(int(first['threads']), 'thread')}, "
+            "median of the repeats, in turns on the same machine. Against plain transformers: "
+            f"{words.listing(f'{name} at 0 % {words.number(own)}' for name, own in plain.items())}."
         ),
         falsify=(
             "Curves below 1: the model is so small that calling a product takes longer than "

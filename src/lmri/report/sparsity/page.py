@@ -43,7 +43,7 @@ def sparse_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         limit_table(sparse.limits, data["limits"]),
         Fold("Every policy, sparsity and task", quality_table(sparse.quality, data["quality"])),
         Heading("Speed against sparsity"),
-        speed_figure(sparse.speed, sparse.overall, data["speed"]),
+        speed_figure(sparse.speed, data["speed"]),
         Heading("What was asked, what was achieved"),
         _folded("Every policy and sparsity", achieved_table(sparse.achieved, data["achieved"])),
         *surviving_findings(inputs, files),
@@ -90,9 +90,11 @@ def limit_table(limits: pd.DataFrame, data: str) -> Table | None:
         rows.append([Cell(policy_name(str(policy))), *cells])
     return Table(
         caption=(
-            f"Largest share of the model's weights that was skipped with a perplexity less than "
-            f"{loss} above the dense one, of the sparsities that were measured; below it the next "
-            "one that was, and its ratio."
+            "Largest share of the weights a token is multiplied with that was skipped while the "
+            f"upper end of the 95 % interval of the perplexity stayed less than {loss} above the "
+            "dense one, of the sparsities that were measured. Chosen on the trials it is told of: "
+            "a description, no test. Below: the task that lost most exact answers, and the next "
+            "sparsity that was measured, with its ratio."
         ),
         columns=[Column("Policy"), *(Column(str(name), kind="number") for name in subjects)],
         rows=rows,
@@ -120,14 +122,17 @@ def quality_table(quality: pd.DataFrame, data: str) -> Table:
     return Table(
         caption=(
             "Perplexity ratio with its 95 % interval over carriers; divergence of the predictions "
-            "from the dense ones, nat per token; share of trials answered exactly, and its change."
+            "from the dense ones, nat per token; share of trials answered exactly, and its change. "
+            "Asked is the share of a policy's own inputs; of CETT its tail error, of skipped "
+            "experts the quantile of the ratios of weights. Skipped is the share of all weights a token is "
+            "multiplied with."
         ),
         columns=[
             Column("Subject"),
             Column("Policy"),
             Column("Task"),
-            Column("Asked", "of its own inputs", "number"),
-            Column("Skipped", "of the model", "number"),
+            Column("Asked", "see the caption", "number"),
+            Column("Skipped", "of weights", "number"),
             Column("Perplexity ratio", kind="number"),
             Column("Divergence", "nat", "number"),
             Column("Exact", kind="number"),
@@ -219,21 +224,30 @@ def _quality_row(row: dict) -> list[Cell]:
 def _limit_cell(row: dict | None) -> Cell:
     if row is None:
         return Cell(words.NOTHING, "number")
-    beyond = f"{percent(row['next_sparsity'])}: {words.number(row['next_ratio'], 3)}"
+    beyond = f"next {percent(row['next_sparsity'])}: {words.number(row['next_ratio'], 3)}"
     note = beyond if np.isfinite(row["next_sparsity"]) else "none measured beyond"
-    share = percent(row["sparsity"]) if row["plan"] else "none measured"
-    return Cell(share, "number", note)
+    if not row["plan"]:
+        return Cell("none measured", "number", note)
+    worst = f"{row['worst_task']}; " if row["worst_task"] else ""
+    return Cell(percent(row["sparsity"]), "number", f"{worst}{note}")
 
 
 def _answer(limits: pd.DataFrame) -> str:
     parts = []
     for subject, rows in limits.groupby("subject", sort=False):
-        best = rows.loc[rows["sparsity"].idxmax()]
+        passed = rows[rows["plan"] != ""]
+        if passed.empty:
+            parts.append(f"no plan of {subject} costs so little")
+            continue
+        best = passed.loc[passed["sparsity"].idxmax()]
         parts.append(
-            f"{subject} does without {percent(best['sparsity'])} of its weights under "
-            f"{policy_name(str(best['policy']))}"
+            f"a token of {subject} does without {percent(best['sparsity'])} of the weights it is "
+            f"multiplied with under {policy_name(str(best['policy']))}"
         )
     if not parts:
         return ""
-    loss = percent(limits["loss"].iloc[0])
-    return f"At a perplexity less than {loss} above the dense one, {words.listing(parts)}."
+    loss, n = percent(limits["loss"].iloc[0]), words.whole(limits["n"].iloc[0])
+    return (
+        f"With a perplexity surely less than {loss} above the dense one ({n} trials): "
+        f"{words.listing(parts)}."
+    )

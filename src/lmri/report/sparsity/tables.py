@@ -20,10 +20,13 @@ ACHIEVED = (
     *("calibrated", "achieved", "parameters", "skipped"),
 )
 SPEED = (
-    *("subject", "plan", "policy", "asked", "backend", "threads", "ideal"),
+    *("subject", "plan", "policy", "asked", "backend", "threads", "sparsity", "ideal"),
     *("phase", "arm", "round", "tokens", "seconds"),
 )
-LIMITS = ("subject", "policy", "loss", "plan", "sparsity", "ratio", "next_sparsity", "next_ratio")
+LIMITS = (
+    *("subject", "policy", "loss", "plan", "sparsity", "ratio", "ratio_high", "n", "worst_task"),
+    *("next_sparsity", "next_ratio"),
+)
 
 SURVIVAL = (
     *("subject", "contrast", "phase", "kind", "method", "units", "correlation", "selected"),

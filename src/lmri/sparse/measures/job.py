@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from lmri.sparse.measures.speed import decode_few, measure_speed
 from lmri.sparse.measures.trials import Trials, read_trials
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.plan_file import read_plan
+from lmri.sparse.rules import InputThreshold, InputTopK, NeuronThreshold, Rule
 from lmri.sparse.runtime import Session, sparse
 from lmri.store import atomic_directory, write_table
 
@@ -88,7 +89,9 @@ def measure_subject(
         read_trials(loaded, stimuli, task, "evaluation", options.trials, seed) for task in tasks
     ]
     quality, achieved, speed = [], [], []
-    with TemporaryDirectory() as folder:
+    # Beside the output, which has room for it, rather than in memory that looks like a disk.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as folder:
         dense = [
             DenseScores(loaded, own, options.rows, Path(folder) / str(number))
             for number, own in enumerate(trials)
@@ -114,7 +117,7 @@ def measure_subject(
 
 
 SPEED = (
-    *("subject", "plan", "policy", "asked", "backend", "threads", "ideal"),
+    *("subject", "plan", "policy", "asked", "backend", "threads", "sparsity", "ideal"),
     *("phase", "arm", "round", "tokens", "seconds"),
 )
 
@@ -186,11 +189,41 @@ class _Run:
         longest = max(trials, key=lambda own: max(own.prompts))
         with self.running() as session:
             decode_few(self.subject, longest)
-            ideal = 1 / (1 - session.counts.total("decode").model_sparsity)
+            sparsity = session.counts.total("decode").model_sparsity
             backend = session.backend
-        running = partial(self.running, count=False)
-        times = measure_speed(self.subject, running, longest, self.options.speed_tokens)
-        return times.assign(backend=backend, threads=torch.get_num_threads(), ideal=ideal)
+        nothing = replace(self, plan=at_zero(self.plan))
+        arms = {
+            "transformers": nullcontext,
+            "dense": partial(nothing.running, count=False),
+            "sparse": partial(self.running, count=False),
+        }
+        times = measure_speed(self.subject, arms, longest, self.options.speed_tokens)
+        threads = torch.get_num_threads()
+        return times.assign(
+            backend=backend, threads=threads, sparsity=sparsity, ideal=1 / (1 - sparsity)
+        )
+
+
+def at_zero(plan: SparsePlan) -> SparsePlan:
+    """Give the same plan at 0 %: thresholds of 0, every channel read, nothing left out.
+
+    Parameters
+    ----------
+    plan : SparsePlan
+        A plan.
+
+    Returns
+    -------
+    SparsePlan
+        What its speed is compared with: the same products, all of whose weights are read.
+    """
+    rules: list[Rule] = []
+    for rule in plan.rules:
+        if isinstance(rule, InputThreshold | NeuronThreshold):
+            rules.append(replace(rule, threshold=torch.zeros_like(rule.threshold)))
+        elif isinstance(rule, InputTopK):
+            rules.append(InputThreshold(rule.layer, rule.projection, torch.tensor(0.0)))
+    return replace(plan, rules=tuple(rules))
 
 
 def _counted(session: Session) -> dict[tuple[int, str, str], np.ndarray]:
@@ -237,7 +270,8 @@ def _limits(quality: pd.DataFrame, loss: float) -> pd.DataFrame:
     rows = []
     overall = quality[quality["task"] == ALL].sort_values("sparsity", kind="stable")
     for (subject, policy), own in overall.groupby(["subject", "policy"], sort=True):
-        found = largest_within(own["sparsity"].to_numpy(), own["perplexity_ratio"].to_numpy(), loss)
+        # The upper end of the interval: few noisy trials do not make a plan cheap.
+        found = largest_within(own["sparsity"].to_numpy(), own["ratio_high"].to_numpy(), loss)
         best = None if found is None else own.iloc[found]
         beyond = own if best is None else own[own["sparsity"] > best["sparsity"]]
         rows.append(
@@ -248,8 +282,21 @@ def _limits(quality: pd.DataFrame, loss: float) -> pd.DataFrame:
                 "plan": "" if best is None else best["plan"],
                 "sparsity": 0.0 if best is None else best["sparsity"],
                 "ratio": 1.0 if best is None else best["perplexity_ratio"],
+                "ratio_high": 1.0 if best is None else best["ratio_high"],
+                "n": int(own["n"].iloc[0]),
+                "worst_task": "" if best is None else _worst(quality, subject, best["plan"]),
                 "next_sparsity": np.nan if beyond.empty else beyond["sparsity"].iloc[0],
                 "next_ratio": np.nan if beyond.empty else beyond["perplexity_ratio"].iloc[0],
             }
         )
     return pd.DataFrame(rows)
+
+
+def _worst(quality: pd.DataFrame, subject: str, plan: str) -> str:
+    """Name the task that loses most exact answers, with its change."""
+    rows = quality[(quality["subject"] == subject) & (quality["plan"] == plan)]
+    rows = rows[(rows["task"] != ALL) & rows["exact_change"].notna()]
+    if rows.empty:
+        return ""
+    worst = rows.loc[rows["exact_change"].idxmin()]
+    return f"{worst['task']} {worst['exact_change']:+.3f}"

@@ -1,4 +1,4 @@
-"""How fast a plan runs at batch 1, beside the dense subject, in turns.
+"""How fast a plan runs at batch 1, beside the same runtime that skips nothing, in turns.
 
 Times are of the wall clock: what a user waits for. They are not reproducible, and on cores shared
 with other work they say little; the table keeps every repeat so that their spread can be seen.
@@ -7,8 +7,8 @@ with other work they say little; the table keeps every repeat so that their spre
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import pandas as pd
 import torch
@@ -23,18 +23,18 @@ ROUNDS = 3
 @torch.inference_mode()
 def measure_speed(
     subject: Subject,
-    running: Callable[[], AbstractContextManager],
+    arms: Mapping[str, Callable[[], AbstractContextManager]],
     trials: Trials,
     tokens: int,
 ) -> pd.DataFrame:
-    """Time prefill and decoding, densely and under a plan.
+    """Time prefill and decoding in several contexts, in turns.
 
     Parameters
     ----------
     subject : Subject
         The subject, under no plan.
-    running : callable
-        Gives the context in which the plan is in force; entering it is not timed.
+    arms : mapping of str to callable
+        What gives the context of every arm; entering it is not timed.
     trials : Trials
         The longest prompt of these is used.
     tokens : int
@@ -43,13 +43,12 @@ def measure_speed(
     Returns
     -------
     DataFrame
-        Columns ``phase`` (prefill, decode), ``arm`` (dense, sparse), ``round``, ``tokens``,
-        ``seconds``.
+        Columns ``phase`` (prefill, decode), ``arm``, ``round``, ``tokens``, ``seconds``.
     """
     prompt, room = _longest(subject, trials, tokens)
     rows = []
     for number in range(ROUNDS + 1):
-        for arm, around in (("dense", nullcontext), ("sparse", running)):
+        for arm, around in arms.items():
             with around():
                 prefill, decode = _times(subject, prompt, room)
             if number:

@@ -16,7 +16,7 @@ from lmri.sparse.runtime.passes import PHASES, Pass
 
 @dataclass(frozen=True)
 class RuleCount:
-    """Units that a rule let through, on tokens that are no padding.
+    """Units that a rule let through, on tokens that are no padding and not exempt from it.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class Counts:
     def add_rule(
         self, now: Pass, layer: int, rule: str, site: str, units: Tensor | int, kept: Tensor | int
     ) -> None:
-        """Add units there were and units used, over the real rows of a pass."""
+        """Add units there were and units used, over the rows that a rule applies to."""
         _add(self._rules, (now.phase, layer, rule, site), units, kept)
 
     def add_projection(
@@ -198,6 +198,25 @@ def real_rows(now: Pass) -> Tensor | int:
 def real_sum(mask: Tensor, now: Pass) -> Tensor:
     """Sum a mask of shape (rows, n) over the rows that are no padding."""
     return (mask if now.real is None else mask & now.real[:, None]).sum()
+
+
+def ruled_rows(now: Pass) -> Tensor | int:
+    """Count the real rows of a pass that rules which depend on activity apply to."""
+    if now.exempt is None:
+        return real_rows(now)
+    return _ruled(now).sum()
+
+
+def ruled_sum(mask: Tensor, now: Pass) -> Tensor:
+    """Sum a mask of shape (rows, n) over these rows."""
+    if now.exempt is None:
+        return real_sum(mask, now)
+    return (mask & _ruled(now)[:, None]).sum()
+
+
+def _ruled(now: Pass) -> Tensor:
+    ruled = ~now.exempt[:, 0]
+    return ruled if now.real is None else ruled & now.real
 
 
 def _add(table: dict, key: object, *values: Tensor | int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lmri.anatomy.linears import Mlp, Projection
 from lmri.sparse.masks import cut_gate, neurons_computed
 from lmri.sparse.rules import GateCutoff, KeptNeurons, NeuronThreshold
-from lmri.sparse.runtime.counts import real_rows, real_sum
+from lmri.sparse.runtime.counts import real_rows, ruled_rows, ruled_sum
 from lmri.sparse.runtime.passes import Pass
 from lmri.sparse.runtime.products import InputRule, Product, Tools, check_rows
 from lmri.sparse.runtime.weights import indices
@@ -178,7 +178,7 @@ class SparseMlp:
             computed |= now.exempt
         if self.tools.counts.enabled:
             name = (self.rule or self.cutoff).name
-            units, kept = real_rows(now) * a.shape[1], real_sum(computed, now)
+            units, kept = ruled_rows(now) * a.shape[1], ruled_sum(computed, now)
             mlp = self.mlp
             self.tools.counts.add_rule(now, mlp.layer, name, mlp.group, units, kept)
         return computed

@@ -14,7 +14,7 @@ from lmri.errors import SparseError
 from lmri.sparse.kernels import MOST_ROWS, Backend
 from lmri.sparse.masks import channels_read
 from lmri.sparse.rules import InputThreshold, InputTopK
-from lmri.sparse.runtime.counts import Counts, real_rows, real_sum
+from lmri.sparse.runtime.counts import Counts, real_rows, real_sum, ruled_rows, ruled_sum
 from lmri.sparse.runtime.passes import Pass
 from lmri.sparse.runtime.weights import Weights, lies_by_output, packed_bias
 
@@ -162,9 +162,9 @@ class Product:
         return self.kernel.input_sparse(x, self.weight_t, self.zero, self.bias)
 
     def _count_rule(self, keep: Tensor, now: Pass) -> None:
-        units = real_rows(now) * keep.shape[1]
+        units = ruled_rows(now) * keep.shape[1]
         part, name = self.part, self.rule.name
-        self.counts.add_rule(now, part.layer, name, part.name, units, real_sum(keep, now))
+        self.counts.add_rule(now, part.layer, name, part.name, units, ruled_sum(keep, now))
 
 
 def _of_these(

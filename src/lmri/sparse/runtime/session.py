@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -131,12 +132,22 @@ def sparse(
         forwards = _forwards(plan, sites, tools)
         session.copied_bytes = tools.weights.copied
         for module, forward in forwards.items():
-            # An attribute of the object, found before the method of its class.
-            module.forward = forward
-            stack.callback(delattr, module, "forward")
+            stack.callback(_swap(module, forward))
         stack.enter_context(attending(model, _attention(plan, tools)))
         stack.callback(_reading_passes(model, session, kernel.name != "reference").remove)
         yield session
+
+
+def _swap(module: nn.Module, forward: Callable[..., Tensor]) -> Callable[[], None]:
+    """Put a forward in the place of a module's; returns what puts the old one back."""
+    if hasattr(module, "_hf_hook"):
+        raise SparseError(
+            f"A model whose modules are moved between devices by accelerate ('{module._hf_hook}') "
+            "cannot run under a sparse plan: load it on one device, without 'device_map'."
+        )
+    own = vars(module).get("forward")  # found before the method of its class
+    module.forward = forward
+    return partial(setattr, module, "forward", own) if own else partial(delattr, module, "forward")
 
 
 def _check_subject(plan: SparsePlan, subject_hash: str) -> None:
