@@ -208,7 +208,11 @@ def _test(
     if None in places:
         return {**row, "verdict": OPEN}
     learned = study.learned[places]
-    counts = learned.all(axis=0).sum() if claim.paired else learned.sum(axis=1)
+    if claim.paired:
+        counts = learned.all(axis=0).sum()
+    else:
+        # A claim about the whole study does without a setting in which nothing was learned.
+        counts = learned.sum(axis=1 if claim.settings else None)
     row["n"] = int(counts.sum())
     if counts.min() < LEAST_NETWORKS:
         return {**row, "verdict": OPEN}

@@ -98,7 +98,8 @@ def compression_figure(compression: pd.DataFrame, data: str, *, with_l2: bool) -
     Figure or None
         None without rows.
     """
-    rows = compression[penalised(compression) == with_l2]
+    # Of a setting in which nothing was learned there is nothing to draw; the networks say so.
+    rows = compression[(penalised(compression) == with_l2) & (compression["n"] > 0)]
     if rows.empty:
         return None
     layers = list(dict.fromkeys(rows["layer"]))

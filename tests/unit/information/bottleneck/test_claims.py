@@ -130,6 +130,19 @@ def test_networks_that_did_not_learn_are_left_out():
     assert (own["value"], own["n"]) == (pytest.approx(0.5), 10)
 
 
+def test_a_setting_in_which_nothing_was_learned_does_not_hide_the_others():
+    rng = np.random.default_rng(1)
+    falls = {"tanh": rng.uniform(0, 1, N), "relu": rng.uniform(0, 1, N), "elu": np.zeros(N)}
+    learned = np.array([[True], [True], [False]]) & np.ones(N, bool)
+    study = planted(falls, learned)
+    same = np.array([*falls.values()])  # accuracy that goes with compression
+    study = Trajectories(study.settings, study.epochs, study.information, same, learned)
+    table = decide_claims(study, draws=100, seed=0)
+    own = table[table["claim"] == "output_correlated"]
+    assert set(own["verdict"]) == {HOLDS}
+    assert set(own["n"]) == {2 * N}
+
+
 def test_correlation_is_within_settings():
     """Settings that differ in both make none; within them the ranks are opposite."""
     scores = np.array([[0.1, 0.2, 0.3], [0.7, 0.8, 0.9]])
