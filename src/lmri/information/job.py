@@ -227,6 +227,10 @@ def _mutual(task: _Task, left_out: dict[str, str], *, kind: str) -> xr.Dataset:
         seed=task.seed,
     )
     given = INPUTS if kind == "residual" and _has_inputs(task.recordings) else None
+    if kind == "residual" and given is None and "pair" in options.estimators:
+        left_out[f"{where}.pair"] = (
+            f"The phase '{INPUTS}', whose embeddings it needs, is not there."
+        )
     return information_of(
         task.recordings, questions, kind=kind, phases=phases, settings=settings, inputs=given
     )

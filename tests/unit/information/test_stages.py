@@ -17,7 +17,7 @@ from lmri.config import (
     WorldOptions,
 )
 from lmri.errors import EvidenceError, StoreError
-from lmri.information import Question, follow_series, information_subject
+from lmri.information import Question, follow_series, information_subject, job
 from lmri.information.job import questions_of
 from lmri.record import record_task
 from lmri.stimuli import write_stimuli
@@ -106,6 +106,19 @@ def test_a_phase_without_tokens_is_left_out_and_said(profiled):
     assert "phase" in said["events.residual.think"]
     assert said["events.expert.think"] == "No trial has a token in this phase."
     assert set(said) == {"events.residual.think", "events.expert.think"}
+
+
+def test_without_the_content_the_inputs_are_left_out_and_said(
+    monkeypatch, tiny_model_folder, profiled
+):
+    monkeypatch.setattr(job, "_has_inputs", lambda recordings: False)
+    options = InformationOptions(
+        measures=("residual",), phases=("prompt_last",), estimators=("pair", "compressed"), draws=19
+    )
+    folder = profile(profiled.parent, tiny_model_folder, options, "alone")
+    assert "'content'" in reasons(folder)["events.residual.pair"]
+    found = read_map(folder / "events.residual.zarr")
+    assert not [name for name in found["estimator"].values if name.startswith("pair")]
 
 
 def test_a_change_needs_two_channels(profiled):
