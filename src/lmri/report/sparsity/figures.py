@@ -49,7 +49,8 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
         told.append(
             f"{subject}: from a rise of {words.number(lowest['perplexity_ratio'] - 1, 3)} at "
             f"{percent(lowest['sparsity'])} to one of "
-            f"{words.number(rows['perplexity_ratio'].max() - 1)} at {percent(rows['sparsity'].max())}"
+            f"{words.number(rows['perplexity_ratio'].max() - 1)} at "
+            f"{percent(rows['sparsity'].max())}"
         )
     if not panels:
         return None

@@ -124,8 +124,8 @@ def quality_table(quality: pd.DataFrame, data: str) -> Table:
             "Perplexity ratio with its 95 % interval over carriers; divergence of the predictions "
             "from the dense ones, nat per token; share of trials answered exactly, and its change. "
             "Asked is the share of a policy's own inputs; of CETT its tail error, of skipped "
-            "experts the quantile of the ratios of weights. Skipped is the share of all weights a token is "
-            "multiplied with."
+            "experts the quantile of the ratios of weights. Skipped is the share of all weights a "
+            "token is multiplied with."
         ),
         columns=[
             Column("Subject"),
