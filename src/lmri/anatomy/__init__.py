@@ -4,6 +4,7 @@ from lmri.anatomy.architectures import ARCHITECTURES, Architecture
 from lmri.anatomy.batches import equal_length_batches, pad, similar_length_batches
 from lmri.anatomy.dictionary import Dictionary, read_dictionary, with_dictionary
 from lmri.anatomy.loading import Subject, check_load, load_model, load_subject, load_tokenizer
+from lmri.anatomy.phases import phase_tokens
 from lmri.anatomy.projections import (
     attention_norms,
     final_norm,
@@ -117,6 +118,7 @@ __all__ = [
     "output_of_router",
     "output_weights",
     "pad",
+    "phase_tokens",
     "pickled_files",
     "prompt_room",
     "read_configuration",

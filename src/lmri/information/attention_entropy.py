@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lmri.anatomy import ARCHITECTURES, Subject
+from lmri.anatomy import ARCHITECTURES, Subject, phase_tokens
 from lmri.checks import check_range
 from lmri.errors import EvidenceError
-from lmri.information.texts import chosen_rows, phase_tokens
+from lmri.information.texts import chosen_rows, span_names
 from lmri.store import Recording
 
 MEASURES = {"all": "entropy", "without_first": "entropy_rest"}
@@ -239,10 +239,12 @@ def _ceilings(
     encoder = ARCHITECTURES[recording.attributes["architecture"]].encoder
     found = np.zeros((len(MEASURES), len(phases), len(limits)))
     names = [f"tokens/index/{name}" for name in ("trial", "position", "phase")]
+    spans = span_names([recording])
     for trial, position, span in recording.stream(*names):
         kept = chosen[trial]
         trial, position, span = trial[kept], position[kept].astype(np.int64), span[kept]
-        inside = [phase_tokens(recording, name, trial, position, span) for name in phases]
+        index = {"trial": trial, "position": position, "phase": span, "spans": spans}
+        inside = [phase_tokens(recording.trials, index, name) for name in phases]
         seen = lengths[trial] if encoder else position + 1
         for layer, limit in enumerate(limits):
             visible = np.minimum(seen, limit)

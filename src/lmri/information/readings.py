@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lmri.anatomy import phase_tokens
 from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
 from lmri.store import Recording
@@ -25,8 +26,6 @@ POOLED = {
 
 BLOCK_BYTES = 64 * 2**20
 """Activity that is held at once, in float64; one layer of all trials where that is more."""
-
-POST_INSTRUCTION = "post_instruction_"
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,8 @@ def choice_rates(trials: Trials, phase: str) -> Iterator[tuple[int, np.ndarray]]
     for recording, row_of in zip(trials.recordings, trials.row_of, strict=True):
         spans = list(recording.array("tokens/index/phase").attrs["phases"])
         for trial, position, span, ids in recording.stream(*names, "tokens/router/expert_id"):
-            inside = _inside(recording.trials, spans, phase, trial, position, span)
+            index = {"trial": trial, "position": position, "phase": span, "spans": spans}
+            inside = phase_tokens(recording.trials, index, phase)
             rows = np.flatnonzero(inside & (row_of[trial] >= 0))
             place = row_of[trial[rows]][:, None, None]
             layer = np.arange(len(layers))[None, :, None]
@@ -247,29 +247,6 @@ def choice_rates(trials: Trials, phase: str) -> Iterator[tuple[int, np.ndarray]]
         own = counts[:, number]
         with np.errstate(invalid="ignore"):
             yield layer, own / own.sum(axis=1, keepdims=True)
-
-
-def _inside(
-    table: pd.DataFrame,
-    spans: list[str],
-    phase: str,
-    trial: np.ndarray,
-    position: np.ndarray,
-    span: np.ndarray,
-) -> np.ndarray:
-    """Whether tokens belong to a phase: (n_tokens,), bool."""
-    if phase in spans:
-        return span == spans.index(phase)
-    if phase == "prompt_last":
-        at = table["n_prompt"] - 1
-    elif phase == "content_last":
-        at = table["content_last"]
-    elif phase.startswith(POST_INSTRUCTION):
-        at = table["instruction_last"] + 1 + int(phase.removeprefix(POST_INSTRUCTION))
-        at = at.where(at < table["n_prompt"] - table["n_prefill"], -1)
-    else:
-        return np.zeros(len(position), dtype=bool)
-    return position == at.to_numpy()[trial]
 
 
 def _place(recording: Recording, node: str, name: str, value: str) -> int:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmri.anatomy import phase_tokens
 from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
-from lmri.information.texts import chosen_rows, phase_tokens
+from lmri.information.texts import chosen_rows, span_names
 from lmri.store import Recording
 
 INPUT = -1
@@ -212,8 +213,10 @@ class States:
         phases: Sequence[int],
     ) -> Iterator[Rows]:
         values, trial, position, span = text
+        index = {"trial": trial, "position": position, "phase": span}
+        index["spans"] = span_names([recording])
         for phase in phases:
-            inside = phase_tokens(recording, self.phases[phase], trial, position, span)
+            inside = phase_tokens(recording.trials, index, self.phases[phase])
             yield _finite(phase, values[inside], first + trial[inside])
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import POST_INSTRUCTION
 from lmri.errors import EvidenceError
 from lmri.store import Recording
 
@@ -77,40 +76,6 @@ def texts(recordings: Sequence[Recording]) -> Iterator[Text]:
             yield from (_text(recording, part) for part in parts)
         if kept and kept[0].size:
             yield _text(recording, kept[0])
-
-
-def phase_tokens(
-    recording: Recording, phase: str, trial: np.ndarray, position: np.ndarray, span: np.ndarray
-) -> np.ndarray:
-    """Tell which tokens belong to a phase: a span, or single tokens inside one.
-
-    Parameters
-    ----------
-    recording : Recording
-        Whose tokens they are.
-    phase : str
-        Its name.
-    trial, position, span : ndarray of shape (n_tokens,)
-        Row of the table of trials, place in the text, and code of the span.
-
-    Returns
-    -------
-    ndarray of shape (n_tokens,), bool
-        False everywhere for a phase that the recording does not have.
-    """
-    spans, table = list(span_names([recording])), recording.trials
-    if phase in spans:
-        return span == spans.index(phase)
-    if phase == "prompt_last":
-        at = table["n_prompt"] - 1
-    elif phase == "content_last":
-        at = table["content_last"]
-    elif phase.startswith(POST_INSTRUCTION):
-        at = table["instruction_last"] + 1 + int(phase.removeprefix(POST_INSTRUCTION))
-        at = at.where(at < table["n_prompt"] - table["n_prefill"], -1)
-    else:
-        return np.zeros(len(span), dtype=bool)
-    return position == at.to_numpy()[trial]
 
 
 def _text(recording: Recording, rows: np.ndarray) -> Text:

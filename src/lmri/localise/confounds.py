@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from lmri.anatomy import phase_tokens
 from lmri.errors import EvidenceError
-from lmri.localise.resonance import phase_tokens
 from lmri.localise.values import Rows
 from lmri.store import Recording
 
@@ -158,7 +158,7 @@ def trial_confounds(recording: Recording, phase: str, frequency: np.ndarray) -> 
     recording : Recording
         The recording.
     phase : str
-        A phase, as for :func:`lmri.localise.resonance.phase_tokens`.
+        A phase, as for :func:`lmri.anatomy.phase_tokens`.
     frequency : ndarray of shape (n_vocabulary,), float64
         Log frequencies, see :func:`token_frequency`.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmri.localise.resonance import phase_tokens
+from lmri.anatomy import phase_tokens
 from lmri.localise.units import Units
 from lmri.localise.values import Rows
 from lmri.store import Recording
