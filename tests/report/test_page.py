@@ -155,8 +155,8 @@ def test_report_is_replaced_whole(plain, exploring, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [
         "contrasts",
         "files",
-        "pages/heads.html",
         "index.html",
+        "pages",
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import tiny_model
 
-from lmri.anatomy import Subject, describe, trunk
+from lmri.anatomy import Subject, describe, load_subject, trunk
 from lmri.errors import EvidenceError
 from lmri.information.compression import compressed_information
 from lmri.information.injection import (
@@ -19,6 +19,12 @@ from lmri.information.injection import (
 from lmri.information.samples import root_mean_square
 
 PROMPTS = [[1, 5, 9, 3], [2, 7, 4, 4], [8, 3]]
+
+
+@pytest.fixture(scope="module")
+def tiny_subject(tiny_model_folder):
+    """A copy of its own: transformers leaves hooks behind where hidden states were asked for."""
+    return load_subject(tiny_model_folder, "tiny")
 
 
 def states(subject):
