@@ -41,7 +41,7 @@ def run(finished, study, tmp_path):
             "--findings",
             study / "findings/localise/localised",
         ]
-        + ["--out", tmp_path / "validation"],
+        + ["--plans", study / "plans/localised", "--out", tmp_path / "validation"],
     }
     assert (study / recorded).is_dir()
 
