@@ -19,6 +19,10 @@ from lmri.errors import ConfigError
 __all__ = ["STAGES", "read_stage", "stage_slice"]
 
 
+MOST_SURVIVING = 500
+"""Relabellings, at most, of maps that are made again to be compared."""
+
+
 def _base(study: StudyConfig, base_seed: int) -> dict[str, Any]:
     return {"base_seed": base_seed, "world": study.world.to_dict(), "training": study.training}
 
@@ -98,6 +102,8 @@ def _record_sparse(study: StudyConfig, subject: str, task: str) -> dict[str, Any
 def _survive(study: StudyConfig, subject: str) -> dict[str, Any]:
     own = _localise(study, subject)
     tested = [entry.to_dict() for entry in study.hypotheses]
+    # Enough to select units; the maps themselves have their p-values from more.
+    own["localise"]["permutations"] = min(own["localise"]["permutations"], MOST_SURVIVING)
     kept = ("seed", "subject", "load", "tasks", "localise", "evidence")
     return {**{key: own[key] for key in kept}, "contrasts": tested}
 
