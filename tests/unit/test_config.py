@@ -324,7 +324,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("information.measures", ["lens"], {"information", "report"}),
         ("localise.phases", ["content"], {"localise", "group", "survive", "information", "report"}),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
-        ("sparse.finding_sparsity", 0.4, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
+        ("sparse.finding_sparsity", 0.8, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
         ("bottleneck.epochs", 3, {"bottleneck_summary", "report"}),
