@@ -37,6 +37,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
+    "--scorer": {
+        "action": "append",
+        "metavar": "NAME",
+        "help": "name of a scorer; may be repeated",
+    },
+    "--sheet": {"type": Path, "metavar": "CSV", "help": "sheet to write, for labels by hand"},
+    "--key": {"type": Path, "metavar": "CSV", "help": "key of the sheet: what its rows are"},
+    "--labels": {"type": Path, "metavar": "CSV", "help": "sheet with labels"},
+    "--per-arm": {"type": int, "metavar": "N", "help": "responses of each arm and condition"},
+    "--with-prompts": {"action": "store_true", "help": "show prompts, which tell the condition"},
+    "--threshold": {"type": float, "metavar": "X", "help": "a score of at least this is a 1"},
+    "responses": {"type": Path, "metavar": "RESPONSES", "help": "saved responses"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
     "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
     "paths": {

@@ -8,7 +8,7 @@ from lmri.score.intervals import Effect, Resampler, carrier_columns
 from lmri.score.likelihood import Reader, choice_log_likelihoods, forced_choice, refusal_log_odds
 from lmri.score.matching import exact_match, f1_match, normalised, numeric_match
 from lmri.score.phrases import PhraseList, packaged_phrases, read_phrases
-from lmri.score.registry import SCORERS, extra_scores, scorers
+from lmri.score.registry import SCORERS, extra_scores, scorers, study_scorers
 from lmri.score.rescoring import rescored, write_scores
 from lmri.score.responses import SAVED, read_responses, response_table, write_responses
 from lmri.score.scorer import Answers, Scorer
@@ -50,6 +50,7 @@ __all__ = [
     "response_table",
     "score_responses",
     "scorers",
+    "study_scorers",
     "write_responses",
     "write_scores",
     "write_sheet",

@@ -30,6 +30,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,13 +38,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lmri.anatomy import encode
 from lmri.checks import check_choice, shortened
+from lmri.config import ScorersOptions
 from lmri.errors import ScoreError
 from lmri.score.behaviour import matches
 from lmri.score.coherence import coherent
 from lmri.score.custom import Custom
 from lmri.score.likelihood import choice_log_likelihoods, forced_choice, refusal_log_odds
 from lmri.score.matching import exact_match, f1_match, numeric_match
-from lmri.score.phrases import LISTS, PhraseList, packaged_phrases
+from lmri.score.phrases import LISTS, PhraseList, packaged_phrases, read_phrases
 from lmri.score.scorer import Answers, Scorer
 
 
@@ -89,6 +91,42 @@ def scorers(
     for name in names:
         check_choice(name, known, "name", "a scorer", ScoreError)
     return {name: known[name] for name in names}
+
+
+def study_scorers(options: ScorersOptions, names: Iterable[str] = ()) -> dict[str, Scorer]:
+    """Find the scorers that a study names.
+
+    Parameters
+    ----------
+    options : ScorersOptions
+        The section ``scorers`` of the study.
+    names : iterable of str
+        Others than those that the study names.
+
+    Returns
+    -------
+    dict of str to Scorer
+        As of :func:`scorers`.
+    """
+    custom = [
+        Custom(
+            own.name,
+            own.function,
+            -math.inf if own.low is None else own.low,
+            math.inf if own.high is None else own.high,
+            None if own.folder is None else Path(own.folder),
+        )
+        for own in options.functions
+    ]
+    phrases: dict[str, PhraseList] = {}
+    for path in options.phrases:
+        read = read_phrases(Path(path))
+        if read.name in phrases:
+            raise ScoreError(
+                f"{path}: 'name' must be new. Got '{read.name}', which is there twice."
+            )
+        phrases[read.name] = read
+    return scorers(tuple(names) or options.names, custom=custom, phrases=phrases)
 
 
 def check_new(name: str, known: Iterable[str]) -> None:

@@ -42,8 +42,9 @@ SAVED = {
     "onset_margin": pa.float64(),
 }
 """Columns that every file has, and their types. ``plan`` is the intervention as JSON
-(:func:`lmri.intervene.plan_record`), empty for the intact subject; ``answer`` is the response
-without a thought before it; ``n_response`` counts tokens, the end token included."""
+(:func:`lmri.intervene.plan_record`), that of the intact subject too; empty where it is none that
+can be written so, and then scorers of log-probabilities cannot read the row again. ``answer`` is
+the response without a thought before it; ``n_response`` counts tokens, the end token included."""
 
 NEEDED = ("trial", "condition", "arm", "draw", "response", "answer", "ended")
 
@@ -85,7 +86,7 @@ def response_table(
     mode, dose, draw : str and int
         What the arm is.
     plan : str
-        Its intervention as JSON; empty for none.
+        Its intervention as JSON, see :data:`SAVED`.
 
     Returns
     -------
