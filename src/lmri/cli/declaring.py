@@ -38,6 +38,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
+    "bundle": {"type": Path, "nargs": "?", "metavar": "BUNDLE", "help": "an exported study"},
+    "--redact": {"metavar": "LEVEL", "help": "none, responses or all: texts become hashes"},
+    "--withhold-units": {"action": "store_true", "help": "leave out maps, findings and units"},
     "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
     "paths": {
         "type": Path,
