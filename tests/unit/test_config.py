@@ -30,6 +30,7 @@ SELECTORS = {
     "record": {"subject": "localised", "task": "events"},
     "localise": {"subject": "localised"},
     "group": {},
+    "score": {},
     "calibrate": {"subject": "localised"},
     "record_sparse": {"subject": "localised", "task": "events"},
     "survive": {"subject": "localised"},
@@ -328,6 +329,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
         ("bottleneck.epochs", 3, {"bottleneck_summary", "report"}),
+        ("scorers.names", ["match_f1"], {"score", "report"}),
         ("study", "another", {"report"}),
     ],
 )

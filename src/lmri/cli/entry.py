@@ -20,6 +20,7 @@ from lmri.cli import (
     mapping,
     recording,
     reporting,
+    scoring,
     sparsity,
     stimuli,
     subjects,
@@ -41,6 +42,7 @@ COMMANDS: Commands = {
     **sparsity.COMMANDS,
     **information.COMMANDS,
     **validation.COMMANDS,
+    **scoring.COMMANDS,
     **reporting.COMMANDS,
 }
 """All commands."""

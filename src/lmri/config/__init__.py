@@ -27,6 +27,7 @@ from lmri.config.options import (
     ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
 
@@ -36,6 +37,7 @@ __all__ = [
     "ConditionOptions",
     "ContrastOptions",
     "EvidenceOptions",
+    "FunctionOptions",
     "InformationOptions",
     "LoadOptions",
     "LocaliseOptions",
@@ -47,6 +49,7 @@ __all__ = [
     "ReportOptions",
     "SPLITS",
     "STAGES",
+    "ScorersOptions",
     "SparseOptions",
     "SplitOptions",
     "StudyConfig",

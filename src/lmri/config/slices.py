@@ -145,6 +145,10 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _score(study: StudyConfig) -> dict[str, Any]:
+    return {"seed": study.seed, "scorers": study.scorers.to_dict()}
+
+
 def _bottleneck(study: StudyConfig, setting: str) -> dict[str, Any]:
     settings = study.bottleneck.settings
     check_choice(setting, settings, "setting", "the study", ConfigError)
@@ -177,6 +181,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
     "validate": (_validate, ("subject",)),
+    "score": (_score, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),

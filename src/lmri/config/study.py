@@ -24,6 +24,7 @@ from lmri.config.options import (
     ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import ScorersOptions
 from lmri.config.series import expand_series
 from lmri.errors import ConfigError
 
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Options]] = {
     "localise": LocaliseOptions,
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
+    "scorers": ScorersOptions,
     "sparse": SparseOptions,
     "information": InformationOptions,
     "bottleneck": BottleneckOptions,
@@ -62,7 +64,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    sparse, information, bottleneck
+    scorers, sparse, information, bottleneck
         The seed of the study and its sections.
     """
 
@@ -78,6 +80,7 @@ class StudyConfig:
     localise: LocaliseOptions = field(default_factory=LocaliseOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
+    scorers: ScorersOptions = field(default_factory=ScorersOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
     information: InformationOptions = field(default_factory=InformationOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
