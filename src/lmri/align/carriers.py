@@ -37,9 +37,7 @@ def shared_trials(tables: Mapping[str, pd.DataFrame]) -> list[str]:
         )
     indexed = {name: own.set_index("trial") for name, own in tables.items()}
     first_name, first = next(iter(indexed.items()))
-    kept = [
-        trial for trial in first.index if all(trial in own.index for own in indexed.values())
-    ]
+    kept = [trial for trial in first.index if all(trial in own.index for own in indexed.values())]
     if not kept:
         counts = ", ".join(f"'{name}' {len(own)}" for name, own in indexed.items())
         raise EvidenceError(

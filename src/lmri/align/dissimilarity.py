@@ -143,8 +143,8 @@ def crossnobis(batches: Iterable[np.ndarray], design: Design) -> np.ndarray:
             data = Dataset(
                 own,
                 obs_descriptors={
-                    "item": design.items.tolist(),
-                    "partition": design.partitions.tolist(),
+                    "item": design.items.astype(float).tolist(),
+                    "partition": design.partitions.astype(float).tolist(),
                 },
             )
             found = calc_rdm(
@@ -215,7 +215,9 @@ def compare(one: np.ndarray, other: np.ndarray, draws: int = 499, seed: int = 0)
     value = float(_correlation(one, other))
     null = _correlation(one, second[moved[:, rows], moved[:, columns]])
     low, high = np.nanquantile(_correlation(a, b), (0.025, 0.975)) if draws else (np.nan, np.nan)
-    return Comparison(value, float(low), float(high), float((1 + (null >= value).sum()) / (1 + draws)))
+    return Comparison(
+        value, float(low), float(high), float((1 + (null >= value).sum()) / (1 + draws))
+    )
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -249,7 +251,8 @@ def _by_noise(values: np.ndarray, design: Design) -> np.ndarray:
         total = np.zeros((int(codes.max()) + 1, values.shape[1]))
         np.add.at(total, codes, left)
         left = left - (total / np.maximum(np.bincount(codes), 1)[:, None])[codes]
-    spread = left.std(axis=0)
+    freedom = len(left) - int(design.items.max()) - int(design.partitions.max()) - 1
+    spread = np.sqrt((left**2).sum(axis=0) / max(freedom, 1))
     varies = spread > 1e-9 * np.abs(values).max(axis=0)
     return values[:, varies] / spread[varies]
 

@@ -52,7 +52,7 @@ def identify(
     conditions: np.ndarray | None = None,
     top: Sequence[int] = TOP,
 ) -> Identification:
-    """Identify stimuli by the correlation of predicted and recorded activity.
+    """Identify stimuli by the cosine of predicted and recorded activity, each feature standardised.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def identify(
             f"Identification must be among {LEAST_STIMULI} stimuli or more, of as many features on "
             f"both sides. Got {told.shape} and {seen.shape}."
         )
-    ranks = _ranks(_correlations(told, seen))
+    ranks = _ranks(_similarities(told, seen))
     same = np.zeros((n, n)) if conditions is None else conditions[:, None] == conditions
-    within = _ranks_within(_correlations(told, seen), same)
+    within = _ranks_within(_similarities(told, seen), same)
     kept = [k for k in top if k < n]
 
     def scores(order: np.ndarray) -> dict[str, float]:
@@ -125,11 +125,12 @@ def _interval(drawn: np.ndarray) -> tuple[float, float, float]:
     return float(low), float(known.mean()), float(high)
 
 
-def _correlations(told: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Correlate each row with each: array of shape (n, n), rows are of ``told``."""
+def _similarities(told: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Cosine of each row with each: array of shape (n, n), rows are of ``told``."""
     sides = []
     for own in (told, seen):
-        # Features on one scale, so that the largest component is not all there is to correlate.
+        # On one scale: the largest component would else be all there is. Their mean over features
+        # stays, unlike in a correlation: components have no common level, and it is a direction.
         spread = own.std(axis=0)
         if not spread.any():
             raise EvidenceError(
@@ -137,8 +138,6 @@ def _correlations(told: np.ndarray, seen: np.ndarray) -> np.ndarray:
                 f"are constant over {len(own)} stimuli."
             )
         ready = (own - own.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        if own.shape[1] > 2:
-            ready = ready - ready.mean(axis=1, keepdims=True)
         norm = np.linalg.norm(ready, axis=1, keepdims=True)
         sides.append(ready / np.where(norm > 0, norm, 1.0))
     return sides[0] @ sides[1].T

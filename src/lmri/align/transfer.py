@@ -148,4 +148,6 @@ def _adapter() -> object:
 
 
 def _decoder() -> object:
-    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
+    )

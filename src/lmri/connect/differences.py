@@ -89,7 +89,9 @@ def difference(
     check_choice(kind, BOUNDED, "kind", "a difference of connectivity", EvidenceError)
     check_range(draws, "draws", "a difference of connectivity", 1, error=EvidenceError)
     conditions = activity.table["condition"].to_numpy()
-    labels = np.where(np.isin(conditions, target), 1, np.where(np.isin(conditions, controls), 0, -1))
+    labels = np.where(
+        np.isin(conditions, target), 1, np.where(np.isin(conditions, controls), 0, -1)
+    )
     for side, own in zip(SIDES, (1, 0), strict=True):
         if (labels == own).sum() < LEAST_TRIALS:
             raise EvidenceError(
@@ -123,7 +125,9 @@ def difference(
 
 
 def _between(values: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
-    target, control = edge_values(each_alone([values[labels == 1], values[labels == 0]], kind), kind)
+    target, control = edge_values(
+        each_alone([values[labels == 1], values[labels == 0]], kind), kind
+    )
     return target - control
 
 

@@ -170,9 +170,7 @@ def _crossed(
     label_of[tuple(classes)] = labels
     if (label_of[tuple(classes)] != labels).any():
         return None
-    owned = [
-        own[np.unique(c, return_index=True)[1]] for c, own in zip(codes, classes, strict=True)
-    ]
+    owned = [own[np.unique(c, return_index=True)[1]] for c, own in zip(codes, classes, strict=True)]
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         moved = [rng.permutation(own)[c] for c, own in zip(codes, owned, strict=True)]

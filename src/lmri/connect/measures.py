@@ -153,9 +153,7 @@ def square(edges: np.ndarray, nodes: int, diagonal: float = np.nan) -> np.ndarra
     return matrix
 
 
-def _estimated(
-    activities: list[np.ndarray], reference: list[np.ndarray], kind: str
-) -> np.ndarray:
+def _estimated(activities: list[np.ndarray], reference: list[np.ndarray], kind: str) -> np.ndarray:
     from nilearn.connectome import ConnectivityMeasure  # takes seconds
     from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 

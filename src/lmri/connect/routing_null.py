@@ -172,7 +172,9 @@ def _chains(
     active = [np.flatnonzero(own) for own in load]
     widths = np.array([len(own) for own in active])
     if not widths.min():
-        raise EvidenceError("Every entity of a routing shuffle must choose an expert. One has none.")
+        raise EvidenceError(
+            "Every entity of a routing shuffle must choose an expert. One has none."
+        )
     listed = np.stack([np.resize(own, widths.max()) for own in active])
     mates = [np.flatnonzero(strata == own) for own in range(n_strata)]
     mate_of = np.stack([np.resize(mates[own], n_entities) for own in strata])

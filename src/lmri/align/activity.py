@@ -1,0 +1,210 @@
+"""Activity of several subjects in the trials that all of them read, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from lmri.align.carriers import shared_trials
+from lmri.checks import check_choice
+from lmri.errors import EvidenceError
+
+POOLED = {
+    "residual": ("pooled/residual", "residual"),
+    "router": ("pooled/router", "logits"),
+    "head_output": ("pooled/head_output", "output"),
+    "neuron": ("pooled/neuron", "activation"),
+}
+"""Quantities that are aligned: node of the recording, and its variable."""
+
+BATCH_BYTES = 64 * 2**20
+"""Activity of a batch of units, in float64."""
+
+
+@dataclass(frozen=True)
+class SubjectActivity:
+    """Where the activity of one subject is read.
+
+    Attributes
+    ----------
+    name : str
+        The subject.
+    values : DataArray
+        Dimensions trial and layer, and those of units; not loaded.
+    rows : ndarray of shape (n_trials,), int64
+        Rows of the shared trials, in their order.
+    layers : tuple of int
+        Layer ids.
+    """
+
+    name: str
+    values: xr.DataArray
+    rows: np.ndarray
+    layers: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """Units of a layer."""
+        return int(np.prod(self.values.shape[2:]))
+
+    def layer(self, layer: int) -> np.ndarray:
+        """Read a layer: array of shape (n_trials, n_units), float64.
+
+        Parameters
+        ----------
+        layer : int
+            Its id.
+
+        Returns
+        -------
+        ndarray
+            Activity of the shared trials.
+        """
+        return np.concatenate(list(self.batches(layer)), axis=1)
+
+    def batches(self, layer: int) -> Iterator[np.ndarray]:
+        """Read a layer in batches of units.
+
+        Parameters
+        ----------
+        layer : int
+            Its id.
+
+        Yields
+        ------
+        ndarray of shape (n_trials, n_units of the batch), float64
+            Activity of the shared trials.
+        """
+        own = self.values.isel(layer=self.layers.index(layer))
+        axis = own.dims[1]
+        per_step = int(np.prod(own.shape[2:]))
+        step = max(1, BATCH_BYTES // (8 * len(self.rows) * per_step))
+        for start in range(0, own.sizes[axis], step):
+            part = own.isel({axis: slice(start, start + step)}).isel(trial=self.rows).values
+            yield part.reshape(len(self.rows), -1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Subjects and the trials that all of them read.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Trials.
+    subjects : tuple of SubjectActivity
+        Subjects that have the quantity.
+    left_out : dict of str to str
+        Reasons, by subject.
+    """
+
+    table: pd.DataFrame
+    subjects: tuple[SubjectActivity, ...]
+    left_out: dict[str, str]
+
+
+def read_together(
+    trees: Mapping[str, xr.DataTree], quantity: str, phase: str, splits: Sequence[str]
+) -> Together:
+    """Find what subjects did in the trials that all of them read.
+
+    A trial is of the first of its sampled repeats. Trials without a token in the phase in any
+    subject are left out, and so is a subject that has no such quantity.
+
+    Parameters
+    ----------
+    trees : mapping of str to DataTree
+        Recordings of one task by subject, see :func:`lmri.store.open_recordings`.
+    quantity : str
+        One of :data:`POOLED`; its mean over the tokens of the phase, of the residual after blocks.
+    phase : str
+        The phase.
+    splits : sequence of str
+        Splits of the trials.
+
+    Returns
+    -------
+    Together
+        Nothing of it loaded but the tables.
+
+    Raises
+    ------
+    EvidenceError
+        If fewer than 2 subjects have the quantity and phase, they read different trials, or no
+        trial has a token in the phase.
+    """
+    check_choice(quantity, POOLED, "quantity", "an alignment", EvidenceError)
+    node, variable = POOLED[quantity]
+    tables, arrays, left_out = {}, {}, {}
+    for name, tree in trees.items():
+        found = _array(tree, node, variable, phase)
+        if isinstance(found, str):
+            left_out[name] = found
+            continue
+        table = tree["trials"].dataset.to_dataframe().reset_index()
+        table["row"] = np.arange(len(table))
+        chosen = table["split"].isin(splits)
+        if "repeat" in table:
+            chosen &= table["repeat"] == 0
+        table = table[chosen].reset_index(drop=True)
+        table = table[_present(found, table["row"].to_numpy())]
+        if table.empty:
+            left_out[name] = f"No trial of these splits has a token in the phase '{phase}'."
+            continue
+        tables[name], arrays[name] = table.reset_index(drop=True), found
+    if len(tables) < 2:
+        reasons = "; ".join(f"'{name}': {why}" for name, why in left_out.items())
+        raise EvidenceError(
+            f"An alignment must be of 2 subjects or more with '{quantity}' in the phase '{phase}'. "
+            f"Got {len(tables)}. {reasons}".strip()
+        )
+    kept = shared_trials(tables)
+    subjects = []
+    for name, table in tables.items():
+        rows = table.set_index("trial").loc[kept, "row"].to_numpy()
+        layers = tuple(int(layer) for layer in arrays[name]["layer"].values)
+        subjects.append(SubjectActivity(name, arrays[name], rows, layers))
+    first = next(iter(tables.values())).set_index("trial").loc[kept].reset_index()
+    return Together(first.drop(columns="row"), tuple(subjects), left_out)
+
+
+def matched_layers(subjects: Sequence[SubjectActivity]) -> list[tuple[int, ...]]:
+    """Match layers of subjects by their relative depth.
+
+    Parameters
+    ----------
+    subjects : sequence of SubjectActivity
+        The subjects.
+
+    Returns
+    -------
+    list of tuple of int
+        For every layer of the subject with the fewest, the layer of each subject at the same share
+        of its depth.
+    """
+    fewest = min(len(own.layers) for own in subjects)
+    depths = np.linspace(0, 1, fewest) if fewest > 1 else np.array([1.0])
+    return [
+        tuple(own.layers[round(depth * (len(own.layers) - 1))] for own in subjects)
+        for depth in depths
+    ]
+
+
+def _array(tree: xr.DataTree, node: str, variable: str, phase: str) -> xr.DataArray | str:
+    """Return the array, or why there is none."""
+    if f"/{node}" not in tree.groups:
+        return f"'{node.removeprefix('pooled/')}' was not recorded."
+    array = tree[node].dataset[variable]
+    if phase not in array["phase"].values:
+        return f"It has no phase '{phase}'."
+    array = array.sel(phase=phase, statistic="mean")
+    return array.sel(place="after") if "place" in array.dims else array
+
+
+def _present(array: xr.DataArray, rows: np.ndarray) -> np.ndarray:
+    first = array.isel({dim: 0 for dim in array.dims[1:]})
+    return np.isfinite(first.values[rows])
