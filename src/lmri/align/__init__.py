@@ -1,0 +1,1 @@
+"""What subjects share whose units do not correspond: representations in the same trials."""

@@ -206,5 +206,5 @@ def _array(tree: xr.DataTree, node: str, variable: str, phase: str) -> xr.DataAr
 
 
 def _present(array: xr.DataArray, rows: np.ndarray) -> np.ndarray:
-    first = array.isel({dim: 0 for dim in array.dims[1:]})
+    first = array.isel(dict.fromkeys(array.dims[1:], 0))
     return np.isfinite(first.values[rows])

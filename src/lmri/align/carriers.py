@@ -64,10 +64,10 @@ def broken_orders(
 ) -> tuple[list[np.ndarray], str]:
     """Break the correspondence of trials between subjects, entity by entity.
 
-    Trial (place, year) of one subject is set beside trial (π(place), σ(year)) of the other, with new
-    permutations in each draw: trials that share a place still do. Where combinations of carriers do
-    not have the same trials, whole entities of the first carrier change places where all have
-    equally many trials, and single trials do else.
+    Trial (place, year) of one subject is set beside trial (π(place), σ(year)) of the other, with
+    new permutations in each draw: trials that share a place still do. Where combinations of
+    carriers do not have the same trials, whole entities of the first carrier change places where
+    all have equally many trials, and single trials do else.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Centred kernel alignment without its bias: do two layers order the trials alike?"""
+"""Centred kernel alignment without its bias, of two layers in the same trials."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmri.checks import check_choice, check_range
 from lmri.connect.activity import LEAST_TRIALS, Activity
-from lmri.connect.edges import benjamini_hochberg
+from lmri.connect.edges import benjamini_hochberg, residuals
 from lmri.connect.exchange import carrier_codes, relabelling
 from lmri.connect.measures import BOUNDED, each_alone, edge_values
 from lmri.errors import EvidenceError
@@ -89,9 +89,8 @@ def difference(
     check_choice(kind, BOUNDED, "kind", "a difference of connectivity", EvidenceError)
     check_range(draws, "draws", "a difference of connectivity", 1, error=EvidenceError)
     conditions = activity.table["condition"].to_numpy()
-    labels = np.where(
-        np.isin(conditions, target), 1, np.where(np.isin(conditions, controls), 0, -1)
-    )
+    labels = np.where(np.isin(conditions, controls), 0, -1)
+    labels[np.isin(conditions, target)] = 1
     for side, own in zip(SIDES, (1, 0), strict=True):
         if (labels == own).sum() < LEAST_TRIALS:
             raise EvidenceError(
@@ -100,7 +99,7 @@ def difference(
                 f"'{activity.phase}': record more, or compare other conditions."
             )
     carrier_codes(activity.table, carriers)
-    values = _without_condition_means(activity.matrix, conditions)
+    values = residuals(activity.matrix, conditions)
     draw, exchanged = relabelling(activity.table, labels, carriers)
     value = _between(values, labels, kind)
     as_large, larger_max, farther = np.zeros_like(value), np.zeros_like(value), 0
@@ -129,11 +128,3 @@ def _between(values: np.ndarray, labels: np.ndarray, kind: str) -> np.ndarray:
         each_alone([values[labels == 1], values[labels == 0]], kind), kind
     )
     return target - control
-
-
-def _without_condition_means(values: np.ndarray, conditions: np.ndarray) -> np.ndarray:
-    left = values.copy()
-    for condition in np.unique(conditions):
-        own = conditions == condition
-        left[own] -= values[own].mean(axis=0)
-    return left

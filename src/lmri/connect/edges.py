@@ -18,7 +18,7 @@ AT_ONCE = 16
 """Draws whose matrices are estimated together."""
 
 LEAST_MOVED = 0.5
-"""Share of choices under another name, below which a routing shuffle is told to have hardly moved."""
+"""Share of choices under another name, below which a routing shuffle has hardly moved."""
 
 ROUNDING = 1e-12
 
@@ -59,7 +59,7 @@ class EdgeTest:
     moved: float = 1.0
 
 
-def test_edges(
+def edge_test(
     activity: Activity,
     carriers: Sequence[str],
     *,
@@ -105,7 +105,11 @@ def test_edges(
         return _shuffled_nodes(activity, codes, kind, within, draws, seed)
     conditions = activity.table["condition"].to_numpy()
     counts = activity.values * activity.tokens[:, None, None]
-    keep = _residual_of(conditions) if within else _unchanged
+
+    def kept(values: np.ndarray) -> np.ndarray:
+        nodes = activity.columns(values)
+        return residuals(nodes, conditions) if within else nodes
+
     worst: EdgeTest | None = None
     for number, (name, entity) in enumerate(codes.items()):
         shuffle = routing_shuffle(
@@ -117,14 +121,12 @@ def test_edges(
         )
 
         def draw(n: int, shuffle=shuffle) -> np.ndarray:
-            return keep(activity.columns(shuffle.draw(n, activity.values)))
+            return kept(shuffle.draw(n, activity.values))
 
-        found = compare(keep(activity.matrix), draw, draws, kind, name, float(shuffle.moved.min()))
+        moved = float(shuffle.moved.min())
+        found = compare(kept(activity.values), draw, draws, kind, name, moved)
         worst = found if worst is None else _weaker(worst, found)
     return worst
-
-
-test_edges.__test__ = False  # not a test of pytest
 
 
 def compare(
@@ -212,7 +214,7 @@ def _shuffled_nodes(
     seed: int,
 ) -> EdgeTest:
     conditions = activity.table["condition"].to_numpy()
-    values = _residual_of(conditions)(activity.matrix) if within else activity.matrix
+    values = residuals(activity.matrix, conditions) if within else activity.matrix
     order, exchanged = grid_order(codes, conditions), " and ".join(codes)
     if order is None:
         first = next(iter(codes))
@@ -228,17 +230,23 @@ def _shuffled_nodes(
     return compare(values, draw, draws, kind, exchanged)
 
 
-def _unchanged(values: np.ndarray) -> np.ndarray:
-    return values
+def residuals(values: np.ndarray, conditions: np.ndarray) -> np.ndarray:
+    """Take the mean of its condition out of each trial.
 
+    Parameters
+    ----------
+    values : ndarray of shape (n_trials, n_nodes)
+        Activity.
+    conditions : ndarray of shape (n_trials,)
+        Conditions.
 
-def _residual_of(conditions: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    Returns
+    -------
+    ndarray of shape (n_trials, n_nodes)
+        What is left.
+    """
     codes = pd.factorize(conditions)[0]
-
-    def residual(values: np.ndarray) -> np.ndarray:
-        return values - _means(values, codes)[codes]
-
-    return residual
+    return values - _means(values, codes)[codes]
 
 
 def _means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ is therefore a graph in which every node keeps its number of edges.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import networkx as nx
@@ -122,10 +123,8 @@ def rewired(graph: np.ndarray, seed: int) -> np.ndarray:
     """
     own = nx.from_numpy_array(graph)
     edges = own.number_of_edges()
-    try:
+    with suppress(nx.NetworkXException):  # no swap is left to make: what there is, is the null
         nx.double_edge_swap(own, nswap=SWAPS * edges, max_tries=100 * SWAPS * edges, seed=seed)
-    except nx.NetworkXException:
-        pass  # no swap is left to make: what there is, is the null
     return nx.to_numpy_array(own, nodelist=range(len(graph)), dtype=np.float64) > 0
 
 

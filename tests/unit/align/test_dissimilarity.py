@@ -80,17 +80,17 @@ def test_subjects_with_the_same_geometry_agree_and_others_do_not(design, pattern
 
 def test_without_repeats_there_is_no_distance(places):
     once = places[(places["carrier_year"] == "y0") & (places["condition"] == "one")]
-    with pytest.raises(EvidenceError, match="repeated in 2 partitions.*Nothing repeats"):
+    with pytest.raises(EvidenceError, match=r"repeated in 2 partitions.*Nothing repeats"):
         design_of(once, CARRIERS)
     few = places[places["carrier_place"] < "p04"].reset_index(drop=True)
-    with pytest.raises(EvidenceError, match="5 items or more.*4 of 4 values of 'carrier_place'"):
+    with pytest.raises(EvidenceError, match=r"5 items or more.*4 of 4 values of 'carrier_place'"):
         design_of(few, CARRIERS)
-    with pytest.raises(EvidenceError, match="carrier_colour"):
+    with pytest.raises(EvidenceError, match=r"carrier_colour"):
         design_of(places, ("colour",))
 
 
 def test_constant_units_and_other_items_are_refused(design):
-    with pytest.raises(EvidenceError, match="No unit does"):
+    with pytest.raises(EvidenceError, match=r"No unit does"):
         crossnobis([np.ones((96, 3))], design)
-    with pytest.raises(EvidenceError, match="same items.*Got 10 and 6"):
+    with pytest.raises(EvidenceError, match=r"same items.*Got 10 and 6"):
         compare(np.ones(10), np.ones(6))

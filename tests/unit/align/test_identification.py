@@ -61,9 +61,9 @@ def test_conditions_alone_identify_nothing_within_them():
 
 def test_small_and_constant_samples_are_refused():
     told, seen = np.random.default_rng(0).normal(size=(2, 9, 4))
-    with pytest.raises(EvidenceError, match="10 stimuli or more"):
+    with pytest.raises(EvidenceError, match=r"10 stimuli or more"):
         identify(told, seen, [])
-    with pytest.raises(EvidenceError, match="All 4 features are constant over 12"):
+    with pytest.raises(EvidenceError, match=r"All 4 features are constant over 12"):
         identify(np.ones((12, 4)), np.random.default_rng(0).normal(size=(12, 4)), orders(12, 2))
     with pytest.raises(EvidenceError, match=r"\(12, 4\) and \(11, 4\)"):
         identify(np.ones((12, 4)), np.ones((11, 4)), [])

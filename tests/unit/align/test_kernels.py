@@ -53,7 +53,7 @@ def test_independent_activity_is_not_aligned(d):
 
 def test_biased_alignment_is_refused_with_many_units():
     x, y = np.random.default_rng(0).normal(size=(2, 50, 50))
-    with pytest.raises(EvidenceError, match="50 units and 50 trials.*debiased_alignment"):
+    with pytest.raises(EvidenceError, match=r"50 units and 50 trials.*debiased_alignment"):
         biased_alignment(x, y)
 
 
@@ -96,9 +96,9 @@ def test_permuted_trials_are_the_null(pair):
 
 def test_what_cannot_be_aligned_is_refused(pair):
     x, y = pair
-    with pytest.raises(EvidenceError, match="the same trials. Got 200 and 190"):
+    with pytest.raises(EvidenceError, match=r"the same trials. Got 200 and 190"):
         debiased_alignment(gram([x])[0], gram([y[:190]])[0])
-    with pytest.raises(EvidenceError, match="4 trials or more. Got 3"):
+    with pytest.raises(EvidenceError, match=r"4 trials or more. Got 3"):
         debiased_alignment(gram([x[:3]])[0], gram([y[:3]])[0])
-    with pytest.raises(EvidenceError, match="varies.*2 units"):
+    with pytest.raises(EvidenceError, match=r"varies.*2 units"):
         gram([np.ones((10, 2))])

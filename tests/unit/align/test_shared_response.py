@@ -39,7 +39,7 @@ def test_subjects_that_share_nothing_share_nothing_in_new_trials(planted):
 
 
 def test_a_large_subject_does_not_decide(planted):
-    shared, subjects = planted(unrelated=(2,))
+    _, subjects = planted(unrelated=(2,))
     loud = [subjects[0], subjects[1], 1000 * subjects[2]]
     first, second = (shared_response(own, 5) for own in (subjects, loud))
     np.testing.assert_allclose(first.response, second.response, atol=1e-6)
@@ -71,15 +71,15 @@ def test_a_rotated_subject_is_rotated_back():
 
 def test_what_cannot_be_shared_is_refused(planted):
     _, subjects = planted()
-    with pytest.raises(EvidenceError, match="the same trials. Got .300, 290, 300."):
+    with pytest.raises(EvidenceError, match=r"the same trials. Got .300, 290, 300."):
         shared_response([subjects[0], subjects[1][:290], subjects[2]], 5)
-    with pytest.raises(EvidenceError, match="Got 50 with 48 units and 300 trials"):
+    with pytest.raises(EvidenceError, match=r"Got 50 with 48 units and 300 trials"):
         shared_response(subjects, 50)
-    with pytest.raises(EvidenceError, match="Got 20 with 64 units and 20 trials"):
+    with pytest.raises(EvidenceError, match=r"Got 20 with 64 units and 20 trials"):
         shared_response([own[:20] for own in subjects], 20)
-    with pytest.raises(EvidenceError, match="All 64 are constant"):
+    with pytest.raises(EvidenceError, match=r"All 64 are constant"):
         shared_response([np.full((300, 64), 0.1), subjects[1]], 5)
-    with pytest.raises(EvidenceError, match="'dimensions'.*Got 0"):
+    with pytest.raises(EvidenceError, match=r"'dimensions'.*Got 0"):
         procrustes(subjects[0], subjects[1], 0)
-    with pytest.raises(EvidenceError, match="1 subject or more"):
+    with pytest.raises(EvidenceError, match=r"1 subject or more"):
         shared_response([], 5)

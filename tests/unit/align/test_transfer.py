@@ -9,6 +9,11 @@ from lmri.errors import EvidenceError
 COUNTS = (2, 4, 40)
 
 
+def curves(halves):
+    found = transfer(halves, 2, 5, COUNTS, orders()).mean(axis=1)
+    return dict(zip(ARMS, found.T, strict=True))
+
+
 @pytest.fixture
 def halves(planted):
     """A condition in the smallest of five shared dimensions, in trials of two halves."""
@@ -35,7 +40,7 @@ def orders(draws=8):
 
 
 def test_an_adapter_beats_a_decoder_of_few_trials(halves):
-    found = dict(zip(ARMS, transfer(halves(), 2, 5, COUNTS, orders()).mean(axis=1).T, strict=True))
+    found = curves(halves())
     assert (found["adapter"] - found["scratch"])[1] > 0.1
     assert (found["adapter"] - found["permuted"] > 0.2).all()
     assert found["permuted"] == pytest.approx(0.5, abs=0.1)
@@ -44,13 +49,7 @@ def test_an_adapter_beats_a_decoder_of_few_trials(halves):
 
 
 def test_an_adapter_to_what_is_not_shared_is_no_help(halves):
-    found = dict(
-        zip(
-            ARMS,
-            transfer(halves(unrelated=(2,)), 2, 5, COUNTS, orders()).mean(axis=1).T,
-            strict=True,
-        )
-    )
+    found = curves(halves(unrelated=(2,)))
     assert (np.abs(found["adapter"] - 0.5) < 0.1).all()
     assert (np.abs(found["adapter"] - found["permuted"]) < 0.1).all()
 
@@ -69,12 +68,12 @@ def test_the_same_seed_gives_the_same_trials(halves):
 def test_what_cannot_be_shared_is_refused(halves):
     own = halves()
     alone = Halves(own.fit[:1], own.score[:1], own.fit_labels, own.score_labels)
-    with pytest.raises(EvidenceError, match="2 subjects or more.*Got 1"):
+    with pytest.raises(EvidenceError, match=r"2 subjects or more.*Got 1"):
         transfer(alone, 0, 5, (4,), orders(1))
     one = Halves(own.fit, own.score, np.full(200, "one"), np.full(100, "one"))
-    with pytest.raises(EvidenceError, match="2 conditions or more"):
+    with pytest.raises(EvidenceError, match=r"2 conditions or more"):
         transfer(one, 0, 5, (4,), orders(1))
-    with pytest.raises(EvidenceError, match="from 1 to 100, those of the rarest. Got .500."):
+    with pytest.raises(EvidenceError, match=r"from 1 to 100, those of the rarest. Got .500."):
         transfer(own, 0, 5, (500,), orders(1))
-    with pytest.raises(EvidenceError, match="Got 60 with 48 units"):
+    with pytest.raises(EvidenceError, match=r"Got 60 with 48 units"):
         transfer(own, 0, 60, (4,), orders(1))

@@ -44,5 +44,5 @@ def test_the_same_seed_gives_the_same_partition():
 
 
 def test_a_graph_without_edges_is_refused():
-    with pytest.raises(EvidenceError, match="a graph with an edge"):
+    with pytest.raises(EvidenceError, match=r"a graph with an edge"):
         communities(np.zeros((5, 5), dtype=bool))

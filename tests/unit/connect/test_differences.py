@@ -34,9 +34,9 @@ def test_no_difference_is_no_difference(heads):
 
 
 def test_small_sides_are_refused(heads):
-    with pytest.raises(EvidenceError, match="20 trials or more.*target has 0 of 96"):
+    with pytest.raises(EvidenceError, match=r"20 trials or more.*target has 0 of 96"):
         difference(heads(0), ["three"], ["two"], ("place",))
-    with pytest.raises(EvidenceError, match="'kind'.*Got 'tangent'"):
+    with pytest.raises(EvidenceError, match=r"'kind'.*Got 'tangent'"):
         difference(heads(0), ["one"], ["two"], ("place",), kind="tangent")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from lmri.connect.edges import compare, test_edges
+from lmri.connect.edges import compare, edge_test
 from lmri.connect.routing_null import routing_shuffle, strata_of
 from lmri.errors import EvidenceError
 
@@ -50,7 +50,7 @@ def test_top_k_connects_nothing_and_the_naive_test_thinks_so(route):
     ours, naive, means = [], [], []
     for seed in SEEDS:
         activity = route(seed)
-        found = test_edges(activity, CARRIERS, draws=99, seed=seed)
+        found = edge_test(activity, CARRIERS, draws=99, seed=seed)
         ours.append(np.mean(found.p <= 0.05))
         means.append(found.null_mean.mean())
         nodes = activity.matrix
@@ -62,7 +62,7 @@ def test_top_k_connects_nothing_and_the_naive_test_thinks_so(route):
 
 
 def test_a_planted_edge_is_found_and_only_that(route):
-    found = test_edges(route(0, places=20, years=15, edge=0.9), CARRIERS, draws=199)
+    found = edge_test(route(0, places=20, years=15, edge=0.9), CARRIERS, draws=199)
     assert np.argmax(found.z) == 0  # the edge of experts 0 and 1
     assert found.p_max[0] <= 0.05
     assert (found.p_max[1:] <= 0.05).sum() <= 1
@@ -71,14 +71,14 @@ def test_a_planted_edge_is_found_and_only_that(route):
 def test_heads_that_share_places_are_not_connected(heads):
     rates = {}
     for carriers in (CARRIERS, ()):
-        drawn = [test_edges(heads(seed), carriers, draws=99, seed=seed).p for seed in SEEDS]
+        drawn = [edge_test(heads(seed), carriers, draws=99, seed=seed).p for seed in SEEDS]
         rates[carriers] = np.mean(np.concatenate(drawn) <= 0.05)
     assert rates[CARRIERS] <= 0.1
     assert rates[()] > 0.3  # trials exchanged one by one
 
 
 def test_a_planted_edge_of_heads_is_found(heads):
-    found = test_edges(heads(0, edge=0.9, everywhere=True), CARRIERS, draws=199)
+    found = edge_test(heads(0, edge=0.9, everywhere=True), CARRIERS, draws=199)
     assert np.argmax(np.abs(found.z)) == 0
     assert found.p_max[0] <= 0.05
     assert found.exchanged == "place and year"
@@ -88,8 +88,8 @@ def test_what_conditions_do_is_no_connection_within_them(heads):
     activity = heads(0)
     apart = (activity.table["condition"] == "one").to_numpy()[:, None]
     activity.values[:, 0, :2] += 10 * apart
-    assert np.argmax(test_edges(activity, CARRIERS, draws=49).value) == 0
-    inside = test_edges(activity, CARRIERS, draws=49, within=True)
+    assert np.argmax(edge_test(activity, CARRIERS, draws=49).value) == 0
+    inside = edge_test(activity, CARRIERS, draws=49, within=True)
     assert inside.p[0] > 0.05
 
 
@@ -97,21 +97,21 @@ def test_unequal_entities_are_exchanged_as_means(heads):
     activity = heads(0)
     chosen = np.ones(96, dtype=bool)
     chosen[3] = False
-    found = test_edges(activity.rows(chosen), CARRIERS, draws=19)
+    found = edge_test(activity.rows(chosen), CARRIERS, draws=19)
     assert found.exchanged == "means of each place"
 
 
 def test_the_same_seed_gives_the_same_bits(route):
-    first, second = (test_edges(route(0), CARRIERS, draws=19, seed=3) for _ in range(2))
+    first, second = (edge_test(route(0), CARRIERS, draws=19, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.z, second.z)
     np.testing.assert_array_equal(first.p_max, second.p_max)
 
 
 def test_too_few_entities_are_refused(route):
-    with pytest.raises(EvidenceError, match="6 values of a carrier.*'place' has 4 in 32 trials"):
-        test_edges(route(0, places=4), ("place",))
-    with pytest.raises(EvidenceError, match="carrier_colour"):
-        test_edges(route(0), ("colour",))
-    with pytest.raises(EvidenceError, match="All 9 draws, which exchange nothing, are the same"):
-        values = np.random.default_rng(0).normal(size=(30, 4))
+    with pytest.raises(EvidenceError, match=r"6 values of a carrier.*'place' has 4 in 32 trials"):
+        edge_test(route(0, places=4), ("place",))
+    with pytest.raises(EvidenceError, match=r"carrier_colour"):
+        edge_test(route(0), ("colour",))
+    values = np.random.default_rng(0).normal(size=(30, 4))
+    with pytest.raises(EvidenceError, match=r"All 9 draws, which exchange nothing, are the same"):
         compare(values, lambda number: values, 9, "correlation", "nothing")

@@ -60,7 +60,7 @@ def test_the_strongest_edges_are_kept():
 
 
 def test_graphs_without_edges_are_refused():
-    with pytest.raises(EvidenceError, match="4 edges or more.*gives 0"):
+    with pytest.raises(EvidenceError, match=r"4 edges or more.*gives 0"):
         strongest_edges(-np.ones((6, 6)), 0.5)
-    with pytest.raises(EvidenceError, match="'density'"):
+    with pytest.raises(EvidenceError, match=r"'density'"):
         strongest_edges(np.ones((6, 6)), 1.5)

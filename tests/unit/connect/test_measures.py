@@ -61,16 +61,16 @@ def test_edges_and_matrices_are_reverse():
 def test_what_cannot_be_estimated_is_refused(sessions):
     with pytest.raises(EvidenceError, match=r"'kind'.*'tangent'.*Got 'glasso'"):
         connectivity(sessions, "glasso")
-    with pytest.raises(EvidenceError, match="20 trials or more.*'one' has 10"):
+    with pytest.raises(EvidenceError, match=r"20 trials or more.*'one' has 10"):
         connectivity({"one": sessions["one"][:10]}, "correlation")
-    with pytest.raises(EvidenceError, match="3 nodes or more.*has 2"):
+    with pytest.raises(EvidenceError, match=r"3 nodes or more.*has 2"):
         connectivity({"one": sessions["one"][:, :2]}, "correlation")
-    with pytest.raises(EvidenceError, match="2 sessions or more.*Got 1"):
+    with pytest.raises(EvidenceError, match=r"2 sessions or more.*Got 1"):
         connectivity({"one": sessions["one"]}, "tangent")
     still = {"one": np.column_stack([sessions["one"], np.full(400, 0.3)])}
-    with pytest.raises(EvidenceError, match="1 of 6 are constant.*node 5"):
+    with pytest.raises(EvidenceError, match=r"1 of 6 are constant.*node 5"):
         connectivity(still, "correlation")
     hole = sessions["one"].copy()
     hole[0, 0] = np.nan
-    with pytest.raises(EvidenceError, match="1 values that are not"):
+    with pytest.raises(EvidenceError, match=r"1 values that are not"):
         connectivity({"one": hole}, "correlation")
