@@ -25,6 +25,14 @@ BATCH_BYTES = 64 * 2**20
 """Activity of a batch of units, in float64."""
 
 
+MOST_COMPONENTS = 512
+NEGLIGIBLE = 1e-9
+"""Share of the largest variance below which a component is rounding."""
+
+STILL = 1e-9
+"""Deviation of a constant, as a share of it: rounding gives it one."""
+
+
 @dataclass(frozen=True)
 class SubjectActivity:
     """Where the activity of one subject is read.
@@ -192,6 +200,70 @@ def matched_layers(subjects: Sequence[SubjectActivity]) -> list[tuple[int, ...]]
         tuple(own.layers[round(depth * (len(own.layers) - 1))] for own in subjects)
         for depth in depths
     ]
+
+
+def components(
+    subject: SubjectActivity, layer: int, fit: np.ndarray, score: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a layer into its principal components over some trials, in batches of units.
+
+    Units are divided by their deviation over the trials of the fit first, so that a few massive
+    dimensions are not all there is; constant ones are left out. All that a linear model of these
+    trials can use is in the components: it is a rotation. Memory is that of trials by trials and of
+    a batch, whatever the number of units.
+
+    Parameters
+    ----------
+    subject : SubjectActivity
+        The subject.
+    layer : int
+        Id of the layer.
+    fit, score : ndarray of int64
+        Rows of the trials that components are of, and of others.
+
+    Returns
+    -------
+    fit, score : ndarray of shape (n_trials, n_components), float64
+        Coordinates of either.
+
+    Raises
+    ------
+    EvidenceError
+        If no unit varies.
+    """
+    kernel = np.zeros((len(fit), len(fit)))
+    for own, _ in _standardised(subject, layer, fit, score):
+        kernel += own @ own.T
+    variances, vectors = np.linalg.eigh(kernel)
+    best = np.argsort(-variances, kind="stable")[:MOST_COMPONENTS]
+    best = best[variances[best] > NEGLIGIBLE * max(variances.max(), 0.0)]
+    if not len(best) or not variances.max() > 0:
+        raise EvidenceError(
+            f"An alignment must be of units that vary. None of {subject.units} in layer {layer} of "
+            f"'{subject.name}' does over {len(fit)} trials: leave the subject or phase out."
+        )
+    sizes = np.sqrt(variances[best])
+    # The sign of an eigenvector is that of its largest entry: nothing depends on the library.
+    largest = np.abs(vectors[:, best]).argmax(axis=0)
+    axes = vectors[:, best] * np.sign(vectors[largest, best])
+    told = np.zeros((len(score), len(best)))
+    for own, other in _standardised(subject, layer, fit, score):
+        told += other @ (own.T @ axes)
+    return axes * sizes, told / sizes
+
+
+def _standardised(
+    subject: SubjectActivity, layer: int, fit: np.ndarray, score: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for batch in subject.batches(layer):
+        own, other = batch[fit], batch[score]
+        mean, spread = own.mean(axis=0), own.std(axis=0)
+        varies = spread > STILL * np.abs(own).max(axis=0)
+        scale = np.where(varies, spread, 1.0)
+        yield (
+            np.where(varies, (own - mean) / scale, 0.0),
+            np.where(varies, (other - mean) / scale, 0.0),
+        )
 
 
 def _array(tree: xr.DataTree, node: str, variable: str, phase: str) -> xr.DataArray | str:

@@ -12,6 +12,26 @@ from lmri.errors import EvidenceError
 LEAST_SUBJECTS = 2
 
 
+def carriers_of(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
+    """Name the carriers of trials: those that the study names, or all that the table has.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Trials.
+    named : sequence of str
+        Carriers that the study names.
+
+    Returns
+    -------
+    tuple of str
+        Their names.
+    """
+    # Sorted: columns of a store are in no order.
+    found = sorted(str(name) for name in table if str(name).startswith("carrier_"))
+    return tuple(named) or tuple(name.removeprefix("carrier_") for name in found)
+
+
 def shared_trials(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Find the trials that all subjects read.
 
@@ -65,8 +85,9 @@ def broken_orders(
     """Break the correspondence of trials between subjects, entity by entity.
 
     Trial (place, year) of one subject is set beside trial (π(place), σ(year)) of the other, with
-    new permutations in each draw: trials that share a place still do. Where combinations of
-    carriers do not have the same trials, whole entities of the first carrier change places where
+    new permutations in each draw: trials that share a place still do. Several trials of one
+    combination, such as those of each condition, change places in the same way. Where combinations
+    of carriers do not have the same trials, whole entities of the first carrier change places where
     all have equally many trials, and single trials do else.
 
     Parameters
@@ -156,7 +177,7 @@ def _grid(codes: list[np.ndarray], table: pd.DataFrame) -> np.ndarray | None:
 def _moved(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     order = np.empty(grid.size, dtype=np.int64)
     moved = grid
-    for axis in range(grid.ndim - 1):
+    for axis in range(grid.ndim):
         moved = np.take(moved, rng.permutation(grid.shape[axis]), axis=axis)
     order[grid.ravel()] = moved.ravel()
     return order

@@ -36,7 +36,8 @@ class Halves:
     Attributes
     ----------
     fit, score : sequence of ndarray of shape (n_trials, n_units)
-        Activity of each subject, in trials of entities that are not shared between the two.
+        Activity of each subject, in trials of entities that are not shared between the two; units
+        on one scale, or components of such units.
     fit_labels, score_labels : ndarray of shape (n_trials,)
         Conditions.
     """
@@ -87,7 +88,9 @@ def transfer(
     others = [own for number, own in enumerate(halves.fit) if number != new]
     shared = shared_response(others, k)
     told = np.concatenate([shared.transform(n, own) for n, own in enumerate(others)])
-    decoder = _decoder().fit(told, np.tile(halves.fit_labels, len(others)))
+    # Shared dimensions are few and told apart by their names alone: each on one scale.
+    decoder = make_pipeline(StandardScaler(), _decoder())
+    decoder.fit(told, np.tile(halves.fit_labels, len(others)))
     x, x_score = halves.fit[new], halves.score[new]
 
     def score(predicted: np.ndarray) -> float:
@@ -101,8 +104,8 @@ def transfer(
             continue
         for d, order in enumerate(orders):
             rows = _drawn(halves.fit_labels, count, np.random.default_rng([seed, d]))
-            adapted = _adapter().fit(x[rows], shared.response[rows]).predict(x_score)
-            broken = _adapter().fit(x[rows], shared.response[order[rows]]).predict(x_score)
+            adapted = RidgeCV(PENALTIES).fit(x[rows], shared.response[rows]).predict(x_score)
+            broken = RidgeCV(PENALTIES).fit(x[rows], shared.response[order[rows]]).predict(x_score)
             scratch = _decoder().fit(x[rows], halves.fit_labels[rows]).predict(x_score)
             found[c, d] = (
                 score(decoder.predict(adapted)),
@@ -143,11 +146,5 @@ def _drawn(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
     )
 
 
-def _adapter() -> object:
-    return make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES))
-
-
-def _decoder() -> object:
-    return make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000)
-    )
+def _decoder() -> LogisticRegression:
+    return LogisticRegression(class_weight="balanced", max_iter=1000)

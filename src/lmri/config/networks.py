@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from lmri.checks import quoted
 from lmri.config.options import Options
+
+if TYPE_CHECKING:
+    from lmri.config.study import StudyConfig
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,45 @@ class AlignOptions(Options):
     phases: tuple[str, ...] = ()
     fit: str = "selection"
     score: str = "calibration"
-    dimensions: int = 10
+    dimensions: int = 20
     draws: int = 199
     counts: tuple[int, ...] = (1, 2, 4, 8)
     repeats: int = 10
 
-    def problems(self) -> Iterator[str]:
-        """Yield what no schema can say: one split for both."""
-        if self.fit == self.score:
+
+def network_problems(study: StudyConfig) -> Iterator[str]:
+    """Yield what no schema can say of both sections.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        Sections that fit the schema.
+
+    Yields
+    ------
+    str
+        One line for each problem.
+    """
+    for section in ("connect", "align"):
+        for task in getattr(study, section).tasks:
+            if task not in study.tasks:
+                yield f"'{section}.tasks' must be of {quoted(study.tasks)}. Got '{task}'."
+    own = study.align
+    if own.fit == own.score:
+        yield (
+            "'align.score' must be another split than 'align.fit': what was fitted on a trial is "
+            f"not scored on it. Got '{own.score}' for both."
+        )
+    if not own.quantities:
+        return
+    if len(study.subjects) < 2:
+        yield (
+            "'subjects' must be 2 or more for 'align.quantities', which compares them. Got "
+            f"{len(study.subjects)}."
+        )
+    for key in ("fit", "score"):
+        if getattr(own, key) not in study.record.splits:
             yield (
-                "'align.score' must be another split than 'align.fit': what was fitted on a trial "
-                f"is not scored on it. Got '{self.score}' for both."
+                f"'align.{key}' must be one of 'record.splits' ({quoted(study.record.splits)}). "
+                f"Got '{getattr(own, key)}'."
             )

@@ -18,7 +18,7 @@ AT_ONCE = 16
 """Draws whose matrices are estimated together."""
 
 LEAST_MOVED = 0.5
-"""Share of choices under another name, below which a routing shuffle has hardly moved."""
+"""How far a routing shuffle must come for a p-value to be more than an upper bound."""
 
 ROUNDING = 1e-12
 
@@ -45,7 +45,7 @@ class EdgeTest:
     exchanged : str
         What was exchanged.
     moved : float
-        Smallest share of choices that a routing shuffle moved, over layers; 1 for other nodes.
+        How far a routing shuffle came, in the layer where it came least; 1 for other nodes.
     """
 
     value: np.ndarray

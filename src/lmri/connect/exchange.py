@@ -21,6 +21,26 @@ Order = Callable[[np.random.Generator], np.ndarray]
 """Draws an order of the trials: array of shape (n_trials,), int64."""
 
 
+def carriers_of(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
+    """Name the carriers of trials.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Trials.
+    named : sequence of str
+        Carriers that the study names; none takes all that the table has.
+
+    Returns
+    -------
+    tuple of str
+        Their names.
+    """
+    # Sorted: columns of a store are in no order.
+    found = sorted(str(name) for name in table if str(name).startswith("carrier_"))
+    return tuple(named) or tuple(name.removeprefix("carrier_") for name in found)
+
+
 def carrier_codes(table: pd.DataFrame, carriers: Sequence[str]) -> dict[str, np.ndarray]:
     """Number the values of carriers.
 
@@ -59,7 +79,8 @@ def grid_order(codes: dict[str, np.ndarray], slots: Sequence[object]) -> Order |
     """Exchange the values of every carrier, where each combination of them has the same trials.
 
     Trial (place, year) becomes trial (π(place), σ(year)), with new permutations for every carrier:
-    what trials share by their place, and by their year, they still share.
+    what trials share by their place, and by their year, they still share. So does what they share
+    by their slot, such as the condition where every place is in each.
 
     Parameters
     ----------
@@ -83,8 +104,8 @@ def grid_order(codes: dict[str, np.ndarray], slots: Sequence[object]) -> Order |
         return None
 
     def draw(rng: np.random.Generator) -> np.ndarray:
-        moved = [rng.permutation(size)[own] for size, own in zip(shape, parts[:-1], strict=False)]
-        return grid[(*moved, parts[-1])]
+        moved = [rng.permutation(size)[own] for size, own in zip(shape, parts, strict=True)]
+        return grid[tuple(moved)]
 
     return draw
 

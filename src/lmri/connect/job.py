@@ -15,6 +15,7 @@ from lmri.connect.activity import LEAST_TRIALS, Activity, read_activity
 from lmri.connect.communities import communities
 from lmri.connect.differences import difference
 from lmri.connect.edges import LEAST_MOVED, EdgeTest, edge_test, residuals
+from lmri.connect.exchange import carriers_of
 from lmri.connect.graphs import cycle_map, strongest_edges
 from lmri.connect.measures import KINDS, connectivity, square
 from lmri.errors import EvidenceError
@@ -65,7 +66,7 @@ def connect_subject(
     out : Path
         Folder to write, as a whole: ``<task>.<phase>.<kind>.zarr``, see ``docs/artefacts.md``.
     tasks : mapping of str to sequence of str
-        Tasks and their carriers.
+        Tasks and their carriers; empty carriers are read off the table.
     contrasts : sequence of mapping
         ``name``, ``task``, ``target`` and ``controls`` of what is compared.
     options : ConnectOptions
@@ -92,13 +93,14 @@ def connect_subject(
                         activity = read_activity(
                             tree, kind, phase, split=SPLIT, nodes=options.nodes
                         )
-                        asked = _Asked(where, activity, tuple(carriers), own, options, seed)
+                        named = carriers_of(activity.table, carriers)
+                        asked = _Asked(where, activity, named, own, options, seed)
                         found = _network(asked, left_out)
                     except EvidenceError as error:
                         left_out[where] = str(error)
                         continue
-                    named = {"subject": subject, "task": task, "provenance": str(provenance)}
-                    write_map(partial / f"{where}.zarr", found.assign_attrs(named))
+                    labels = {"subject": subject, "task": task, "provenance": str(provenance)}
+                    write_map(partial / f"{where}.zarr", found.assign_attrs(labels))
         text = json.dumps(left_out, indent=1, sort_keys=True)
         write_text_atomic(partial / "left_out.json", text + "\n")
 
@@ -125,8 +127,9 @@ def _network(asked: _Asked, left_out: LeftOut) -> xr.Dataset:
     moved = min(own.moved for own in tests.values())
     if moved < LEAST_MOVED:
         left_out[f"{asked.where}.null"] = (
-            f"The routing shuffle moved {100 * moved:.0f} % of the choices: there are few ways to "
-            "exchange experts at their loads, and a p-value is larger than it would need to be."
+            f"In a layer the routing shuffle comes {100 * moved:.0f} % of the way from the "
+            "recorded choices: there are few ways to exchange experts at their loads, and p-values "
+            "are upper bounds."
         )
     return named.assign_attrs(
         kind=activity.kind,
