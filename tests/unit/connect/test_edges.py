@@ -20,7 +20,7 @@ def test_the_shuffle_keeps_choices_and_loads(route):
     for number in range(20):
         drawn = shuffle.draw(number, activity.values)
         assert (drawn.sum(axis=2) == 2).all()
-        assert (np.abs(drawn.sum(axis=0) - loads) <= 0.1 * loads).all()
+        assert (np.abs(drawn.sum(axis=0) - loads) <= 0.05 * loads).all()
     assert (shuffle.moved > 0.5).all()
 
 
@@ -42,7 +42,7 @@ def test_loads_are_kept_within_strata(route):
     for own in (slice(0, 48), slice(48, 96)):
         loads = activity.values[own].sum(axis=0)
         drawn = shuffle.draw(0, activity.values)[own].sum(axis=0)
-        assert (np.abs(drawn - loads) <= 0.1 * loads).all()
+        assert (np.abs(drawn - loads) <= 0.05 * loads).all()
 
 
 def test_top_k_connects_nothing_and_the_naive_test_thinks_so(route):
