@@ -36,6 +36,8 @@ SELECTORS = {
     "survive": {"subject": "localised"},
     "sparse_run": {"subject": "localised"},
     "information": {"subject": "localised"},
+    "connect": {"subject": "localised"},
+    "align": {},
     "validate": {"subject": "localised"},
     "bottleneck_summary": {},
     "report": {},
@@ -129,7 +131,7 @@ TABLE = {"source": "table", "path": "x.csv", "carriers": ["entity"]}
 PROBE = {"source": "probe", "probe": "needle"}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
-    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'bottleneck', 'contrasts'"]),
+    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'align', 'bottleneck'"]),
     ("study", ..., ["missing key 'study'"]),
     ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
     ("subjects", {}, ["'subjects' must have at least 1 entry"]),
@@ -323,7 +325,13 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
             {"record", "localise", "information", "validate", "report", *SPARSE_STAGES},
         ),
         ("information.measures", ["lens"], {"information", "report"}),
-        ("localise.phases", ["content"], {"localise", "group", "survive", "information", "report"}),
+        (
+            "localise.phases",
+            ["content"],
+            {"localise", "group", "survive", "information", "connect", "align", "report"},
+        ),
+        ("connect.density", 0.2, {"connect", "report"}),
+        ("align.dimensions", 3, {"align", "report"}),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
         ("sparse.finding_sparsity", 0.8, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),

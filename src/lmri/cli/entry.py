@@ -18,6 +18,7 @@ from lmri import __version__
 from lmri.cli import (
     information,
     mapping,
+    networks,
     recording,
     reporting,
     scoring,
@@ -41,6 +42,7 @@ COMMANDS: Commands = {
     **mapping.COMMANDS,
     **sparsity.COMMANDS,
     **information.COMMANDS,
+    **networks.COMMANDS,
     **validation.COMMANDS,
     **scoring.COMMANDS,
     **reporting.COMMANDS,

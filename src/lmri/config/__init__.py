@@ -7,6 +7,7 @@ from lmri.config.analyses import (
     SparseOptions,
     plan_name,
 )
+from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -32,9 +33,11 @@ from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
 
 __all__ = [
+    "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
     "ConditionOptions",
+    "ConnectOptions",
     "ContrastOptions",
     "EvidenceOptions",
     "FunctionOptions",
