@@ -7,6 +7,7 @@ from lmri.config.analyses import (
     SparseOptions,
     plan_name,
 )
+from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -35,8 +36,10 @@ __all__ = [
     "CausalOptions",
     "ConditionOptions",
     "ContrastOptions",
+    "DecodeOptions",
     "EvidenceOptions",
     "InformationOptions",
+    "LabelOptions",
     "LoadOptions",
     "LocaliseOptions",
     "Options",
