@@ -3,8 +3,9 @@
 A decoder of two classes is trained at the last token of the prompt and judges every token around it
 in held-out trials, as the probe of a refusal cliff does (arXiv:2510.06036). Its level follows from
 where it was trained: what all conditions share at a token says nothing, and curves are read against
-each other. Trials are aligned at the end of the prompt. Where a trial has not begun or has ended it
-has no value and takes no part in the mean: padding with zeros would pull the ends of the trace to 0.
+each other. Trials are aligned at the end of the prompt. A trial that has not begun or has ended has
+no value there and takes no part in the mean: padding with zeros would pull the ends of the trace to
+0.
 """
 
 from __future__ import annotations
