@@ -114,7 +114,8 @@ class BagClassifier(ClassifierMixin, BaseEstimator):
         """
         known = np.isfinite(X).all(axis=2)
         scores = np.full(known.shape, -np.inf)
-        scores[known] = self.svm_.decision_function(self.space_.transform(X[known]))
+        if known.any():
+            scores[known] = self.svm_.decision_function(self.space_.transform(X[known]))
         return np.where(known.any(axis=1), scores.max(axis=1), np.nan)
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -141,7 +141,8 @@ def _judged(
             known = tokens[rows] >= 0
             values = activity.tokens(layer, tokens[rows][known])
             own = np.full(known.shape, np.nan)
-            own[known] = odds_of(space.transform(values), *rules)[0, :, 1]
+            if known.any():
+                own[known] = odds_of(space.transform(values), *rules)[0, :, 1]
             odds[rows] = own
     return odds, fold_of
 

@@ -64,13 +64,13 @@ def test_several_classes_are_decoded(rng, make_trials, record_states):
 
 
 def test_shuffled_labels_are_at_chance_and_selection_outside_folds_is_not(rng, make_trials):
-    # 40 entities, 1000 units of noise: units chosen on all trials know those that are held out.
+    # 40 entities, 400 units of noise: units chosen on all trials know those that are held out.
     trials = make_trials["entities"](40)
     labelled = label_trials(CONDITION, trials, ("entity",))
     asked = ask(labelled, folds=4, draws=0, seed=0)
     inside, outside = [], []
-    for _ in range(15):
-        X = rng.normal(size=(40, 1000))
+    for _ in range(10):
+        X = rng.normal(size=(40, 400))
         held = decode_held_out(X, asked.labels, asked.folds.folds, 2, components=8)
         inside.append(balanced_accuracy(held, asked.labels)[0])
         difference = X[labelled.codes == 1].mean(axis=0) - X[labelled.codes == 0].mean(axis=0)
@@ -84,7 +84,7 @@ def test_shuffled_labels_are_at_chance_and_selection_outside_folds_is_not(rng, m
 def test_the_best_of_all_layers_has_a_uniform_p(rng, make_trials):
     # Entities differ, without regard to their class, in each of four layers.
     labelled = label_trials(CONDITION, make_trials["entities"](18, trials=3), ("entity",))
-    p_max, p_best, repeats = [], [], 60
+    p_max, p_best, repeats = [], [], 45
     for repeat in range(repeats):
         asked = ask(labelled, folds=3, draws=19, seed=repeat)
         scores = []
