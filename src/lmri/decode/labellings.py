@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn import config_context
 
 from lmri.decode.estimator import COMPONENTS, SHRINKAGES, log_odds, masked_space
 from lmri.decode.folds import Fold
 
+ROUNDING = 1e-10
+"""Share of the variance below which a covariance, or a variance, is none."""
+
 
 class Discriminants:
     """Linear discriminants of the same training trials under many labellings.
+
+    Where all trials have a label, the covariance within classes of their principal components is a
+    diagonal less one term for each class, and is inverted by that (Woodbury): in ``n_classes``
+    dimensions instead of ``n_components``.
 
     Parameters
     ----------
@@ -27,23 +35,32 @@ class Discriminants:
         Labels; -1 where a trial has none.
     n_classes : int
         Number of classes.
+
+    Attributes
+    ----------
+    means : ndarray of shape (n_labellings, n_classes, n_components)
+        Of the classes; 0 for one without a trial.
+    counts : ndarray of shape (n_labellings, n_classes)
+        Their trials.
     """
 
     def __init__(self, points: np.ndarray, labels: np.ndarray, n_classes: int) -> None:
         width = points.shape[1]
         member = labels[:, None, :] == np.arange(n_classes)[:, None]  # (labellings, classes, n)
-        counts = member.sum(axis=2)
-        sums = (member.reshape(-1, len(points)).astype(np.float64) @ points).reshape(
-            len(labels), n_classes, width
-        )
-        self.means = sums / np.maximum(counts, 1)[..., None]
-        self.counts = counts
-        total = np.maximum(counts.sum(axis=1), 1)[:, None, None]
-        between = np.einsum("pk,pki,pkj->pij", counts, self.means, self.means, optimize=True)
-        self._within = (_scatters(points, labels) - between) / total
-        # The within-class variance may be 0 in every direction: then any shrinkage is as good.
-        trace = np.trace(self._within, axis1=1, axis2=2) / width
-        self._scale = np.where(trace > 0, trace, 1.0)
+        self.counts = member.sum(axis=2)
+        sums = member.reshape(-1, len(points)).astype(np.float64) @ points
+        sums = sums.reshape(len(labels), n_classes, width)
+        self.means = sums / np.maximum(self.counts, 1)[..., None]
+        self._trials = np.maximum(self.counts.sum(axis=1), 1).astype(np.float64)
+        total = _scatters(points, labels)  # (labellings or 1, components, components)
+        between = (self.counts[..., None] * self.means**2).sum(axis=(1, 2))
+        trace = (np.trace(total, axis1=1, axis2=2) - between) / (self._trials * width)
+        # Without any variance within classes every shrinkage is as good.
+        self._scale = np.where(trace > ROUNDING, trace, 1.0)
+        self._total = total
+        spread = np.diagonal(total[0])
+        is_diagonal = np.abs(total[0] - np.diag(spread)).max() <= ROUNDING * spread.max()
+        self._spread = spread if len(total) == 1 and is_diagonal else None
 
     def rules(self, shrinkage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights and offsets of the classes.
@@ -60,13 +77,28 @@ class Discriminants:
         offsets : ndarray of shape (n_labellings, n_classes)
             Added to their product; -inf of a class without a trial.
         """
-        share = np.asarray(shrinkage, dtype=np.float64)[:, None, None]
-        pulled = (1 - share) * self._within
+        share = np.asarray(shrinkage, dtype=np.float64)
+        solve = self._solved if self._spread is None else self._solved_diagonal
+        weights = solve((1 - share) / self._trials, share * self._scale)
+        offsets = -0.5 * np.einsum("pki,pki->pk", self.means, weights)
+        return weights.transpose(0, 2, 1), np.where(self.counts > 0, offsets, -np.inf)
+
+    def _solved(self, kept: np.ndarray, added: np.ndarray) -> np.ndarray:
+        """Means over (kept · scatter within + added · identity): (labellings, classes, d)."""
+        weighted = self.counts[..., None] * self.means
+        within = self._total - np.matmul(weighted.transpose(0, 2, 1), self.means)
+        pulled = kept[:, None, None] * within
         diagonal = np.arange(pulled.shape[1])
-        pulled[:, diagonal, diagonal] += share[:, 0] * self._scale[:, None]
-        weights = np.linalg.solve(pulled, self.means.transpose(0, 2, 1))
-        offsets = -0.5 * np.einsum("pki,pik->pk", self.means, weights)
-        return weights, np.where(self.counts > 0, offsets, -np.inf)
+        pulled[:, diagonal, diagonal] += added[:, None]
+        return np.linalg.solve(pulled, self.means.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+    def _solved_diagonal(self, kept: np.ndarray, added: np.ndarray) -> np.ndarray:
+        spread = (kept[:, None] * self._spread + added[:, None])[:, None, :]
+        taken = np.sqrt(kept[:, None] * self.counts)[..., None] * self.means
+        plain, scaled = self.means / spread, taken / spread
+        inner = np.eye(self.means.shape[1]) - np.matmul(taken, scaled.transpose(0, 2, 1))
+        cross = np.matmul(self.means, scaled.transpose(0, 2, 1))
+        return plain + np.matmul(cross, np.linalg.solve(inner, scaled))
 
 
 @dataclass(frozen=True)
@@ -127,15 +159,17 @@ def decode_held_out(
     present = np.isfinite(X).all(axis=1)
     odds = np.full((*labels.shape, n_classes), np.nan)
     fold_of = np.full(len(X), -1, dtype=np.int64)
-    for number, whole in enumerate(folds):
-        fold = whole.among(present)
-        if not len(fold.test) or len(fold.train) < 2:
-            continue
-        chosen = _chosen(X, labels, fold, n_classes, mask, components, shrinkages)
-        space = masked_space(X[fold.train], mask, components)
-        made = Discriminants(space.transform(X[fold.train]), labels[:, fold.train], n_classes)
-        odds[:, fold.test] = odds_of(space.transform(X[fold.test]), *made.rules(chosen))
-        fold_of[fold.test] = number
+    # Values are finite by now; checking them at every step would take a third of the time.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for number, whole in enumerate(folds):
+            fold = whole.among(present)
+            if not len(fold.test) or len(fold.train) < 2:
+                continue
+            chosen = _chosen(X, labels, fold, n_classes, mask, components, shrinkages)
+            space = masked_space(X[fold.train], mask, components)
+            made = Discriminants(space.transform(X[fold.train]), labels[:, fold.train], n_classes)
+            odds[:, fold.test] = odds_of(space.transform(X[fold.test]), *made.rules(chosen))
+            fold_of[fold.test] = number
     return HeldOut(odds, fold_of)
 
 
