@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from lmri import __version__
 from lmri.cli import (
+    decoding,
     information,
     mapping,
     recording,
@@ -40,6 +41,7 @@ COMMANDS: Commands = {
     **mapping.COMMANDS,
     **sparsity.COMMANDS,
     **information.COMMANDS,
+    **decoding.COMMANDS,
     **validation.COMMANDS,
     **reporting.COMMANDS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lmri.checks import quoted
@@ -54,11 +54,15 @@ class DecodeOptions(Options):
     bag: int = 8
     alpha: float = 0.1
 
-    def problems(self, quantities: Sequence[str], full: Sequence[str]) -> Iterator[str]:
+    def problems(
+        self, tasks: Collection[str], quantities: Sequence[str], full: Sequence[str]
+    ) -> Iterator[str]:
         """Find what the recordings of a study cannot give.
 
         Parameters
         ----------
+        tasks : collection of str
+            Tasks of the study.
         quantities, full : sequence of str
             Quantities that are recorded, and those that every token is recorded of.
 
@@ -67,6 +71,12 @@ class DecodeOptions(Options):
         str
             One line for each, naming the key.
         """
+        for index, label in enumerate(self.labels):
+            if label.task not in tasks:
+                yield (
+                    f"'decode.labels.{index}.task' must be one of {quoted(tasks)}. Got "
+                    f"'{label.task}'."
+                )
         if not self.analyses:
             return
         if self.quantity not in quantities:

@@ -134,6 +134,19 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
     }
 
 
+def _decode(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    tasks = study.decoded_tasks
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": {name: list(study.tasks[name].carriers) for name in tasks},
+        "contrasts": [own.to_dict() for own in study.contrasts.values() if own.task in tasks],
+        "phases": list(study.localise.phases),
+        "decode": study.decode.to_dict(),
+    }
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -176,6 +189,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "sparse_run": (_sparse_run, ("subject",)),
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
+    "decode": (_decode, ("subject",)),
     "validate": (_validate, ("subject",)),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),

@@ -11,6 +11,7 @@ import yaml
 
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
+from lmri.config.decoding import DecodeOptions
 from lmri.config.options import (
     ContrastOptions,
     EvidenceOptions,
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[Options]] = {
     "validate": ValidateOptions,
     "sparse": SparseOptions,
     "information": InformationOptions,
+    "decode": DecodeOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -62,7 +64,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    sparse, information, bottleneck
+    sparse, information, decode, bottleneck
         The seed of the study and its sections.
     """
 
@@ -80,6 +82,7 @@ class StudyConfig:
     validate: ValidateOptions = field(default_factory=ValidateOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
     information: InformationOptions = field(default_factory=InformationOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -156,6 +159,15 @@ class StudyConfig:
         return [task for task in self.tasks if task in tasks]
 
     @property
+    def decoded_tasks(self) -> list[str]:
+        """Tasks whose labels are decoded: those of contrasts and labels; by default all."""
+        if not self.decode.labels:
+            return list(self.tasks) if self.decode.analyses else []
+        asked = (*self.decode.labels, *self.contrasts.values())
+        tasks = {entry.task for entry in asked} if self.decode.analyses else set()
+        return [task for task in self.tasks if task in tasks]
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
@@ -192,6 +204,7 @@ class StudyConfig:
             "sparse_run": subjects if self.sparse.policies else 0,
             "information": subjects if self.informed_tasks else 0,
             "dynamics": len(self.followed_series),
+            "decode": subjects if self.decoded_tasks else 0,
             "validate": subjects,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,

@@ -34,6 +34,7 @@ ENTRIES = {
     "sparse_run": ("sparse", "measure_subject"),
     "information": ("information", "information_subject"),
     "dynamics": ("information", "follow_series"),
+    "decode": ("decode", "decode_subject"),
     "validate": ("validate", "validate_subject"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
