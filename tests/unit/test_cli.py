@@ -68,6 +68,12 @@ CALLS = {
         {"subject", "model", "recordings", "out", "tasks", "options", "load", "seed"}
         | {"provenance"},
     ),
+    "decode": (
+        "decode",
+        "decode_subject",
+        {"subject", "recordings", "findings", "out", "tasks", "contrasts", "phases", "options"}
+        | {"seed", "provenance"},
+    ),
     "dynamics": (
         "information",
         "follow_series",
@@ -98,7 +104,7 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "information", "validate"),
+    *("record", "localise", "information", "decode", "validate"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 

@@ -38,6 +38,7 @@ SELECTORS = {
     "information": {"subject": "localised"},
     "connect": {"subject": "localised"},
     "align": {},
+    "decode": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "bottleneck_summary": {},
     "report": {},
@@ -332,6 +333,13 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ),
         ("connect.density", 0.2, {"connect", "report"}),
         ("align.dimensions", 3, {"align", "report"}),
+        ("decode.folds", 5, {"decode", "report"}),
+        ("decode.analyses", ["profile"], {"decode", "report"}),
+        (
+            "localise.phases",
+            ["content"],
+            {"localise", "group", "survive", "information", "decode", "report"},
+        ),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
         ("sparse.finding_sparsity", 0.8, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
@@ -420,6 +428,52 @@ def test_a_policy_that_is_not_asked_for_tests_no_finding(default):
 def test_bad_information_is_refused(default, information, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         StudyConfig.from_dict(changed(default, "information", information))
+
+
+@pytest.mark.parametrize(
+    ("decode", "words"),
+    [
+        ({"analyses": ["guess"]}, "must be one of 'bags'"),
+        ({"folds": 2}, "'decode.folds' must be at least 3"),
+        ({"labels": [{"task": "poems"}]}, "Got 'poems'"),
+        ({"positions": ["12"]}, "'decode.positions.0'"),
+        ({"positions": ["prompt_first"]}, "'decode.positions.0'"),
+        ({"analyses": ["profile"], "quantity": "router"}, None),
+        (
+            {"analyses": ["trace"]},
+            "'record.full' must have 'residual', since 'trace' of 'decode.analyses' reads single",
+        ),
+        (
+            {"analyses": ["profile"], "positions": ["prompt_last-1"]},
+            "since 'prompt_last-1' of 'decode.positions' reads single tokens",
+        ),
+    ],
+)
+def test_bad_decoding_is_refused(default, decode, words):
+    values = changed(default, "decode", decode)
+    if words is None:
+        assert StudyConfig.from_dict(values).decode.quantity == "router"
+        return
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        StudyConfig.from_dict(values)
+
+
+def test_what_was_not_recorded_cannot_be_decoded(default):
+    values = changed(default, "decode", {"analyses": ["profile"]})
+    values = changed(values, "record.quantities", ["router", "layer"])
+    values = changed(values, "record.full", ["router"])
+    with pytest.raises(ConfigError, match=r"'decode\.quantity' must be recorded\. Got 'residual'"):
+        StudyConfig.from_dict(values)
+
+
+def test_labels_are_decoded_of_all_tasks_or_of_those_asked_for(default):
+    every = StudyConfig.from_dict(changed(default, "decode", {"analyses": ["profile"]}))
+    assert every.decoded_tasks == list(every.tasks)
+    assert every.jobs["decode"] == 2
+    asked = {"analyses": ["profile"], "labels": [{"task": "relations"}]}
+    few = StudyConfig.from_dict(changed(default, "decode", asked))
+    assert few.decoded_tasks == ["events", "relations"]
+    assert StudyConfig.from_dict(default).decoded_tasks == []
 
 
 @pytest.mark.parametrize(

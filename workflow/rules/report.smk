@@ -25,6 +25,10 @@ rule report:
             "<study>/analyses/information/{subject}",
             subject=STUDY.subjects if STUDY.informed_tasks else [],
         ),
+        decode=expand(
+            "<study>/analyses/decode/{subject}",
+            subject=STUDY.subjects if STUDY.decoded_tasks else [],
+        ),
         dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
         connect=expand(
             "<study>/analyses/connect/{subject}",

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from lmri import __version__
 from lmri.cli import (
+    decoding,
     information,
     mapping,
     networks,
@@ -43,6 +44,7 @@ COMMANDS: Commands = {
     **sparsity.COMMANDS,
     **information.COMMANDS,
     **networks.COMMANDS,
+    **decoding.COMMANDS,
     **validation.COMMANDS,
     **scoring.COMMANDS,
     **reporting.COMMANDS,

@@ -7,6 +7,7 @@ from lmri.config.analyses import (
     SparseOptions,
     plan_name,
 )
+from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
@@ -39,9 +40,11 @@ __all__ = [
     "ConditionOptions",
     "ConnectOptions",
     "ContrastOptions",
+    "DecodeOptions",
     "EvidenceOptions",
     "FunctionOptions",
     "InformationOptions",
+    "LabelOptions",
     "LoadOptions",
     "LocaliseOptions",
     "Options",

@@ -212,6 +212,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from _questions(study)
     yield from study.sparse.problems()
     yield from network_problems(study)
+    yield from study.decode.problems(study.tasks, study.record.quantities, study.record.full)
     yield from _evidence(study)
 
 

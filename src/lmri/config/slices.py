@@ -134,6 +134,19 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
     }
 
 
+def _decode(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    tasks = study.decoded_tasks
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": {name: list(study.tasks[name].carriers) for name in tasks},
+        "contrasts": [own.to_dict() for own in study.contrasts.values() if own.task in tasks],
+        "phases": list(study.localise.phases),
+        "decode": study.decode.to_dict(),
+    }
+
+
 def _connect(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     tasks = study.connected_tasks
@@ -216,6 +229,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
     "connect": (_connect, ("subject",)),
+    "decode": (_decode, ("subject",)),
     "align": (_align, ()),
     "validate": (_validate, ("subject",)),
     "score": (_score, ()),

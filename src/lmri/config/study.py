@@ -11,6 +11,7 @@ import yaml
 
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
+from lmri.config.decoding import DecodeOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[Options]] = {
     "information": InformationOptions,
     "connect": ConnectOptions,
     "align": AlignOptions,
+    "decode": DecodeOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -67,7 +69,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    scorers, sparse, information, connect, align, bottleneck
+    scorers, sparse, information, connect, align, decode, bottleneck
         The seed of the study and its sections.
     """
 
@@ -88,6 +90,7 @@ class StudyConfig:
     information: InformationOptions = field(default_factory=InformationOptions)
     connect: ConnectOptions = field(default_factory=ConnectOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -164,6 +167,15 @@ class StudyConfig:
         return [task for task in self.tasks if task in tasks]
 
     @property
+    def decoded_tasks(self) -> list[str]:
+        """Tasks whose labels are decoded: those of contrasts and labels; by default all."""
+        if not self.decode.labels:
+            return list(self.tasks) if self.decode.analyses else []
+        asked = (*self.decode.labels, *self.contrasts.values())
+        tasks = {entry.task for entry in asked} if self.decode.analyses else set()
+        return [task for task in self.tasks if task in tasks]
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
@@ -216,6 +228,7 @@ class StudyConfig:
             "dynamics": len(self.followed_series),
             "connect": subjects if self.connected_tasks else 0,
             "align": 1 if self.aligned_tasks else 0,
+            "decode": subjects if self.decoded_tasks else 0,
             "validate": subjects,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,

@@ -36,6 +36,7 @@ ENTRIES = {
     "dynamics": ("information", "follow_series"),
     "connect": ("connect", "connect_subject"),
     "align": ("align", "align_subjects"),
+    "decode": ("decode", "decode_subject"),
     "validate": ("validate", "validate_subject"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
