@@ -375,8 +375,11 @@ def _dynamics(options: argparse.Namespace) -> None:
     follow_series(
         series=options.series,
         profiles=options.profiles,
+        recordings=options.recordings,
         out=options.out,
         steps=values["steps"],
+        tasks=values["tasks"],
+        sensitive=values["sensitive"],
         seed=values["seed"],
         provenance=_provenance("dynamics", values, values["seed"]),
     )
@@ -524,7 +527,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "help": "base of a trained subject",
     },
     "--stimuli": {"type": Path, "metavar": "PATH", "help": "stimuli: a table, or their folder"},
-    "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
+    "--recordings": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "recordings of the subject, or of all",
+    },
     "--profiles": {"type": Path, "metavar": "DIR", "help": "information of all subjects"},
     "--series": {"metavar": "NAME", "help": "name of the series of checkpoints in the study"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
@@ -607,7 +614,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], str, str]]
     "dynamics": (
         _dynamics,
         "follow the information of subjects over a series of checkpoints",
-        "--config --series --profiles --out",
+        "--config --series --profiles --recordings --out",
     ),
     "validate": (
         _validate,

@@ -43,8 +43,10 @@ rule dynamics:
             "<study>/analyses/information/{subject}",
             subject=[entry.name for entry in STUDY.series[wildcards.series]],
         ),
+        stores=ancient(recordings_of_series("zarr")),
+        manifests=recordings_of_series("zarr.manifest.json"),
     output:
-        directory("<study>/analyses/dynamics/{series}.zarr"),
+        directory("<study>/analyses/dynamics/{series}"),
     log:
         "<study>/logs/dynamics/{series}.log",
     benchmark:
@@ -57,6 +59,8 @@ rule dynamics:
         code=code_hash("dynamics"),
         config=slice_of("dynamics"),
         profiles=profiles_folder,
+        recordings=f"results/{STUDY.study}/recordings",
     shell:
         "lmri dynamics --config {params.config:q} --series {wildcards.series}"
-        " --profiles {params.profiles} --out {output} > {log} 2>&1"
+        " --profiles {params.profiles} --recordings {params.recordings}"
+        " --out {output} > {log} 2>&1"

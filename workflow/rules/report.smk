@@ -25,7 +25,7 @@ rule report:
             "<study>/analyses/information/{subject}",
             subject=STUDY.subjects if STUDY.informed_tasks else [],
         ),
-        dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
         bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",

@@ -131,6 +131,8 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
         "seed": study.seed,
         "series": series,
         "steps": {entry.name: entry.step for entry in study.series[series]},
+        "tasks": study.informed_tasks,
+        "sensitive": study.sensitive_phases,
     }
 
 

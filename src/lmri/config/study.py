@@ -161,6 +161,12 @@ class StudyConfig:
         return list(self.series) if self.informed_tasks else []
 
     @property
+    def sensitive_phases(self) -> list[str]:
+        """Phases of which units that do not settle are looked for; none unless it is asked for."""
+        asked = "sensitive" in self.information.measures
+        return list(self.information.phases or self.localise.phases) if asked else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}

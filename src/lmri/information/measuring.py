@@ -16,16 +16,18 @@ from lmri.information.compression import (
     pair_information,
     with_noise,
 )
-from lmri.information.distances import two_nearest_dimension
 from lmri.information.entropy import label_information
 from lmri.information.estimate import Estimate
+from lmri.information.geometry import two_nearest_dimension
 from lmri.information.guards import Evidence, guard
 from lmri.information.kernel import BOUNDS, NOISE, kolchinsky_tracey, label_bounds
 from lmri.information.neighbours import ksg, ross
 from lmri.information.nulls import (
     DRAWS,
     block_orders,
+    independent_units,
     null_of,
+    structure_null,
     with_label_null,
     with_order_null,
 )
@@ -44,6 +46,9 @@ from lmri.information.subsampling import disjoint_interval, sample_size_curve
 ESTIMATORS = ("probe", "ross", "compressed", "pair", "kt", "ebab")
 """Estimators of continuous activity, in the order in which they are made; ``pair``, KSG of inputs
 and activity, where inputs are given."""
+
+STRUCTURE_DRAWS = 39
+"""Draws of states with independent units, the fewest with which p can be .05 in two directions."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +118,58 @@ class Refused:
     reason: str
 
 
+class References:
+    """I(X;T) of states with independent units, made once however many attributes are asked about.
+
+    Parameters
+    ----------
+    t : ndarray of shape (n, d), float64
+        Activity of a layer.
+    settings : Settings
+        How it is measured.
+    """
+
+    def __init__(self, t: np.ndarray, settings: Settings) -> None:
+        self._t, self._settings = t, settings
+        self._made: dict[str, list[list[float]]] = {}
+
+    def of(self, name: str, estimates: Callable[[np.ndarray], list[Estimate]]) -> list[list[float]]:
+        """Values of every I(X;T) that an estimator gives, in every draw.
+
+        Parameters
+        ----------
+        name : str
+            Of the estimator.
+        estimates : callable
+            Takes states, and gives the estimates of I(X;T) in their order.
+
+        Returns
+        -------
+        list of list of float
+            For each estimate its values in nats.
+        """
+        if name not in self._made:
+            drawn = independent_units(self._t, STRUCTURE_DRAWS, self._settings.seed)
+            values = [[found.value for found in estimates(own)] for own in drawn]
+            self._made[name] = [list(own) for own in zip(*values, strict=True)]
+        return self._made[name]
+
+
 @dataclass(frozen=True)
 class _Beside:
-    """What an estimator may look at beside the activity: a probe, and the inputs."""
+    """What an estimator may look at beside the activity."""
 
     probe: float | None
     inputs: np.ndarray | None
+    references: References
 
 
 def measure(
-    t: np.ndarray, sample: Sample, settings: Settings, inputs: np.ndarray | None = None
+    t: np.ndarray,
+    sample: Sample,
+    settings: Settings,
+    inputs: np.ndarray | None = None,
+    references: References | None = None,
 ) -> list[Estimate | Refused]:
     """Estimate what the activity of a layer tells of inputs and of an attribute.
 
@@ -136,6 +183,8 @@ def measure(
         How.
     inputs : ndarray of shape (n, d), optional
         What stands for the inputs of the same trials.
+    references : References, optional
+        Of the same activity, where it is asked about several attributes.
 
     Returns
     -------
@@ -144,12 +193,13 @@ def measure(
         repeated, too few samples) gives its reason and no number.
     """
     found: list[Estimate | Refused] = []
+    references = references or References(t, settings)
     probe = None
     for name in sorted(settings.estimators, key=ESTIMATORS.index):
         if name == "pair" and inputs is None:
             continue
         try:
-            own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs)))
+            own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs, references)))
         except EvidenceError as error:
             found.append(Refused(name, str(error)))
             continue
@@ -290,6 +340,7 @@ def _neighbours(
             sample.groups,
             parts=(1, 2),
             seed=settings.seed,
+            codes=sample.codes,
         )
         slope = curve.slope
     evidence = _evidence(sample, probe)
@@ -299,9 +350,14 @@ def _neighbours(
 
 def _kt(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     drawn: dict[float, np.ndarray] = {}
+    references = beside.references.of(
+        "kt", lambda states: kolchinsky_tracey(states, noise=settings.noise)
+    )
     for number, own in enumerate(kolchinsky_tracey(t, sample.codes, noise=settings.noise)):
         sd = own.channel["sd"]
-        if own.quantity == "I(T;Y)":
+        if own.quantity == "I(X;T)":
+            own = replace(own, null=structure_null(own.value, references[number // 2]))
+        else:
             if sd not in drawn:
                 drawn[sd] = label_bounds(t, sd, sample.labellings)
             by_bound = drawn[sd][BOUNDS.index(own.estimator.removeprefix("kt_"))]
@@ -316,8 +372,11 @@ def _kt(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> I
 
 def _ebab(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     of_labels = bin_information(t, bins=settings.bins)
+    references = beside.references.of("ebab", lambda states: ebab(states, bins=settings.bins))
     for number, own in enumerate(ebab(t, sample.codes, bins=settings.bins)):
-        if own.quantity == "I(T;Y)":
+        if own.quantity == "I(X;T)":
+            own = replace(own, null=structure_null(own.value, references[0]))
+        else:
             own = with_label_null(own, of_labels, sample.labellings, sample.exchanged)
 
         def of(rows: np.ndarray, number: int = number) -> float:
@@ -332,7 +391,12 @@ def _with_interval(
     """Add an interval, unless a part of the samples is too small for the estimator."""
     try:
         interval = disjoint_interval(
-            of, found.value, sample.groups, parts=settings.parts, seed=settings.seed
+            of,
+            found.value,
+            sample.groups,
+            parts=settings.parts,
+            seed=settings.seed,
+            codes=sample.codes,
         )
     except EvidenceError:
         return found
