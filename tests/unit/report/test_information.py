@@ -243,7 +243,7 @@ def test_compression_is_said_only_where_the_stage_says_it():
     said = change_blocks(rows, "The last layer.", "", "")
     assert [type(block) for block in said] == [Table]
     assert said[0].rows[0][4].text == "compression"
-    assert said[0].rows[0][5].note == "2 estimates left out for a flag"
+    assert said[0].rows[0][6].note == "2 estimates left out for a flag"
     rows = plain_frame("changes", {"events": {"x": changes("not shown")}})
     none, fold = change_blocks(rows, "The last layer.", "", "")
     assert isinstance(none, Prose)
@@ -255,7 +255,7 @@ def test_compression_is_said_only_where_the_stage_says_it():
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"kernel": 7}', '{"kernel": [1]}'])
 def test_channels_that_cannot_be_read_say_nothing(text):
     rows = plain_frame("changes", {"events": {"x": changes()}}).assign(channels=text)
-    assert change_blocks(rows, "", "", "")[0].rows[0][5].text == "none without a flag"
+    assert change_blocks(rows, "", "", "")[0].rows[0][6].text == "none without a flag"
 
 
 def test_without_measures_there_is_no_page(tmp_path, config):

@@ -49,7 +49,8 @@ def layer_planes(rows: pd.DataFrame, data: str) -> Figure | None:
         name: rows[rows["estimator"] == own].set_index(keys)[["value", "flags"]]
         for name, own in (("x", channel), ("y", TOLD))
     }
-    both = parts["x"].join(parts["y"], lsuffix="_x", rsuffix="_y", how="inner").reset_index()
+    parts = {axis: own.add_suffix(f"_{axis}") for axis, own in parts.items()}
+    both = parts["x"].join(parts["y"], how="inner").reset_index()
     both = both[both["value_x"].notna() & both["value_y"].notna()]
     panels, told = [], []
     for (subject, task, phase), cell in both.groupby(["subject", "task", "phase"], sort=False):
