@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from lmri.report import assets
 from lmri.report.answers import answer_study, ask_study, explain_study
+from lmri.report.atlas.page import Atlas
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
 from lmri.report.leaves import leaf_links
@@ -21,8 +22,9 @@ from lmri.report.sections import overview, subject_view
 from lmri.report.tables import problem_table, verdict_table
 from lmri.report.view import Leaf, Link, Page
 
-# Nothing may be fetched and no script may run, whatever a stimulus or a response says. Browsers
-# count the drawings' own style attributes as inline styles.
+# Nothing may be fetched and no script may run, whatever a stimulus or a response says; the atlas
+# adds its own scripts by their hashes. Browsers count the drawings' own style attributes as
+# inline styles.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -102,7 +104,26 @@ def render_leaf(leaf: Leaf, links: Sequence[Link]) -> str:
     return _render("leaf.html.jinja", page=leaf, leaves=links, root="../" * leaf.path.count("/"))
 
 
-def _render(template: str, **values: object) -> str:
+def render_atlas(atlas: Atlas, links: Sequence[Link]) -> str:
+    """Render the atlas.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The page.
+    links : sequence of Link
+        All pages beside the report, for its bar.
+
+    Returns
+    -------
+    str
+        HTML that needs no other file.
+    """
+    policy = f"{POLICY}; script-src {atlas.policy}"
+    return _render("atlas.html.jinja", policy, page=atlas, leaves=links, root="../")
+
+
+def _render(template: str, policy: str = POLICY, **values: object) -> str:
     environment = Environment(
         loader=PackageLoader("lmri.report", "assets"),
         # Explicitly for every template: the default goes by the suffix and would leave it off.
@@ -113,7 +134,7 @@ def _render(template: str, **values: object) -> str:
     )
     sheet = resources.files(assets).joinpath("report.css")
     return environment.get_template(template).render(
-        css=Markup(sheet.read_text(encoding="utf-8")), policy=POLICY, **values
+        css=Markup(sheet.read_text(encoding="utf-8")), policy=policy, **values
     )
 
 

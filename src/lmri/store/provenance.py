@@ -165,7 +165,7 @@ def _closure(root: Path, start: str) -> set[Path]:
 def _module_file(root: Path, module: str) -> Path | None:
     """Return the file of a module of the package, or None if the name is not one of its modules."""
     top, *rest = module.split(".")
-    if top != root.name or rest == ["cli"]:
+    if top != root.name or rest[:1] == ["cli"]:
         return None
     path = root.joinpath(*rest)
     for candidate in (path / "__init__.py", path.with_suffix(".py")):
