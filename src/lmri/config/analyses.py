@@ -87,8 +87,9 @@ class QuestionOptions(Options):
 class InformationOptions(Options):
     """What is told of information and geometry by layer, and over series of checkpoints.
 
-    Without ``measures`` nothing is; ``sensitive`` is of series alone, ``logits`` of weights. ``questions`` are about attributes of trials; left out, they
-    are about the condition of the tasks of all contrasts, and about the classes of their carriers.
+    Without ``measures`` nothing is; ``sensitive`` is of series alone, ``logits`` of weights.
+    ``questions`` are about attributes of trials; left out, they are about the condition of the
+    tasks of all contrasts, and about the classes of their carriers.
     ``phases`` are those of the maps where they are left out. ``estimators`` are used for
     ``residual``, ``draws`` (of the probe ``probe_draws``) are those of each null.
     """
