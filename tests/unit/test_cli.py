@@ -71,7 +71,7 @@ CALLS = {
     "dynamics": (
         "information",
         "follow_series",
-        {"series", "profiles", "recordings", "out", "steps", "tasks", "sensitive", "seed"}
+        {"series", "profiles", "study", "out", "steps", "tasks", "sensitive", "others", "seed"}
         | {"provenance"},
     ),
     "validate": (

@@ -25,7 +25,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "help": "base of a trained subject",
     },
     "--stimuli": {"type": Path, "metavar": "PATH", "help": "stimuli: a table, or their folder"},
-    "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings, of a subject or all"},
+    "--recordings": {"type": Path, "metavar": "DIR", "help": "recordings of the subject"},
     "--profiles": {"type": Path, "metavar": "DIR", "help": "information of all subjects"},
     "--series": {"metavar": "NAME", "help": "name of the series of checkpoints in the study"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},

@@ -2,6 +2,7 @@
 
 from lmri.config.analyses import (
     BottleneckOptions,
+    FollowOptions,
     InformationOptions,
     QuestionOptions,
     SparseOptions,
@@ -36,6 +37,7 @@ __all__ = [
     "ConditionOptions",
     "ContrastOptions",
     "EvidenceOptions",
+    "FollowOptions",
     "InformationOptions",
     "LoadOptions",
     "LocaliseOptions",

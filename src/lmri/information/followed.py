@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -68,11 +68,12 @@ def follow_series(
     *,
     series: str,
     profiles: Path,
-    recordings: Path,
+    study: Path,
     out: Path,
     steps: Mapping[str, int],
     tasks: Sequence[str],
     sensitive: Sequence[str] = (),
+    others: Sequence[Mapping[str, str]] = (),
     seed: int,
     provenance: dict,
 ) -> None:
@@ -84,8 +85,9 @@ def follow_series(
         Name of the series.
     profiles : Path
         Folder with the profiles of every subject: ``<subject>/<task>.<measure>.zarr``.
-    recordings : Path
-        Folder with ``<subject>/<task>/<shard>.zarr``; read for sensitive units only.
+    study : Path
+        Folder of the study: with ``recordings/<subject>/<task>/<shard>.zarr``, read for sensitive
+        units only, and what ``others`` name.
     out : Path
         Folder to write, as a whole. ``numbers.zarr``: ``value`` and ``flagged`` over
         (step, number); what :func:`lmri.information.dynamics.follow` finds over ``number``, absent
@@ -100,6 +102,9 @@ def follow_series(
         Tasks of the profiles.
     sensitive : sequence of str
         Phases of which sensitive units are looked for.
+    others : sequence of mapping of str to str
+        Numbers of other stages: ``folder`` with ``{subject}``, ``store``, ``variable``, as of
+        :class:`lmri.config.FollowOptions`.
     seed : int
         Of all draws.
     provenance : dict
@@ -110,12 +115,15 @@ def follow_series(
     StoreError
         If a profile or recording is missing or damaged.
     EvidenceError
-        If the checkpoints share no number.
+        If the checkpoints share no number, or a map lacks the variable that is to be followed.
     """
     by_step = {step: _read(profiles / subject) for subject, step in steps.items()}
     by_step = dict(sorted(by_step.items()))
     subjects = {step: subject for subject, step in steps.items()}
-    frames = {step: _numbers(own) for step, own in by_step.items()}
+    frames = {
+        step: pd.concat([_numbers(own), *_others(study, subjects[step], others)], ignore_index=True)
+        for step, own in by_step.items()
+    }
     numbers = _followed(series, frames, seed)
     claims = _claims(list(by_step.values()))
     if len(claims):
@@ -124,7 +132,7 @@ def follow_series(
     left_out: dict[str, str] = {}
     found = {NUMBERS: numbers, **_curves(by_step, tasks, left_out)}
     if sensitive:
-        folders = {step: recordings / subjects[step] for step in by_step}
+        folders = {step: study / "recordings" / subjects[step] for step in by_step}
         found |= _sensitive(folders, tasks, sensitive, left_out)
     with atomic_directory(out) as partial_out:
         for name, own in found.items():
@@ -221,6 +229,29 @@ def _numbers(profiles: Mapping[tuple[str, str], xr.Dataset]) -> pd.DataFrame:
             frame = frame.rename(columns=dict.fromkeys(details, "detail"))
             parts.append(frame.reindex(columns=[*LABELS, "value", "flagged"], fill_value=""))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*LABELS])
+
+
+def _others(
+    study: Path, subject: str, others: Sequence[Mapping[str, str]]
+) -> Iterator[pd.DataFrame]:
+    """Numbers of other stages as rows; dimensions without a label of their own are the detail."""
+    for entry in others:
+        path = study / entry["folder"].format(subject=subject) / entry["store"]
+        found, variable = read_map(path), entry["variable"]
+        numeric = variable in found and found[variable].dtype.kind in "biuf"
+        if not numeric:
+            have = ", ".join(sorted(map(str, found.data_vars)))
+            raise EvidenceError(
+                f"{path}: has no numbers '{variable}' to follow, as 'information.follow' asks. It "
+                f"has {have}."
+            )
+        frame = found[variable].rename("value").reset_coords(drop=True).to_series().reset_index()
+        rest = [name for name in found[variable].dims if name not in LABELS]
+        texts = [name + " " + frame[name].astype(str) for name in rest]
+        detail = texts[0].str.cat(texts[1:], sep=", ") if texts else ""
+        frame = frame.assign(measure=entry["store"].removesuffix(".zarr"), variable=variable)
+        frame = frame.assign(detail=detail, flagged=False)
+        yield frame.reindex(columns=[*LABELS, "value", "flagged"], fill_value="")
 
 
 def _flagged(own: xr.Dataset, variable: str) -> xr.DataArray:

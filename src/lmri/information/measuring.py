@@ -13,11 +13,13 @@ from lmri.information.binning import BINS, bin_information, ebab
 from lmri.information.compression import (
     compress,
     compressed_samples,
+    named,
     pair_information,
     with_noise,
 )
 from lmri.information.entropy import label_information
 from lmri.information.estimate import Estimate
+from lmri.information.gaussian import gaussian_copula, gaussian_with_null
 from lmri.information.geometry import two_nearest_dimension
 from lmri.information.guards import Evidence, guard
 from lmri.information.kernel import BOUNDS, NOISE, kolchinsky_tracey, label_bounds
@@ -25,7 +27,6 @@ from lmri.information.neighbours import ksg, ross
 from lmri.information.nulls import (
     DRAWS,
     block_orders,
-    independent_units,
     null_of,
     structure_null,
     with_label_null,
@@ -40,15 +41,15 @@ from lmri.information.probe import (
     standardised,
 )
 from lmri.information.question import Sample
+from lmri.information.references import References
 from lmri.information.samples import label_entropy
 from lmri.information.subsampling import disjoint_interval, sample_size_curve
 
-ESTIMATORS = ("probe", "ross", "compressed", "pair", "kt", "ebab")
-"""Estimators of continuous activity, in the order in which they are made; ``pair``, KSG of inputs
-and activity, where inputs are given."""
+ESTIMATORS = ("probe", "ross", "compressed", "pair", "copula", "kt", "ebab")
+"""Estimators of continuous activity, in the order in which they are made; ``pair`` and ``copula``,
+KSG and the Gaussian copula of inputs and activity, where inputs are given."""
 
-STRUCTURE_DRAWS = 39
-"""Draws of states with independent units, the fewest with which p can be .05 in two directions."""
+OF_INPUTS = ("pair", "copula")
 
 
 @dataclass(frozen=True)
@@ -118,43 +119,6 @@ class Refused:
     reason: str
 
 
-class References:
-    """I(X;T) of states with independent units, made once however many attributes are asked about.
-
-    Parameters
-    ----------
-    t : ndarray of shape (n, d), float64
-        Activity of a layer.
-    settings : Settings
-        How it is measured.
-    """
-
-    def __init__(self, t: np.ndarray, settings: Settings) -> None:
-        self._t, self._settings = t, settings
-        self._made: dict[str, list[list[float]]] = {}
-
-    def of(self, name: str, estimates: Callable[[np.ndarray], list[Estimate]]) -> list[list[float]]:
-        """Values of every I(X;T) that an estimator gives, in every draw.
-
-        Parameters
-        ----------
-        name : str
-            Of the estimator.
-        estimates : callable
-            Takes states, and gives the estimates of I(X;T) in their order.
-
-        Returns
-        -------
-        list of list of float
-            For each estimate its values in nats.
-        """
-        if name not in self._made:
-            drawn = independent_units(self._t, STRUCTURE_DRAWS, self._settings.seed)
-            values = [[found.value for found in estimates(own)] for own in drawn]
-            self._made[name] = [list(own) for own in zip(*values, strict=True)]
-        return self._made[name]
-
-
 @dataclass(frozen=True)
 class _Beside:
     """What an estimator may look at beside the activity."""
@@ -193,10 +157,10 @@ def measure(
         repeated, too few samples) gives its reason and no number.
     """
     found: list[Estimate | Refused] = []
-    references = references or References(t, settings)
+    references = references or References(t, settings.seed)
     probe = None
     for name in sorted(settings.estimators, key=ESTIMATORS.index):
-        if name == "pair" and inputs is None:
+        if name in OF_INPUTS and inputs is None:
             continue
         try:
             own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs, references)))
@@ -320,6 +284,25 @@ def _pair(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) ->
     yield guard(found, replace(_evidence(sample), intrinsic_dimension=dimension))
 
 
+def _copula(
+    t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside
+) -> Iterator[Estimate]:
+    x, kept = compressed_samples(
+        beside.inputs, t, settings.compressed_noise, settings.dimensions, seed=settings.seed
+    )
+    values = kept.values
+
+    def of(rows: np.ndarray) -> float:
+        return gaussian_copula(x.values[rows], values[rows]).value
+
+    found = gaussian_with_null(
+        x.values, values, copula=True, draws=settings.draws, seed=settings.seed
+    )
+    found = replace(named(found, kept, settings.compressed_noise), quantity="I(X;T)")
+    found = replace(found, null=replace(found.null, exchanged="trials"))
+    yield guard(_with_interval(found, of, sample, settings), _evidence(sample))
+
+
 def _neighbours(
     found: Estimate,
     values: np.ndarray,
@@ -412,6 +395,7 @@ _MAKERS = {
     "ross": _ross,
     "compressed": _compressed,
     "pair": _pair,
+    "copula": _copula,
     "kt": _kt,
     "ebab": _ebab,
 }

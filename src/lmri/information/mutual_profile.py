@@ -14,7 +14,6 @@ from lmri.errors import EvidenceError
 from lmri.information.estimate import FLAGS, UNIT, Estimate
 from lmri.information.guards import SATURATED
 from lmri.information.measuring import (
-    References,
     Refused,
     Settings,
     measure,
@@ -28,6 +27,7 @@ from lmri.information.readings import (
     pooled_activity,
     select_trials,
 )
+from lmri.information.references import References
 from lmri.store import Recording
 
 KINDS = (*POOLED, "expert")
@@ -163,7 +163,7 @@ def _by_layer(
                 f"Trials must have tokens in the phase '{phase}'. None of {len(values)} has: "
                 "leave the phase out."
             )
-        references = References(values[present], settings)
+        references = References(values[present], settings.seed)
         for question in questions:
             key = (question, present.tobytes())  # the same trials in every layer, as a rule
             if key not in samples:
@@ -181,7 +181,7 @@ def _name(found: Estimate | Refused) -> str:
         return found.estimator
     swept = f" {found.channel['noise']:g}" if found.family == "kernel" else ""
     # What is compressed is named by that, as in the settings.
-    short = {"kozachenko_leonenko": "compressed", "ksg1": "pair"}
+    short = {"kozachenko_leonenko": "compressed", "ksg1": "pair", "gaussian_copula": "copula"}
     name = short.get(found.estimator, found.estimator)
     return f"{name}{swept} {found.quantity}"
 

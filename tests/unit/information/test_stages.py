@@ -120,7 +120,8 @@ def test_measures_of_tokens_and_units_are_of_the_task(profiled):
     assert massive["ratio"].dims == ("layer", "place")
     assert (massive["ratio"] > 1).all()
     curve = read_map(profiled / "events.resolution.zarr").sel(phase="prompt_last")
-    assert (curve["upper"].diff("noise") >= -1e-9).all()  # less noise tells more
+    assert (curve["reason"].sel(layer=-1) == "All states are the same.").all()
+    assert (curve["upper"].sel(layer=[0, 1]).diff("noise") >= -1e-9).all()  # less noise tells more
 
 
 def test_answers_need_repeats(tiny_model_folder, profiled):
@@ -262,15 +263,16 @@ def checkpoints(folder, values):
     return steps
 
 
-def follow(folder, steps, recordings=None, sensitive=()):
+def follow(folder, steps, sensitive=(), others=()):
     follow_series(
         series="growth",
         profiles=folder,
-        recordings=recordings or folder,
+        study=folder,
         out=folder / "growth",
         steps=steps,
         tasks=["events"],
         sensitive=sensitive,
+        others=others,
         seed=0,
         provenance={"stage": "dynamics"},
     )
@@ -329,7 +331,7 @@ def test_sensitive_units_are_looked_for_in_recordings(tmp_path, profiled):
     for name in steps:
         (tmp_path / "recordings" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "recordings" / name).symlink_to(profiled.parent / "recordings")
-    follow(tmp_path, steps, tmp_path / "recordings", ("prompt_last", "think"))
+    follow(tmp_path, steps, ("prompt_last", "think"))
     found = read_map(tmp_path / "growth/sensitive.zarr")
     assert found["variability"].dims == ("task", "phase", "layer", "unit")
     assert (found["variability"] == 0).all()  # one subject, four times
@@ -338,9 +340,27 @@ def test_sensitive_units_are_looked_for_in_recordings(tmp_path, profiled):
     assert "events.sensitive.think" in reasons(tmp_path / "growth")
     few = dict(list(steps.items())[:3])
     shutil.rmtree(tmp_path / "growth")
-    follow(tmp_path, few, tmp_path / "recordings", ("prompt_last",))
+    follow(tmp_path, few, ("prompt_last",))
     assert not (tmp_path / "growth/sensitive.zarr").exists()
     assert "at least 4 checkpoints" in reasons(tmp_path / "growth")["events.sensitive.prompt_last"]
+
+
+def test_numbers_of_other_stages_are_followed_too(tmp_path):
+    steps = checkpoints(tmp_path, [1.0] * 10)
+    for number, name in enumerate(steps):
+        scores = np.array([[0.0, 1.0], [2.0, 3.0 + 5 * (number > 5)]])
+        dims = {"layer": [0, 1], "expert": [0, 1]}
+        own = xr.Dataset({"score": (("layer", "expert"), scores)}, dims)
+        write_map(tmp_path / "maps" / name / "refusal/expert.resonance.zarr", own)
+    asked = {"folder": "maps/{subject}", "store": "refusal/expert.resonance.zarr"}
+    found = follow(tmp_path, steps, others=[{**asked, "variable": "score"}])
+    own = found.isel(number=found["measure"].values == "refusal/expert.resonance")
+    assert own["detail"].values.tolist() == ["expert 0", "expert 1"] * 2
+    assert own["layer"].values.tolist() == ["0", "0", "1", "1"]
+    assert own["jump"].values[-1] == pytest.approx(5)
+    assert own["after"].values[-1] == 250
+    with pytest.raises(EvidenceError, match=r"has no numbers 'rank' to follow.*It has score"):
+        follow(tmp_path, steps, others=[{**asked, "variable": "rank"}])
 
 
 def test_few_checkpoints_are_kept_and_not_followed(tmp_path):
