@@ -204,15 +204,17 @@ def test_profile_can_be_stored_and_read(profile, tmp_path):
 
 
 def test_inputs_and_activity(recorded):
-    settings = Settings(estimators=("pair",), draws=19, dimensions=2)
+    settings = Settings(estimators=("pair", "copula"), draws=19, dimensions=2)
     found = information_of(
         recorded[0], [PLACE], phases=["content"], settings=settings, inputs="content"
     )
-    own = found.sel(estimator="pair I(X;T)").squeeze()
-    assert own["value"].sel(layer=0) > 0.5
-    assert own["p"].sel(layer=0) == pytest.approx(1 / 20)
-    assert own["value"].sel(layer=3) < 0.15
-    assert own["flagged"].sel(layer=3, flag="failed_null")
+    for name in ("pair I(X;T)", "copula I(X;T)"):
+        own = found.sel(estimator=name).squeeze()
+        assert own["value"].sel(layer=0) > 0.5
+        assert own["p"].sel(layer=0) == pytest.approx(1 / 20)
+        assert own["value"].sel(layer=3) < 0.15
+        assert own["flagged"].sel(layer=3, flag="failed_null")
+    assert found["family"].values.tolist() == ["neighbours", "gaussian"]
     assert json.loads(str(own["channel"].sel(layer=0).values))["noise"] == 0.1
     with pytest.raises(EvidenceError, match="The 'phase' of"):
         information_of(recorded[0], [PLACE], phases=["content"], inputs="question")
@@ -225,6 +227,21 @@ def test_profile_is_reproducible(recorded):
         for _ in range(2)
     )
     xr.testing.assert_identical(first, second)
+
+
+def test_crossed_carriers_are_both_kept_whole(recorded):
+    crossed = Question("condition", ("place", "year"))
+    trials = select_trials(recorded[0])
+    sample = sample_of(trials, crossed, np.arange(len(trials.table)), 9, 0)
+    assert sample.groups.shape == (2, 14 * YEARS)
+    assert sample.independent == YEARS
+    settings = Settings(estimators=("probe", "kt"), noise=(1.0,), draws=9, probe_draws=9)
+    found = information_of(recorded[0], [crossed], phases=["content"], settings=settings)
+    probe = found.sel(estimator="probe I(T;Y)").squeeze()
+    assert (probe["groups"] == YEARS).all()
+    assert (probe["freedom"] == YEARS - 1).all()
+    bounds = found.sel(estimator="kt_upper 1 I(X;T)").squeeze()
+    assert (bounds["freedom"] == 2).all()  # of three parts that share nothing
 
 
 def test_experts(recorded):
