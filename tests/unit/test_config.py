@@ -363,7 +363,9 @@ def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(reposito
     followed = stage_slice(training, "dynamics", series="growth")
     assert (followed["tasks"], followed["sensitive"]) == (["relations"], ["prompt_last"])
     assert followed["follow"][0]["folder"] == "maps/{subject}"
-    assert "follow" not in stage_slice(training, "information", subject="growth_step0")["information"]
+    assert (
+        "follow" not in stage_slice(training, "information", subject="growth_step0")["information"]
+    )
     assert StudyConfig.from_dict(default).informed_tasks == []
     asked = {"measures": ["lens"], "questions": [{"task": "copying", "scheme": "trials"}]}
     other = StudyConfig.from_dict(changed(default, "information", asked))

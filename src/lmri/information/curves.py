@@ -170,6 +170,8 @@ def sparsity_laws(task: str, profiles: Profiles) -> xr.Dataset:
                     named = {"task": task, "kind": str(kind), "layer": int(layer)}
                     named |= {"variable": variable, "first": own[0], "last": own[-1]}
                     rows += _law_rows(named, shares["step"].values, own)
+    if not rows:
+        raise EvidenceError("A law of sparsity over training must be of steps above 0. None is.")
     return xr.Dataset.from_dataframe(pd.DataFrame(rows).rename_axis("fit"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lmri.errors import EvidenceError
@@ -126,9 +127,9 @@ def activity_profile(
         keys = "'neuron' to 'record.quantities' and 'record.full'"
         _check(recordings, [names["neuron"]], keys)
     parts = {kind: _active(recordings, name, split, tail) for kind, name in held.items()}
-    return xr.concat(list(parts.values()), "kind", join="outer", coords="minimal").assign_coords(
-        kind=list(parts)
-    )
+    missing = {name: "" if name == "flags" else np.nan for name in next(iter(parts.values()))}
+    kinds = pd.Index(list(parts), name="kind")
+    return xr.concat(list(parts.values()), kinds, join="outer", fill_value=missing)
 
 
 def _active(

@@ -76,6 +76,21 @@ def test_the_share_of_active_neurons_is_over_the_chosen_experts(texts):
     assert float(found["active"].sel(layer=1)[0]) == pytest.approx(first.mean())
 
 
+def test_kinds_that_have_other_layers_stand_beside_each_other(texts, record_texts):
+    recording, *_ = texts
+    dense = recording.array("tokens/expert_neuron/activation")[:, :1, 0]
+    arrays = {
+        "tokens/expert_neuron/activation": recording.array("tokens/expert_neuron/activation")[:],
+        "tokens/expert_neuron/layer": np.array([1, 3]),
+        "tokens/neuron/activation": dense,
+        "tokens/neuron/layer": np.array([0]),
+    }
+    own = [(np.arange(length), np.zeros(length, int)) for length in LENGTHS]
+    found = activity_profile([record_texts(own, **arrays)])
+    assert found["active"].sel(kind="neuron").notnull().values.tolist() == [True, False, False]
+    assert found["flags"].sel(kind="neuron").values.tolist() == ["few_samples", "", ""]
+
+
 def test_what_was_not_recorded(record_texts):
     recording = record_texts([(np.arange(2), np.zeros(2, int))])
     with pytest.raises(EvidenceError, match=r"add 'extremes' to 'record.quantities'"):
