@@ -77,7 +77,8 @@ CALLS = {
     "dynamics": (
         "information",
         "follow_series",
-        {"series", "profiles", "out", "steps", "seed", "provenance"},
+        {"series", "profiles", "study", "out", "steps", "tasks", "sensitive", "others", "seed"}
+        | {"provenance"},
     ),
     "connect": (
         "connect",
@@ -127,7 +128,7 @@ def arguments(repository, tmp_path):
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
-        study = "studies/information.yaml" if command == "dynamics" else "config.yaml"
+        study = "studies/information-training.yaml" if command == "dynamics" else "config.yaml"
         made[made.index("--config") + 1] = str(repository / "config" / study)
         return made
 

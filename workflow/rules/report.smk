@@ -29,7 +29,7 @@ rule report:
             "<study>/analyses/decode/{subject}",
             subject=STUDY.subjects if STUDY.decoded_tasks else [],
         ),
-        dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
         connect=expand(
             "<study>/analyses/connect/{subject}",
             subject=STUDY.subjects if STUDY.connected_tasks else [],

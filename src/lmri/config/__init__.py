@@ -2,6 +2,7 @@
 
 from lmri.config.analyses import (
     BottleneckOptions,
+    FollowOptions,
     InformationOptions,
     QuestionOptions,
     SparseOptions,
@@ -43,6 +44,7 @@ __all__ = [
     "DecodeOptions",
     "EvidenceOptions",
     "FunctionOptions",
+    "FollowOptions",
     "InformationOptions",
     "LabelOptions",
     "LoadOptions",

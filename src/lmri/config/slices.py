@@ -116,6 +116,7 @@ def _sparse_run(study: StudyConfig, subject: str) -> dict[str, Any]:
 def _information(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     own = study.information.to_dict()
+    own.pop("follow", None)  # of series
     return {
         "seed": study.seed,
         "subject": subject,
@@ -131,6 +132,9 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
         "seed": study.seed,
         "series": series,
         "steps": {entry.name: entry.step for entry in study.series[series]},
+        "tasks": study.informed_tasks,
+        "sensitive": study.sensitive_phases,
+        "follow": [entry.to_dict() for entry in study.information.follow],
     }
 
 

@@ -195,6 +195,12 @@ class StudyConfig:
         return [task for task in self.tasks if task in asked]
 
     @property
+    def sensitive_phases(self) -> list[str]:
+        """Phases of which units that do not settle are looked for; none unless it is asked for."""
+        asked = "sensitive" in self.information.measures
+        return list(self.information.phases or self.localise.phases) if asked else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
