@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
     "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
+    "--subjects": {"type": Path, "metavar": "DIR", "help": "prepared folders of all subjects"},
     "--setting": {"metavar": "NAME", "help": "activation and penalty, as the study names them"},
     "--settings": {"type": Path, "metavar": "DIR", "help": "folder of all trained settings"},
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},

@@ -19,6 +19,7 @@ def _validate(options: argparse.Namespace) -> None:
         stimuli=options.stimuli,
         findings=options.findings,
         plan=plan_file(options.plans, values["sparse_plan"]),
+        subjects=options.subjects,
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
@@ -31,6 +32,6 @@ COMMANDS: Commands = {
     "validate": (
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
-        "--config --subject --model --stimuli --findings --plans? --out",
+        "--config --subject --model --stimuli --findings --plans? --subjects? --out",
     ),
 }

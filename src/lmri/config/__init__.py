@@ -24,15 +24,16 @@ from lmri.config.options import (
     SubjectOptions,
     TaskOptions,
     TemplateOptions,
-    ValidateOptions,
     WorldOptions,
 )
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
+from lmri.config.validation import ClaimOptions, ValidateOptions
 
 __all__ = [
     "BottleneckOptions",
     "CausalOptions",
+    "ClaimOptions",
     "ConditionOptions",
     "ContrastOptions",
     "EvidenceOptions",

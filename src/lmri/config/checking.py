@@ -29,6 +29,7 @@ from lmri.config.options import (
 from lmri.config.probes import probe_problems
 from lmri.config.recording import record_problems
 from lmri.config.templates import template_problems
+from lmri.config.validation import claim_problems
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from _questions(study)
     yield from study.sparse.problems()
     yield from _evidence(study)
+    yield from claim_problems(study)
 
 
 def _questions(study: StudyConfig) -> Iterator[str]:

@@ -66,6 +66,7 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
         "localise": study.localise.to_dict(),
         "evidence": study.evidence.to_dict(),
         "claims": study.claims,
+        "stated": [own.to_dict() for own in study.validate.claims],
     }
 
 

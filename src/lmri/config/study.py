@@ -21,10 +21,10 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
-    ValidateOptions,
     WorldOptions,
 )
 from lmri.config.series import expand_series
+from lmri.config.validation import ValidateOptions
 from lmri.errors import ConfigError
 
 SECTIONS: dict[str, type[Options]] = {
