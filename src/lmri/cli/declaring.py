@@ -40,6 +40,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "model_id": {"metavar": "MODEL", "help": "folder of a model, or its id on the hub"},
     "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
+    "first": {"nargs": "?", "metavar": "SUBJECT", "help": "a subject; none for all of one base"},
+    "second": {"nargs": "?", "metavar": "SUBJECT", "help": "the subject to compare it with"},
+    "--any-lineage": {"action": "store_true", "help": "compare subjects of no known common base"},
     "paths": {
         "type": Path,
         "nargs": "+",

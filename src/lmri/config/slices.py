@@ -146,6 +146,14 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _compare(study: StudyConfig) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "subjects": list(study.subjects),
+        "bootstrap": study.validate.bootstrap,
+    }
+
+
 def _bottleneck(study: StudyConfig, setting: str) -> dict[str, Any]:
     settings = study.bottleneck.settings
     check_choice(setting, settings, "setting", "the study", ConfigError)
@@ -178,6 +186,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
     "validate": (_validate, ("subject",)),
+    "compare": (_compare, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),

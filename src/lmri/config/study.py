@@ -143,6 +143,11 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def compared(self) -> bool:
+        """Whether there are subjects to compare with each other."""
+        return len(self.subjects) > 1 and bool(self.hypotheses)
+
+    @property
     def tested_tasks(self) -> list[str]:
         """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
         tasks = {entry.task for entry in self.hypotheses}
@@ -193,6 +198,7 @@ class StudyConfig:
             "information": subjects if self.informed_tasks else 0,
             "dynamics": len(self.followed_series),
             "validate": subjects,
+            "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,

@@ -35,6 +35,7 @@ ENTRIES = {
     "information": ("information", "information_subject"),
     "dynamics": ("information", "follow_series"),
     "validate": ("validate", "validate_subject"),
+    "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
     "report": ("report", "write_report"),

@@ -32,7 +32,7 @@ class Carriers(Resampler):
 
         ``p = (1 + #{resampled mean <= threshold}) / (1 + resamples)``. Without any variation, as
         in :meth:`Resampler.effect`, the chance that none of n independent trials shows what a mean
-        at the threshold needs: ``(1 - (mean - threshold)) ** n``.
+        at the threshold needs, ``(1 - (mean - threshold)) ** n``; never below that of resampling.
 
         Parameters
         ----------
@@ -51,7 +51,8 @@ class Carriers(Resampler):
             below = int((self._weights @ differences <= threshold).sum())
             return (1 + below) / (1 + len(self._weights))
         distance = min(1.0, mean - threshold)
-        return (1 - distance) ** len(differences) if distance > 0 else 1.0
+        unseen = (1 - distance) ** len(differences) if distance > 0 else 1.0
+        return max(unseen, 1 / (1 + len(self._weights)))
 
 
 @dataclass(frozen=True)
