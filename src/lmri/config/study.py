@@ -226,6 +226,7 @@ class StudyConfig:
             f"maps       {', '.join(self.localise.maps)}",
             f"jobs       {sum(self.jobs.values())}: {jobs}",
             f"claims     {self.claims}: hypotheses x subjects",
+            f"beside     {', '.join(own.kind for own in self.validate.claims) or 'no claim'}",
             f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
             f"report     results/{self.study}/report/index.html",
         ]
