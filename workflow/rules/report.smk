@@ -10,8 +10,9 @@ rule report:
         validation=expand(
             "<study>/validation/{subject}/{table}.parquet",
             subject=STUDY.subjects,
-            table=["arms", "transcripts", "verdicts"],
+            table=["arms", "transcripts", "trials", "claims", "verdicts"],
         ),
+        comparisons="<study>/comparisons.parquet" if STUDY.compared else [],
         sparse=expand(
             "<study>/sparse/{subject}/runs/{table}.parquet",
             subject=STUDY.subjects if STUDY.sparse.policies else [],

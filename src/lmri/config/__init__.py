@@ -27,17 +27,18 @@ from lmri.config.options import (
     SubjectOptions,
     TaskOptions,
     TemplateOptions,
-    ValidateOptions,
     WorldOptions,
 )
 from lmri.config.scoring import FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
+from lmri.config.validation import ClaimOptions, ValidateOptions
 
 __all__ = [
     "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
+    "ClaimOptions",
     "ConditionOptions",
     "ConnectOptions",
     "ContrastOptions",

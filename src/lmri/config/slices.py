@@ -66,6 +66,7 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
         "localise": study.localise.to_dict(),
         "evidence": study.evidence.to_dict(),
         "claims": study.claims,
+        "stated": [own.to_dict() for own in study.validate.claims],
     }
 
 
@@ -201,6 +202,14 @@ def _score(study: StudyConfig) -> dict[str, Any]:
     return {"seed": study.seed, "scorers": study.scorers.to_dict()}
 
 
+def _compare(study: StudyConfig) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "subjects": list(study.subjects),
+        "bootstrap": study.validate.bootstrap,
+    }
+
+
 def _bottleneck(study: StudyConfig, setting: str) -> dict[str, Any]:
     settings = study.bottleneck.settings
     check_choice(setting, settings, "setting", "the study", ConfigError)
@@ -237,6 +246,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "align": (_align, ()),
     "validate": (_validate, ("subject",)),
     "score": (_score, ()),
+    "compare": (_compare, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),

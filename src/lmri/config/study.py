@@ -23,11 +23,11 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
-    ValidateOptions,
     WorldOptions,
 )
 from lmri.config.scoring import ScorersOptions
 from lmri.config.series import expand_series
+from lmri.config.validation import ValidateOptions
 from lmri.errors import ConfigError
 
 SECTIONS: dict[str, type[Options]] = {
@@ -154,6 +154,11 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def compared(self) -> bool:
+        """Whether there are subjects to compare with each other."""
+        return len(self.subjects) > 1 and bool(self.hypotheses)
+
+    @property
     def tested_tasks(self) -> list[str]:
         """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
         tasks = {entry.task for entry in self.hypotheses}
@@ -236,6 +241,7 @@ class StudyConfig:
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
             "validate": subjects,
+            "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,
@@ -263,6 +269,7 @@ class StudyConfig:
             f"maps       {', '.join(self.localise.maps)}",
             f"jobs       {sum(self.jobs.values())}: {jobs}",
             f"claims     {self.claims}: hypotheses x subjects",
+            f"beside     {', '.join(own.kind for own in self.validate.claims) or 'no claim'}",
             f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
             f"report     results/{self.study}/report/index.html",
         ]

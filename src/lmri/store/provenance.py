@@ -38,6 +38,7 @@ ENTRIES = {
     "align": ("align", "align_subjects"),
     "decode": ("decode", "decode_subject"),
     "validate": ("validate", "validate_subject"),
+    "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
     "report": ("report", "write_report"),
