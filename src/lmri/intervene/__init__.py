@@ -30,6 +30,7 @@ from lmri.intervene.plans import (
 from lmri.intervene.points import changed_state
 from lmri.intervene.routing import intervened
 from lmri.intervene.session import Session
+from lmri.intervene.sharing import exact, onsets, same_plans
 from lmri.intervene.thinking_budget import most_new_tokens
 from lmri.intervene.units import KINDS, MODES, OFF_MODES, SET_MODES, Unit, UnitKind, modes_of
 
@@ -58,6 +59,7 @@ __all__ = [
     "common_random_numbers",
     "donor_activity",
     "donors_of",
+    "exact",
     "feasible",
     "intervened",
     "last_keys",
@@ -66,9 +68,11 @@ __all__ = [
     "modes_of",
     "most_new_tokens",
     "preactivation_statistics",
+    "onsets",
     "recorded_patterns",
     "respond",
     "run_chosen",
+    "same_plans",
     "says_exactly",
     "skipping_experts",
     "tapped_experts",
