@@ -1,5 +1,8 @@
 """What validation costs beside generating draw after draw, and what it says where nothing is.
 
+- ``planted``: circuits whose weights are known (see :mod:`benchmarks.validation.planted`), from
+  stimuli to verdict: the only writer of the refusal, two that back each other up, and one that is
+  selective and not read.
 - ``nulls``: 1,000 simulated studies of each null (see :mod:`benchmarks.validation.simulated`), in
   this process: how many say "confirmed", against the 99 % point of a nominal 5 %, after a check
   that control draws vary in at least half of the studies. Each null is shown to matter by what the
@@ -19,8 +22,10 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from scipy.stats import binom
 
@@ -34,7 +39,15 @@ from benchmarks.rows import (
     report_parts,
     run,
 )
+from benchmarks.validation.planted import FIRST, LAYER, SECOND, judge, write_study
 from benchmarks.validation.simulated import EVIDENCE, NULLS, Outcome, simulate
+
+PLANTED = {
+    "sole": ("confirmed", [[LAYER, FIRST]]),
+    "backup": ("confirmed", [[LAYER, FIRST], [LAYER, SECOND]]),
+    "decoy": ("refuted", [[LAYER, FIRST]]),
+}
+"""Verdict and units of every circuit; of the back-up neither unit alone reaches the effect."""
 
 STUDIES = 1000
 """Of each null, unless asked otherwise."""
@@ -53,6 +66,29 @@ SECONDS = 0.3
 
 LINEAR, CONSTANT = 2.2, 1.1
 """Most that twice the work may cost, and memory at four times the draws, as multiples."""
+
+
+def planted() -> Iterator[Row]:
+    """Put the finding of every planted circuit to the test.
+
+    Yields
+    ------
+    Row
+        The effect of each, which holds where verdict, units and dose are what was planted.
+    """
+    for circuit, (word, units) in PLANTED.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_study(Path(folder), circuit)
+            _, verdicts = judge(Path(folder))
+        (found,) = verdicts.to_dict("records")
+        held = found["verdict"] == word and sorted(json.loads(found["units"])) == units
+        yield Row(
+            f"planted, {circuit}: {found['verdict']}, {found['dose']} off, the behaviour falls by",
+            *(found["effect"], None, None),
+            bar=f"{word} for {units}",
+            unit="share of trials",
+            status="held" if held else "failed",
+        )
 
 
 def nulls(studies: int) -> Iterator[Row]:
@@ -177,7 +213,12 @@ def _at_least(figure: str, ours: float, least: float, unit: str) -> Row:
     return Row(figure, ours, None, None, f"at least {least:g} {unit}", unit, status)
 
 
-PARTS: Parts = {"nulls": lambda rounds: nulls(STUDIES), "speed": speed, "growth": growth}
+PARTS: Parts = {
+    "planted": lambda rounds: planted(),
+    "nulls": lambda rounds: nulls(STUDIES),
+    "speed": speed,
+    "growth": growth,
+}
 
 
 def main() -> int:
