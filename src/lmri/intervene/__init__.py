@@ -33,6 +33,7 @@ from lmri.intervene.row_space import (
     split_directions,
 )
 from lmri.intervene.session import Session
+from lmri.intervene.sharing import exact, onsets, same_plans
 from lmri.intervene.steering import (
     ScaleSearch,
     Shift,
@@ -86,6 +87,7 @@ __all__ = [
     "donors_of",
     "early_exit",
     "entropy_weighted",
+    "exact",
     "feasible",
     "intervened",
     "last_keys",
@@ -101,10 +103,12 @@ __all__ = [
     "preactivation_statistics",
     "read_out",
     "read_plan",
+    "onsets",
     "recorded_patterns",
     "respond",
     "row_space_report",
     "run_chosen",
+    "same_plans",
     "says_exactly",
     "search_scale",
     "skipping_experts",
