@@ -36,7 +36,7 @@ RECORDED = expand("{task}/{shard}", task=STUDY.tasks, shard=range(STUDY.record.s
 
 def check_before_the_first_job():
     """Read the tables and the contrasts; not at every parse, since it takes seconds."""
-    from lmri.preflight import check_inputs
+    from lmri.preflight.inputs import check_inputs
 
     try:
         check_inputs(STUDY, SOURCE)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from lmri import __version__
 from lmri.cli import (
+    cluster,
     information,
     mapping,
     recording,
@@ -42,6 +43,7 @@ COMMANDS: Commands = {
     **information.COMMANDS,
     **validation.COMMANDS,
     **reporting.COMMANDS,
+    **cluster.COMMANDS,
 }
 """All commands."""
 

@@ -30,7 +30,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
-    from lmri.preflight import check_inputs
+    from lmri.preflight.inputs import check_inputs
 
     study = load_study(options.study_file)
     check_inputs(study, str(options.study_file))
