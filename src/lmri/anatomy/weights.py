@@ -14,9 +14,7 @@ from transformers import CONFIG_MAPPING
 
 from lmri.errors import SubjectError
 from lmri.store import sha256_file
-
-POINTER = "pointer.json"
-"""File that stands for an external subject: its path, and the SHA-256 of its files."""
+from lmri.store.weight_files import POINTER
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Weights as safetensors, configuration, tokenizer, chat template; never code."""

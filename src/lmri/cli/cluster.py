@@ -23,10 +23,26 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if found.healthy else UNHEALTHY
 
 
+def _estimate(options: argparse.Namespace) -> None:
+    from lmri.config import load_study
+    from lmri.preflight.estimate import estimate_study
+
+    found = estimate_study(load_study(options.study_file))
+    if options.json:
+        print(json.dumps(found.to_dict(), indent=1))
+    else:
+        print("\n".join(found.lines()))
+
+
 COMMANDS: Commands = {
     "doctor": (
         _doctor,
         "look at this machine, and say which profile of the workflow fits it",
         "--folder? --json?",
+    ),
+    "estimate": (
+        _estimate,
+        "say what a study takes before it runs: jobs, disk, memory, hours",
+        "study_file --json?",
     ),
 }
