@@ -31,7 +31,10 @@ from lmri.preflight.volumes import value_bytes
 from lmri.record import record_task
 from lmri.stimuli import write_stimuli
 
-QUANTITIES = ("router", "layer", "head", "attention", "neuron", "residual")
+QUANTITIES = (("layer",), ("router", "layer", "head", "attention", "neuron", "residual"))
+"""Little is recorded of a model, or much."""
+
+SPLITS = ("selection", "calibration", "evaluation")
 NEW_TOKENS = 4
 NANO = 1e9
 TRIALS = 500
@@ -97,11 +100,17 @@ def passes(rounds: int) -> list[Row]:
     list of Row
         The fitted coefficients beside those in use, and the worst size.
     """
-    sizes = list(itertools.product((2, 8), (64, 256), (100, 400)))
+    sizes = list(itertools.product((2, 6), (64, 384), (100, 300), QUANTITIES))
     work, seconds = [], []
     with tempfile.TemporaryDirectory() as name:
-        for layers, hidden, trials in sizes:
-            made, taken = _recorded(Path(name), layers, hidden, trials, rounds)
+        for layers, hidden, trials, quantities in sizes:
+            options = RecordOptions(
+                splits=SPLITS, max_new_tokens=NEW_TOKENS, quantities=quantities, full=("router",)
+            )
+            model = Path(name) / f"{layers}_{hidden}"
+            if not model.exists():
+                _save(model, layers, hidden)
+            made, taken = _recorded(model, trials, options, rounds)
             work.append(made)
             seconds.append(taken)
     work, seconds = np.array(work), np.array(seconds)
@@ -119,32 +128,22 @@ def passes(rounds: int) -> list[Row]:
     ]
 
 
+def _save(model: Path, layers: int, hidden: int) -> None:
+    sizes = {"hidden_size": hidden, "intermediate_size": hidden // 2}
+    save_model(model, "olmoe", num_hidden_layers=layers, **sizes)
+
+
 def _recorded(
-    folder: Path, layers: int, hidden: int, trials: int, rounds: int
+    model: Path, trials: int, options: RecordOptions, rounds: int
 ) -> tuple[list[float], float]:
     """Record a random model; return its work and the least CPU time."""
-    model = folder / f"{layers}_{hidden}"
-    if not model.exists():
-        save_model(
-            model,
-            "olmoe",
-            num_hidden_layers=layers,
-            hidden_size=hidden,
-            intermediate_size=hidden // 2,
-        )
     subject = load_subject(model, "random")
     anatomy = describe(subject.model)
     _, used = parameter_counts(subject.model, anatomy)
-    stimuli = _table(folder, trials)
-    options = RecordOptions(
-        splits=("selection", "calibration", "evaluation"),
-        max_new_tokens=NEW_TOKENS,
-        quantities=QUANTITIES,
-        full=("router",),
-    )
+    stimuli = _table(model.parent, trials)
     taken = []
     for _ in range(rounds):
-        out = folder / "out.zarr"
+        out = model.parent / "out.zarr"
         out.with_name("out.zarr.manifest.json").unlink(missing_ok=True)
         start = time.process_time()
         record_task(
@@ -162,7 +161,7 @@ def _recorded(
         taken.append(time.process_time() - start)
     tokens = trials * (WORDS + NEW_TOKENS)
     values = value_bytes(anatomy, options, trials, tokens)
-    return [1.0, 2 * used * 2 * tokens, layers * 2 * tokens, values], min(taken)
+    return [1.0, 2 * used * 2 * tokens, anatomy.layers * 2 * tokens, values], min(taken)
 
 
 WORDS = 24

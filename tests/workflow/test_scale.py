@@ -1,10 +1,6 @@
 """A study of 200 subjects: how many jobs it is, what they ask for, and what profiles make of it."""
 
-import json
-import re
-
 import pytest
-import yaml
 
 from benchmarks.planning import large_study
 from lmri.config import StudyConfig

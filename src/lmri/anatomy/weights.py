@@ -136,7 +136,7 @@ def check_unchanged(folder: Path, pointer: Path) -> None:
     SubjectError
         Naming the first file that was added, removed or changed.
     """
-    expected = _read_pointer(pointer)["files"]
+    expected = pointed_files(pointer)
     got = {path.name: sha256_file(path) for path in model_files(folder)}
     for name in sorted({*expected, *got}):
         if expected.get(name) != got.get(name):
@@ -144,6 +144,27 @@ def check_unchanged(folder: Path, pointer: Path) -> None:
                 f"{folder}: '{name}' must be as it was when the subject was prepared. It was "
                 f"added, removed or changed: delete {pointer.parent} to prepare the subject again."
             )
+
+
+def pointed_files(pointer: Path) -> dict[str, str]:
+    """Read the names and the SHA-256 of the files of an external model.
+
+    Parameters
+    ----------
+    pointer : Path
+        Its ``pointer.json``.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 by name.
+
+    Raises
+    ------
+    SubjectError
+        If the pointer cannot be read.
+    """
+    return _read_pointer(pointer)["files"]
 
 
 def _read_pointer(pointer: Path) -> dict:
