@@ -37,6 +37,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
+    "--folder": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where the workflow runs (default: here)",
+    },
+    "--json": {"action": "store_true", "help": "print JSON"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "--scorer": {
         "action": "append",
