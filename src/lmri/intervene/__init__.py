@@ -40,6 +40,7 @@ from lmri.intervene.row_space import (
     split_directions,
 )
 from lmri.intervene.session import Session
+from lmri.intervene.sharing import exact, onsets, same_plans
 from lmri.intervene.steering import (
     ScaleSearch,
     Shift,
@@ -93,6 +94,7 @@ __all__ = [
     "donors_of",
     "early_exit",
     "entropy_weighted",
+    "exact",
     "feasible",
     "induction_pattern",
     "intervened",
@@ -110,10 +112,12 @@ __all__ = [
     "previous_token_pattern",
     "read_out",
     "read_plan",
+    "onsets",
     "recorded_patterns",
     "respond",
     "row_space_report",
     "run_chosen",
+    "same_plans",
     "says_exactly",
     "scale_curve",
     "search_scale",

@@ -294,7 +294,7 @@ def _generate(
         )
         logits, cache = output.logits[:, -1], output.past_key_values  # (batch, vocabulary)
         if step == 0:
-            margin = _margin(logits, watch)
+            margin = onset_margin(logits, watch)
         said = choose(step, logits)
         steps.append(said if budget is None else budget.step(said))
         finished |= torch.isin(steps[-1], ends)
@@ -331,7 +331,8 @@ def _sampled(
     return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
 
 
-def _margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:
+def onset_margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:
+    """Logit (batch,) of a watched token minus the largest other of (batch, vocabulary)."""
     own = logits.gather(1, watch.unsqueeze(1)).squeeze(1)
     others = logits.scatter(1, watch.unsqueeze(1), float("-inf"))
     return own - others.max(dim=-1).values
