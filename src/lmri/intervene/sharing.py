@@ -32,7 +32,7 @@ from lmri.anatomy import (
     routers,
 )
 from lmri.intervene.decoding import onset_margin
-from lmri.intervene.plans import INTACT, Plan
+from lmri.intervene.plans import INTACT, AnyPlan, Plan
 from lmri.intervene.points import changed_input
 from lmri.intervene.routing import intervened
 from lmri.intervene.session import trial_keys
@@ -87,12 +87,12 @@ class _Intact:
     logits: torch.Tensor
 
 
-def same_plans(plans: Sequence[Plan]) -> np.ndarray:
+def same_plans(plans: Sequence[AnyPlan]) -> np.ndarray:
     """Find plans that do the same: units and their numbers count, and not their order.
 
     Parameters
     ----------
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
 
     Returns
@@ -104,9 +104,13 @@ def same_plans(plans: Sequence[Plan]) -> np.ndarray:
     return np.array([first.setdefault(_deed(plan), i) for i, plan in enumerate(plans)])
 
 
-def _deed(plan: Plan) -> object:
-    if not plan.units:
-        return INTACT
+def _deed(plan: AnyPlan) -> object:
+    # Of directions at one place the order counts, so that of the parts is kept.
+    parts = tuple(_deed_of_part(part) for part in plan.parts if part.units)
+    return parts or INTACT
+
+
+def _deed_of_part(plan: Plan) -> object:
     numbers = plan.values or [()] * len(plan.units)
     units = frozenset(zip(plan.units, numbers, strict=True))
     return replace(plan, units=(), values=()), units
@@ -117,7 +121,7 @@ def passes(
     subject: Subject,
     texts: Sequence[Sequence[int]],
     kept: Sequence[int],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> Iterator[Passed]:
     """Run every text under every plan, one pass each.
@@ -134,7 +138,7 @@ def passes(
         Token ids.
     kept : sequence of int
         For every text from how many of its last tokens logits are needed.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
@@ -148,10 +152,12 @@ def passes(
     """
     own = np.unique(same_plans(plans))
     layers = subject.anatomy.layers
-    starts = np.array([min((unit[0] for unit in plans[i].units), default=layers) for i in own])
+    starts = np.array([_first_layer(plans[i], layers) for i in own])
     can_share = len(own) >= LEAST_PLANS
     at_once = max(1, rows // min(layers, len(own))) if can_share else rows
     keys = trial_keys(texts)
+    # The last token of the prompt is the first whose logits are needed.
+    prompts = torch.tensor([len(t) - k + 1 for t, k in zip(texts, kept, strict=True)])
     for number, batch in enumerate(equal_length_batches([len(text) for text in texts], at_once)):
         ids = torch.tensor([texts[i] for i in batch], device=subject.device)
         keep = max(kept[i] for i in batch)
@@ -166,6 +172,7 @@ def passes(
                     session.rows, session.keys = (
                         part.to(subject.device) for part in (plan, keys[batch][text])
                     )
+                    session.prompts = prompts[batch][text]
                     session.first = torch.zeros_like(session.keys)
                     session.reached = session.first + ids.shape[1]
                     if not can_share:
@@ -173,9 +180,22 @@ def passes(
                     elif layer == layers:
                         logits = _rows(known.logits, text)
                     else:
-                        reroutes = all(own.kind == "expert" for own in acting)
+                        reroutes = all(map(_only_reroutes, acting))
                         logits = _from_layer(subject, int(layer), ids, known, text, reroutes)
                     yield Passed(chosen[plan.numpy()], batch[text.numpy()], logits)
+
+
+def _first_layer(plan: AnyPlan, layers: int) -> int:
+    """First layer that a plan touches; void layers are judged by all before them."""
+    if any(part.mode == "void" and part.units for part in plan.parts):
+        return 0
+    return min((unit[0] for unit in plan.units), default=layers)
+
+
+def _only_reroutes(plan: AnyPlan) -> bool:
+    """Whether a plan changes experts alone, and at all tokens."""
+    parts = [part for part in plan.parts if part.units]
+    return all(part.kind == "expert" and part.phase == "both" for part in parts)
 
 
 def _rows_of(subject: Subject, ids: torch.Tensor, rows: int) -> int:
@@ -291,7 +311,7 @@ def onsets(
     subject: Subject,
     prompts: Sequence[Sequence[int]],
     watched: Sequence[int],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """First tokens that prompts are responded to with, under every plan.
@@ -304,7 +324,7 @@ def onsets(
         Token ids.
     watched : sequence of int
         For every prompt the token whose logit margin is measured.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
@@ -333,7 +353,7 @@ def exact(
     subject: Subject,
     prompts: Sequence[Sequence[int]],
     references: Sequence[Sequence[int]],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> np.ndarray:
     """Whether greedy responses are the references, under every plan.
@@ -346,7 +366,7 @@ def exact(
         The subject.
     prompts, references : sequence of sequence of int
         Token ids; a reference ends with the end token.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
