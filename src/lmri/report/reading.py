@@ -11,8 +11,10 @@ import xarray as xr
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
+from lmri.report.align.tables import read_alignment
 from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
+from lmri.report.connect.tables import read_networks
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -68,7 +70,8 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     information = read_information(reader, config)
     bottleneck = read_bottleneck(reader, config)
     problems = reader.problems, reader.altered
-    more = sparse, information, bottleneck
+    networks, alignment = read_networks(reader, config), read_alignment(reader, config)
+    more = sparse, information, bottleneck, networks, alignment
     comparisons = _read_comparisons(reader, config)
     inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems, comparisons)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
