@@ -12,6 +12,7 @@ from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
 from lmri.report.bottleneck.tables import Bottleneck
 from lmri.report.causal.maps import CausalMap
+from lmri.report.decode.tables import Decoding
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
 from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
@@ -194,6 +195,8 @@ class StudyInputs:
         Information and geometry by layer, and over checkpoints.
     bottleneck : Bottleneck
         Tables of small networks.
+    decoding : Decoding
+        What can be read from activity.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -207,6 +210,7 @@ class StudyInputs:
     sparse: Sparse = field(default_factory=Sparse)
     information: Information = field(default_factory=Information)
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
+    decoding: Decoding = field(default_factory=Decoding)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
 

@@ -11,6 +11,8 @@ from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
+from lmri.report.decode.page import TITLE as DECODING_TITLE
+from lmri.report.decode.page import decoding_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -25,6 +27,7 @@ PAGES = "pages"
 HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
     f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information", "bottleneck")
 )
+DECODING = f"{PAGES}/decoding.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -79,6 +82,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link("Sparsity", SPARSITY))
     if inputs.information:
         links.append(Link("Information", INFORMATION))
+    if inputs.decoding:
+        links.append(Link(DECODING_TITLE, DECODING))
     if len(inputs.bottleneck.claims):
         links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
@@ -113,6 +118,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
     if inputs.information:
         leaves.append(information_leaf(inputs, INFORMATION, files))
+    if inputs.decoding:
+        leaves.append(decoding_leaf(inputs, DECODING, files))
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves

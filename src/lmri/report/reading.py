@@ -13,6 +13,7 @@ from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
 from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
+from lmri.report.decode.tables import read_decoding
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -66,7 +67,7 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     information = read_information(reader, config)
     bottleneck = read_bottleneck(reader, config)
     problems = reader.problems, reader.altered
-    more = sparse, information, bottleneck
+    more = sparse, information, bottleneck, read_decoding(reader, config)
     inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
