@@ -14,6 +14,7 @@ from lmri.report.align.tables import Alignment
 from lmri.report.bottleneck.tables import Bottleneck
 from lmri.report.causal.maps import CausalMap
 from lmri.report.connect.tables import Networks
+from lmri.report.decode.tables import Decoding
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
 from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
@@ -201,6 +202,8 @@ class StudyInputs:
         Networks of units.
     alignment : Alignment
         What subjects share.
+    decoding : Decoding
+        What can be read from activity.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -218,6 +221,7 @@ class StudyInputs:
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     networks: Networks = field(default_factory=Networks)
     alignment: Alignment = field(default_factory=Alignment)
+    decoding: Decoding = field(default_factory=Decoding)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -15,6 +15,8 @@ from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.connect.page import TITLE as NETWORKS_TITLE
 from lmri.report.connect.page import connect_leaf
 from lmri.report.contrast_leaf import contrast_leaf
+from lmri.report.decode.page import TITLE as DECODING_TITLE
+from lmri.report.decode.page import decoding_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -33,6 +35,7 @@ EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
     for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
 )
 NETWORKS, ALIGNMENT = f"{PAGES}/connectivity.html", f"{PAGES}/alignment.html"
+DECODING = f"{PAGES}/decoding.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -93,6 +96,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link(NETWORKS_TITLE, NETWORKS))
     if inputs.alignment:
         links.append(Link(ALIGNMENT_TITLE, ALIGNMENT))
+    if inputs.decoding:
+        links.append(Link(DECODING_TITLE, DECODING))
     if len(inputs.bottleneck.claims):
         links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
@@ -133,6 +138,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(connect_leaf(inputs, NETWORKS, files))
     if inputs.alignment:
         leaves.append(align_leaf(inputs, ALIGNMENT, files))
+    if inputs.decoding:
+        leaves.append(decoding_leaf(inputs, DECODING, files))
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
