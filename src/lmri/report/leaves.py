@@ -6,11 +6,17 @@ import re
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.align.page import TITLE as ALIGNMENT_TITLE
+from lmri.report.align.page import align_leaf
 from lmri.report.atlas.page import PATH as ATLAS
 from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
+from lmri.report.connect.page import TITLE as NETWORKS_TITLE
+from lmri.report.connect.page import connect_leaf
 from lmri.report.contrast_leaf import contrast_leaf
+from lmri.report.decode.page import TITLE as DECODING_TITLE
+from lmri.report.decode.page import decoding_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -28,6 +34,8 @@ EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
     f"{PAGES}/{name}.html"
     for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
 )
+NETWORKS, ALIGNMENT = f"{PAGES}/connectivity.html", f"{PAGES}/alignment.html"
+DECODING = f"{PAGES}/decoding.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -84,6 +92,12 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link("Sparsity", SPARSITY))
     if inputs.information:
         links.append(Link("Information", INFORMATION))
+    if inputs.networks:
+        links.append(Link(NETWORKS_TITLE, NETWORKS))
+    if inputs.alignment:
+        links.append(Link(ALIGNMENT_TITLE, ALIGNMENT))
+    if inputs.decoding:
+        links.append(Link(DECODING_TITLE, DECODING))
     if len(inputs.bottleneck.claims):
         links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
@@ -120,6 +134,12 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
     if inputs.information:
         leaves.append(information_leaf(inputs, INFORMATION, files))
+    if inputs.networks:
+        leaves.append(connect_leaf(inputs, NETWORKS, files))
+    if inputs.alignment:
+        leaves.append(align_leaf(inputs, ALIGNMENT, files))
+    if inputs.decoding:
+        leaves.append(decoding_leaf(inputs, DECODING, files))
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
