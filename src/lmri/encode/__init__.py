@@ -1,0 +1,1 @@
+"""Encoding: which features of stimuli predict the activity of units on carriers never seen."""
