@@ -7,6 +7,7 @@ from lmri.config.analyses import (
     SparseOptions,
     plan_name,
 )
+from lmri.config.encoding import EncodeOptions
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -35,6 +36,7 @@ __all__ = [
     "CausalOptions",
     "ConditionOptions",
     "ContrastOptions",
+    "EncodeOptions",
     "EvidenceOptions",
     "InformationOptions",
     "LoadOptions",

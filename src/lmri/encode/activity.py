@@ -33,6 +33,12 @@ POOLED = {
 }
 """Kinds of units that are read from pooled activity, and its array."""
 
+OTHERS = {
+    "expert": ("tokens/router/expert_id",),
+    "expert_neuron": ("tokens/expert_neuron/activation", "pooled/expert_neuron/sum"),
+}
+"""All other kinds, and arrays of which one is needed."""
+
 NEEDED = {
     **{kind: kind for kind in POOLED},
     "shared_neuron": "neuron",
@@ -93,8 +99,8 @@ def select_trials(recordings: Sequence[Recording], split: str, phase: str) -> Tr
         table = recording.trials
         kept = (table["split"] == split).to_numpy()
         if phase not in SAMPLED and "repeat" in table:
-            kept &= (table["repeat"] == 0).to_numpy()
-        kept &= _tokens_in(recording, phase) > 0
+            kept = kept & (table["repeat"] == 0).to_numpy()
+        kept = kept & (_tokens_in(recording, phase) > 0)
         places = np.full(len(table), -1)
         places[kept] = count + np.arange(kept.sum())
         count += int(kept.sum())
@@ -165,12 +171,11 @@ def units_of(recordings: Sequence[Recording], kind: str) -> Units:
     """
     check_choice(kind, NEEDED, "kind", "the encoding", EvidenceError)
     first = recordings[0]
-    path = POOLED.get(kind)
+    paths = (POOLED[kind],) if kind in POOLED else OTHERS[kind]
+    path = next((own for own in paths if all(shard.holds(own) for shard in recordings)), None)
     if path is None:
-        path = {"expert": "tokens/router/expert_id"}.get(kind, "pooled/expert_neuron/sum")
-    if not all(own.holds(path) for own in recordings):
         raise EvidenceError(
-            f"'{path}' was not recorded: add '{NEEDED[kind]}' to 'record.quantities', if the "
+            f"'{paths[-1]}' was not recorded: add '{NEEDED[kind]}' to 'record.quantities', if the "
             "subject has such units."
         )
     node = path.rpartition("/")[0]
@@ -186,7 +191,9 @@ def units_of(recordings: Sequence[Recording], kind: str) -> Units:
     return Units(kind, _layers(first, node), tuple(parts))
 
 
-def blocks(trials: Trials, units: Units) -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(
+    trials: Trials, units: Units, only: int | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Read all units, block after block.
 
     Parameters
@@ -195,6 +202,8 @@ def blocks(trials: Trials, units: Units) -> Iterator[tuple[slice, np.ndarray]]:
         The rows.
     units : Units
         The units.
+    only : int, optional
+        Place of the one layer to read; by default all.
 
     Yields
     ------
@@ -202,17 +211,18 @@ def blocks(trials: Trials, units: Units) -> Iterator[tuple[slice, np.ndarray]]:
         Places of the units in the flattened order of ``units``, and their activity.
     """
     most = max(1, BLOCK_BYTES // (8 * len(trials.table)))
-    per_layer, depth = units.per_layer, len(units.layers)
+    per_layer = units.per_layer
+    depth = range(len(units.layers)) if only is None else range(only, only + 1)
     if per_layer <= most:
         step = most // per_layer
-        for start in range(0, depth, step):
-            stop = min(start + step, depth)
+        for start in depth[::step]:
+            stop = min(start + step, depth.stop)
             read = _read(trials, units, slice(start, stop), slice(None))
             yield slice(start * per_layer, stop * per_layer), read
         return
     width, rest = units.shape[0], per_layer // units.shape[0]
     step = max(1, most // rest)
-    for layer in range(depth):
+    for layer in depth:
         for start in range(0, width, step):
             stop = min(start + step, width)
             first = layer * per_layer
@@ -278,22 +288,59 @@ def _expert_neurons(trials: Trials, units: Units, layers: slice, within: slice) 
     experts = range(*within.indices(units.shape[0]))
     total = np.zeros((len(trials.table), len(place_of), len(experts), units.shape[1]))
     tokens = np.zeros(len(trials.table))
-    node = "pooled/expert_neuron"
-    names = [f"{node}/{name}" for name in ("trial", "phase", "layer", "expert", "sum")]
     for recording, row_of in zip(trials.recordings, trials.row_of, strict=True):
         own = row_of >= 0
         tokens[row_of[own]] = _tokens_in(recording, trials.phase)[own]
-        phase = _number(recording.array(f"{node}/phase").attrs["phases"], trials.phase, recording)
-        for trial, phases, layer, expert, sums in recording.stream(*names):
-            kept = (phases == phase) & (row_of[trial] >= 0)
-            kept &= np.isin(layer, list(place_of)) & np.isin(expert, experts)
-            at = (
-                row_of[trial[kept]],
-                np.array([place_of[int(i)] for i in layer[kept]], dtype=np.int64),
-                expert[kept].astype(np.int64) - experts.start,
-            )
-            total[at] = sums[kept]
+        if recording.holds(OTHERS["expert_neuron"][0]):
+            _add_tokens(total, recording, row_of, trials.phase, layers, experts)
+        else:
+            _add_pools(total, recording, row_of, trials.phase, place_of, experts)
     return total.reshape(len(total), -1) / tokens[:, None]
+
+
+def _add_tokens(
+    total: np.ndarray,
+    recording: Recording,
+    row_of: np.ndarray,
+    phase: str,
+    layers: slice,
+    experts: range,
+) -> None:
+    array, start = recording.array(OTHERS["expert_neuron"][0]), 0
+    for inside, trial, ids in _tokens(recording, phase, "tokens/router/expert_id"):
+        rows = slice(start, start + len(trial))
+        start = rows.stop
+        kept = inside & (row_of[trial] >= 0)
+        if not kept.any():
+            continue
+        values = array[rows, layers][kept]  # (tokens, layers, slots, neurons)
+        own = ids[kept][:, layers]
+        token, layer, slot = np.nonzero(np.isin(own, experts))
+        expert = own[token, layer, slot].astype(np.int64) - experts.start
+        at = (row_of[trial[kept]][token], layer, expert)
+        np.add.at(total, at, values[token, layer, slot])
+
+
+def _add_pools(
+    total: np.ndarray,
+    recording: Recording,
+    row_of: np.ndarray,
+    phase: str,
+    place_of: dict[int, int],
+    experts: range,
+) -> None:
+    node = "pooled/expert_neuron"
+    names = [f"{node}/{name}" for name in ("trial", "phase", "layer", "expert", "sum")]
+    code = _number(recording.array(f"{node}/phase").attrs["phases"], phase, recording)
+    for trial, phases, layer, expert, sums in recording.stream(*names):
+        kept = (phases == code) & (row_of[trial] >= 0)
+        kept &= np.isin(layer, list(place_of)) & np.isin(expert, experts)
+        at = (
+            row_of[trial[kept]],
+            np.array([place_of[int(i)] for i in layer[kept]], dtype=np.int64),
+            expert[kept].astype(np.int64) - experts.start,
+        )
+        total[at] = sums[kept]
 
 
 def _tokens_in(recording: Recording, phase: str) -> np.ndarray:

@@ -9,7 +9,6 @@ its training cells by the same rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,8 @@ from lmri.errors import EvidenceError
 
 LEAST_FOLDS = 3
 """One to test, and two to choose the penalty in."""
+
+LEAST_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -126,27 +127,27 @@ def carrier_folds(carriers: pd.DataFrame, k: int, seed: int, owner: str) -> Fold
     return found
 
 
-def check_rows(rows: int, features: Sequence[str], owner: str) -> None:
+def check_rows(rows: int, features: int, owner: str) -> None:
     """Raise unless there are more rows than a regression needs.
 
     Parameters
     ----------
     rows : int
         Rows.
-    features : sequence of str
-        Names of the columns.
+    features : int
+        Columns.
     owner : str
         The analysis, for messages.
 
     Raises
     ------
     EvidenceError
-        If there are fewer than 20, or not more rows than features.
+        If there are fewer than :data:`LEAST_ROWS`, or not more rows than features.
     """
-    least = max(20, len(features) + 1)
+    least = max(LEAST_ROWS, features + 1)
     if rows < least:
         raise EvidenceError(
-            f"The encoding of {owner} needs at least {least} rows for {len(features)} features. "
+            f"The encoding of {owner} needs at least {least} rows for {features} features. "
             f"Got {rows}: record more trials, or use fewer features."
         )
 

@@ -28,8 +28,8 @@ from lmri.encode.moments import Moments, Tested, Trained
 ALPHAS = tuple(10.0**power for power in range(-2, 8))
 """Penalties. Features are standardised, so that a penalty of the number of rows halves weights."""
 
-UNITS_AT_ONCE = 2048
-"""Units that are scored together: what is held for each penalty."""
+AT_ONCE = 2**21
+"""Weights of features under all penalties that are held together."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def search_of(bands: int, candidates: int, seed: int, alphas: Sequence[float] = 
     bands : int
         Number of bands.
     candidates : int
-        Points of the simplex; 1 is plain ridge.
+        Points of the simplex; 1 is plain ridge. First equal weights, then each band alone, then
+        equal weights of all but one; the others are drawn.
     seed : int
         Seed of the draw.
     alphas : sequence of float
@@ -72,17 +73,24 @@ def search_of(bands: int, candidates: int, seed: int, alphas: Sequence[float] = 
     Returns
     -------
     Search
-        The first point has equal weights.
+        What is tried.
     """
     from himalaya.kernel_ridge import generate_dirichlet_samples
 
-    drawn = np.full((1, bands), 1 / bands)
-    if candidates > 1 and bands > 1:
-        more = generate_dirichlet_samples(
-            n_samples=candidates - 1, n_kernels=bands, concentration=[0.1, 1.0], random_state=seed
+    equal, alone = np.full((1, bands), 1 / bands), np.eye(bands)
+    fixed = [equal, alone, (1 - alone) / max(1, bands - 1)] if bands > 2 else [equal, alone]
+    points = np.concatenate(fixed)[:candidates]
+    if bands > 1 and candidates > len(points):
+        drawn = generate_dirichlet_samples(
+            n_samples=candidates - len(points),
+            n_kernels=bands,
+            concentration=[0.1, 1.0],
+            random_state=seed,
         )
-        drawn = np.concatenate([drawn, np.asarray(more, dtype=np.float64)])
-    return Search(np.asarray(sorted(alphas), dtype=np.float64), drawn)
+        points = np.concatenate([points, np.asarray(drawn, dtype=np.float64)])
+    return Search(
+        np.asarray(sorted(alphas), dtype=np.float64), points[: candidates if bands > 1 else 1]
+    )
 
 
 @dataclass(frozen=True)
@@ -169,15 +177,15 @@ def _losses(trained: Trained, tested: Tested, roots: np.ndarray, alphas: np.ndar
     basis = roots[:, None] * vectors
     xx = basis.T @ tested.xx @ basis
     losses = np.empty((len(alphas), len(tested.yy)))
-    for start in range(0, len(tested.yy), UNITS_AT_ONCE):
-        own = slice(start, start + UNITS_AT_ONCE)
+    shrunk = 1 / (values[:, None] + alphas)  # (features, alphas)
+    step = max(1, AT_ONCE // shrunk.size)
+    for start in range(0, len(tested.yy), step):
+        own = slice(start, start + step)
         rotated, seen = basis.T @ trained.xy[:, own], basis.T @ tested.xy[:, own]
-        for place, alpha in enumerate(alphas):
-            weights = rotated / (values[:, None] + alpha)
-            error = xx @ weights
-            error -= 2 * seen
-            error *= weights
-            losses[place, own] = tested.yy[own] + error.sum(axis=0)
+        weights = shrunk[:, :, None] * rotated[:, None]  # (features, alphas, units)
+        error = (xx @ weights.reshape(len(xx), -1)).reshape(weights.shape)
+        error -= 2 * seen[:, None]
+        losses[:, own] = tested.yy[own] + np.einsum("fau,fau->au", error, weights)
     return losses
 
 

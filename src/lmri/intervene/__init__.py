@@ -8,7 +8,7 @@ from lmri.intervene.decoding import (
     respond,
     says_exactly,
 )
-from lmri.intervene.directions import ablated_direction
+from lmri.intervene.directions import ablated_direction, ablated_subspace
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
 from lmri.intervene.key_space import Hypercube, abstained, last_keys
 from lmri.intervene.means import (
@@ -49,6 +49,7 @@ __all__ = [
     "UnitKind",
     "Values",
     "ablated_direction",
+    "ablated_subspace",
     "abstained",
     "can_reroute",
     "changed_patterns",

@@ -54,7 +54,9 @@ def test_sums_are_those_of_standardised_rows(data, sums):
 def test_choice_and_weights_are_himalayas(data, sums, bands, unscaled):
     X, Y, folds = data
     sizes = [9 // bands] * bands
-    search = search_of(bands, 1 if bands == 1 else 6, seed=0, alphas=[0.1, 1, 10, 100, 1000])
+    # himalaya divides by the weights: none is 0.
+    gammas = np.random.default_rng(1).dirichlet(np.ones(bands), size=6 if bands > 1 else 1)
+    search = Search(np.array([0.1, 1, 10, 100, 1000]), gammas)
     split = PredefinedSplit(folds.cell)
     if bands == 1:
         theirs = RidgeCV(alphas=search.alphas, fit_intercept=True, cv=split).fit(X, Y)
@@ -133,6 +135,18 @@ def test_crossed_carriers_are_never_shared():
             tested = set(table[column][folds.cell == cell])
             assert not tested & set(table[column][np.isin(folds.cell, train)])
         assert len(folds.inner(train)) == 4
+
+
+def test_a_search_begins_with_what_is_simple():
+    plain = search_of(3, 1, 0)
+    assert plain.gammas.tolist() == [[1 / 3] * 3]
+    found = search_of(3, 9, 0).gammas
+    assert found[1:4].tolist() == np.eye(3).tolist()
+    assert found[4].tolist() == [0, 0.5, 0.5]
+    assert len(found) == 9
+    assert found.sum(1) == pytest.approx(1)
+    assert search_of(1, 9, 0).gammas.tolist() == [[1]]
+    assert (search_of(3, 9, 0).gammas == found).all()
 
 
 def test_a_part_of_a_search_keeps_proportions():
