@@ -98,7 +98,7 @@ def defining_module(package: Path, function: str | None) -> Path:
 
 
 def test_command_line_alone_reruns_nothing(finished):
-    module = finished.root / "src/lmri/cli.py"
+    module = finished.root / "src/lmri/cli/entry.py"
     source = module.read_bytes()
     module.write_bytes(source + b"# changed\n")
     try:

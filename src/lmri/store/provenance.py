@@ -34,7 +34,11 @@ ENTRIES = {
     "sparse_run": ("sparse", "measure_subject"),
     "information": ("information", "information_subject"),
     "dynamics": ("information", "follow_series"),
+    "connect": ("connect", "connect_subject"),
+    "align": ("align", "align_subjects"),
+    "decode": ("decode", "decode_subject"),
     "validate": ("validate", "validate_subject"),
+    "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
     "report": ("report", "write_report"),
@@ -165,7 +169,7 @@ def _closure(root: Path, start: str) -> set[Path]:
 def _module_file(root: Path, module: str) -> Path | None:
     """Return the file of a module of the package, or None if the name is not one of its modules."""
     top, *rest = module.split(".")
-    if top != root.name or rest == ["cli"]:
+    if top != root.name or rest[:1] == ["cli"]:
         return None
     path = root.joinpath(*rest)
     for candidate in (path / "__init__.py", path.with_suffix(".py")):

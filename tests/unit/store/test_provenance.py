@@ -9,7 +9,8 @@ from lmri.store.provenance import ENTRIES, code_hash, provenance, slice_hash
 # store through its __init__; the report imports nothing of these.
 FILES = {
     "__init__.py": '"""Doc."""\n__version__ = "1"\n',
-    "cli.py": "import lmri.localise\n",
+    "cli/__init__.py": "from lmri.cli.entry import main\n",
+    "cli/entry.py": "import lmri.localise\n",
     "localise/__init__.py": "from lmri.localise.job import localise_subject\n",
     "localise/job.py": (
         "from lmri.store import read\nfrom .helper import help_out\n"
@@ -61,7 +62,8 @@ def test_hash_changes_with_what_the_stage_uses(root, name):
     "name",
     [
         "__init__.py",
-        "cli.py",
+        "cli/__init__.py",
+        "cli/entry.py",
         "localise/unused.py",
         "localise/data/model.safetensors",
         "store/__init__.py",
