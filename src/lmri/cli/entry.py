@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from lmri import __version__
 from lmri.cli import (
     decoding,
+    encoding,
     information,
     mapping,
     networks,
@@ -45,6 +46,7 @@ COMMANDS: Commands = {
     **information.COMMANDS,
     **networks.COMMANDS,
     **decoding.COMMANDS,
+    **encoding.COMMANDS,
     **validation.COMMANDS,
     **scoring.COMMANDS,
     **reporting.COMMANDS,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from lmri.checks import quoted
 from lmri.config.options import Options
 
 
@@ -33,3 +35,20 @@ class EncodeOptions(Options):
     draws: int = 99
     subspace_draws: int = 19
     subspace_trials: int = 64
+
+    def problems(self, tasks: Collection[str]) -> Iterator[str]:
+        """Find what no schema can say: tasks that the study does not have.
+
+        Parameters
+        ----------
+        tasks : collection of str
+            Tasks of the study.
+
+        Yields
+        ------
+        str
+            One line for each, naming the key.
+        """
+        for index, task in enumerate(self.tasks):
+            if task not in tasks:
+                yield f"'encode.tasks.{index}' must be one of {quoted(tasks)}. Got '{task}'."

@@ -15,7 +15,7 @@ from lmri.encode.folds import Folds
 from lmri.encode.moments import Moments
 from lmri.encode.partition import Partition, partition
 from lmri.encode.ridge import Search
-from lmri.encode.scores import chosen_outside, held_out_scores, varying
+from lmri.encode.scores import chosen_outside, held_out_scores, variance, varying
 from lmri.encode.significance import Exchange, exchanges, null_scores, p_values
 from lmri.errors import EvidenceError
 
@@ -91,9 +91,9 @@ def encode_trials(
     Returns
     -------
     Dataset
-        Over the dimensions of the units: ``r2``, ``r``, ``nuisance``, ``explainable``; by ``band``
-        ``split``; by ``interest`` ``unique`` and ``alone``; by ``pair`` ``shared``; by ``tested``
-        ``gain``, ``p``, ``p_max`` and ``q``. See ``docs/encode.md``.
+        Over the dimensions of the units: ``r2``, ``r``, ``nuisance``, ``explainable`` and
+        ``variance``; by ``band`` ``split``; by ``interest`` ``unique`` and ``alone``; by ``pair``
+        ``shared``; by ``tested`` ``gain``, ``p``, ``p_max`` and ``q``. See ``docs/encode.md``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def encode_trials(
         moments = Moments(len(design.folds.apart), design.X.shape[1], Y.shape[1])
         moments.add(design.X, Y, design.folds.cell)
         found = partition(moments, design.folds, design.search, design.layout)
-        parts.append(_block(found, Y, repeats, varying(moments)))
+        parts.append(_scores(found, moments) | _ceiling(Y, repeats, moments))
         for name, gain, null in _tested(design, moments, Y, exchange):
             gains[name].append(gain)
             drawn[name].append(null.astype(np.float32))
@@ -157,7 +157,7 @@ def encode_sums(moments: Sequence[Moments], units: Units, design: Design) -> xr.
         places with those of a longer one.
     """
     found = [partition(own, design.folds, design.search, design.layout) for own in moments]
-    parts = [_scores(own) for own in found]
+    parts = [_scores(own, sums) for own, sums in zip(found, moments, strict=True)]
     joined = {name: np.concatenate([own[name] for own in parts], axis=-1) for name in parts[0]}
     still = int(sum((~varying(own)).sum() for own in moments))
     labelled = _labelled(joined, units, design, (), found[0].pairs)
@@ -183,8 +183,9 @@ def _about(design: Design, constant: int, n: int) -> dict[str, object]:
     }
 
 
-def _scores(found: Partition) -> dict[str, np.ndarray]:
+def _scores(found: Partition, moments: Moments) -> dict[str, np.ndarray]:
     return {
+        "variance": variance(moments),
         "r2": found.full.r2,
         "r": found.full.r,
         "split": found.full.split,
@@ -195,13 +196,11 @@ def _scores(found: Partition) -> dict[str, np.ndarray]:
     }
 
 
-def _block(
-    found: Partition, Y: np.ndarray, repeats: Repeats, varies: np.ndarray
-) -> dict[str, np.ndarray]:
+def _ceiling(Y: np.ndarray, repeats: Repeats, moments: Moments) -> dict[str, np.ndarray]:
     explainable = np.full(Y.shape[1], np.nan)
     if repeats.n:
         explainable = explainable_variance(Y, repeats.stimulus)
-    return {**_scores(found), "explainable": explainable, "varies": varies}
+    return {"explainable": explainable, "varies": varying(moments)}
 
 
 def _tested(design: Design, moments: Moments, Y: np.ndarray, exchange: Mapping[str, Exchange]):

@@ -128,7 +128,9 @@ def _encoded(task: _Task, kind: str, level: str, left_out: dict[str, str]) -> xr
         if made is None:
             continue
         found, reasons = made
-        left_out |= {f"{where}.{name}": reason for name, reason in reasons.items()}
+        # Bands are those of all kinds.
+        above = f"{task.name}.{level}.{phase}"
+        left_out |= {f"{above}.{name}": reason for name, reason in reasons.items()}
         if found.attrs["constant"]:
             count = int(np.prod([found.sizes[dim] for dim in found["r2"].dims]))
             left_out[f"{where}.units"] = f"{found.attrs['constant']} of {count} units are constant"
@@ -180,7 +182,7 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     table = pd.concat([own.trials for own in task.recordings], ignore_index=True)
     given = options.bands or default_bands(trials.table)
     columns = [name for name in given if name not in {"embedding", "numbers"}]
-    names = (*columns, "identity", *(["previous"] if options.delays else []))
+    names = (*columns, "identity", "previous")
     embeddings = projected_embeddings(task.subject.model, options.dimensions, task.seed)
     made = TokenDesign.of(
         table, names, embeddings, options.delays, token_frequency(task.recordings)

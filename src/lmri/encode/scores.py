@@ -105,12 +105,18 @@ def chosen_outside(
     return [choose(moments, folds, train, search, sizes) for _, train in folds.tests]
 
 
+def variance(moments: Moments) -> np.ndarray:
+    """Variance of every unit over all rows: array of shape (n_units,), float64."""
+    n, y = moments.n.sum(), moments.y.sum(axis=0)
+    return np.clip(moments.yy.sum(axis=0) - y * y / n, 0, None) / n
+
+
 def varying(moments: Moments) -> np.ndarray:
     """Tell which units vary at all: array of shape (n_units,), bool."""
-    n = moments.n.sum()
-    y, yy = moments.y.sum(axis=0), moments.yy.sum(axis=0)
-    size = yy / n + (0 if moments.about is None else moments.about[1] ** 2)
-    return (yy - y * y / n) / n > STILL * size
+    square = moments.yy.sum(axis=0) / moments.n.sum()
+    if moments.about is not None:
+        square = square + moments.about[1] ** 2
+    return variance(moments) > STILL * square
 
 
 def _add(sums: _Sums, tested: Tested, weights: np.ndarray, sizes: Sequence[int]) -> None:

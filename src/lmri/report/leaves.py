@@ -11,6 +11,8 @@ from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
+from lmri.report.encoding.page import TITLE as ENCODING_TITLE
+from lmri.report.encoding.page import encoding_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -28,6 +30,7 @@ EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
     f"{PAGES}/{name}.html"
     for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
 )
+ENCODING = f"{PAGES}/encoding.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -84,6 +87,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link("Sparsity", SPARSITY))
     if inputs.information:
         links.append(Link("Information", INFORMATION))
+    if inputs.encoding:
+        links.append(Link(ENCODING_TITLE, ENCODING))
     if len(inputs.bottleneck.claims):
         links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
@@ -120,6 +125,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(sparse_leaf(inputs, SPARSITY, files))
     if inputs.information:
         leaves.append(information_leaf(inputs, INFORMATION, files))
+    if inputs.encoding:
+        leaves.append(encoding_leaf(inputs, ENCODING, files))
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves

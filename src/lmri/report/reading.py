@@ -13,6 +13,7 @@ from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
 from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
+from lmri.report.encoding.tables import read_encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -70,7 +71,10 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     problems = reader.problems, reader.altered
     more = sparse, information, bottleneck
     comparisons = _read_comparisons(reader, config)
-    inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems, comparisons)
+    encoding = read_encoding(reader, config)
+    inputs = StudyInputs(
+        config, subjects, benchmarks, tables, *more, *problems, comparisons, encoding=encoding
+    )
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(

@@ -135,7 +135,7 @@ def test_what_is_not_there_has_a_reason(encoded):
     assert "record.quantities" in reasons["relations.neuron.trials.prompt_last"]
     assert "None of the split" in reasons["relations.expert.trials.think"]
     assert "never recorded" in reasons["relations.head.tokens.prompt_last"]
-    assert "no variance" in reasons["relations.head.trials.prompt_last.numbers"]
+    assert "no variance" in reasons["relations.trials.prompt_last.numbers"]
 
 
 def test_use_is_beside_random_subspaces(encoded):
