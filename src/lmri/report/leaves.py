@@ -17,6 +17,8 @@ from lmri.report.connect.page import connect_leaf
 from lmri.report.contrast_leaf import contrast_leaf
 from lmri.report.decode.page import TITLE as DECODING_TITLE
 from lmri.report.decode.page import decoding_leaf
+from lmri.report.encoding.page import TITLE as ENCODING_TITLE
+from lmri.report.encoding.page import encoding_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -36,6 +38,7 @@ EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
 )
 NETWORKS, ALIGNMENT = f"{PAGES}/connectivity.html", f"{PAGES}/alignment.html"
 DECODING = f"{PAGES}/decoding.html"
+ENCODING = f"{PAGES}/encoding.html"
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -98,6 +101,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         links.append(Link(ALIGNMENT_TITLE, ALIGNMENT))
     if inputs.decoding:
         links.append(Link(DECODING_TITLE, DECODING))
+    if inputs.encoding:
+        links.append(Link(ENCODING_TITLE, ENCODING))
     if len(inputs.bottleneck.claims):
         links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
     return links
@@ -140,6 +145,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         leaves.append(align_leaf(inputs, ALIGNMENT, files))
     if inputs.decoding:
         leaves.append(decoding_leaf(inputs, DECODING, files))
+    if inputs.encoding:
+        leaves.append(encoding_leaf(inputs, ENCODING, files))
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
