@@ -25,6 +25,7 @@ from lmri.localise import (
     parse_measure,
     size_check,
 )
+from lmri.score import study_scorers
 from lmri.stimuli import make_stimuli
 from lmri.world import build_tokenizer, make_world
 
@@ -49,6 +50,7 @@ def check_inputs(study: StudyConfig, source: str) -> None:
         its margin.
     """
     study.check_files(source)
+    study_scorers(study.scorers)
     for subject in study.subjects.values():
         if subject.path is not None:
             check_weights(Path(subject.path))

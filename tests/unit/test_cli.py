@@ -73,6 +73,16 @@ CALLS = {
         "follow_series",
         {"series", "profiles", "out", "steps", "seed", "provenance"},
     ),
+    "connect": (
+        "connect",
+        "connect_subject",
+        {"subject", "recordings", "out", "tasks", "contrasts", "options", "seed", "provenance"},
+    ),
+    "align": (
+        "align",
+        "align_subjects",
+        {"recordings", "out", "subjects", "tasks", "options", "seed", "provenance"},
+    ),
     "validate": (
         "validate",
         "validate_subject",

@@ -103,6 +103,11 @@ def recordings_folder(wildcards, input):
     return str(Path(input.stores[0]).parents[1])
 
 
+def all_recordings_folder(wildcards, input):
+    """The folder of the recordings of all subjects: <folder>/<subject>/<task>/<shard>.zarr."""
+    return str(Path(input.stores[0]).parents[2])
+
+
 def settings_folder(wildcards, input):
     """The folder of all trained settings: <folder>/<setting>/<table>.parquet."""
     return str(Path(input[0]).parents[1])

@@ -26,6 +26,11 @@ rule report:
             subject=STUDY.subjects if STUDY.informed_tasks else [],
         ),
         dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        connect=expand(
+            "<study>/analyses/connect/{subject}",
+            subject=STUDY.subjects if STUDY.connected_tasks else [],
+        ),
+        align="<study>/analyses/align" if STUDY.aligned_tasks else [],
         bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",

@@ -18,8 +18,10 @@ from lmri import __version__
 from lmri.cli import (
     information,
     mapping,
+    networks,
     recording,
     reporting,
+    scoring,
     sparsity,
     stimuli,
     subjects,
@@ -40,7 +42,9 @@ COMMANDS: Commands = {
     **mapping.COMMANDS,
     **sparsity.COMMANDS,
     **information.COMMANDS,
+    **networks.COMMANDS,
     **validation.COMMANDS,
+    **scoring.COMMANDS,
     **reporting.COMMANDS,
 }
 """All commands."""

@@ -7,6 +7,7 @@ from lmri.config.analyses import (
     SparseOptions,
     plan_name,
 )
+from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -27,15 +28,19 @@ from lmri.config.options import (
     ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
 
 __all__ = [
+    "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
     "ConditionOptions",
+    "ConnectOptions",
     "ContrastOptions",
     "EvidenceOptions",
+    "FunctionOptions",
     "InformationOptions",
     "LoadOptions",
     "LocaliseOptions",
@@ -47,6 +52,7 @@ __all__ = [
     "ReportOptions",
     "SPLITS",
     "STAGES",
+    "ScorersOptions",
     "SparseOptions",
     "SplitOptions",
     "StudyConfig",

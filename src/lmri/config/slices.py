@@ -134,6 +134,41 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
     }
 
 
+def _connect(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    tasks = study.connected_tasks
+    compared = [own for own in study.contrasts.values() if own.target and own.task in tasks]
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": {name: list(study.tasks[name].carriers) for name in tasks},
+        "contrasts": [
+            {
+                "name": own.name,
+                "task": own.task,
+                "target": list(own.target),
+                "controls": list(own.controls),
+            }
+            for own in compared
+        ],
+        "connect": _with_phases(study, study.connect.to_dict()),
+    }
+
+
+def _align(study: StudyConfig) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "subjects": list(study.subjects),
+        "tasks": {name: list(study.tasks[name].carriers) for name in study.aligned_tasks},
+        "align": _with_phases(study, study.align.to_dict()),
+    }
+
+
+def _with_phases(study: StudyConfig, own: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the phases of the maps, and leave the tasks to the slice."""
+    return {**own, "tasks": [], "phases": own.get("phases") or list(study.localise.phases)}
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -143,6 +178,10 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
         "validate": study.validate.to_dict(),
         "sparse_plan": study.sparse.finding_plan,
     }
+
+
+def _score(study: StudyConfig) -> dict[str, Any]:
+    return {"seed": study.seed, "scorers": study.scorers.to_dict()}
 
 
 def _bottleneck(study: StudyConfig, setting: str) -> dict[str, Any]:
@@ -176,7 +215,10 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "sparse_run": (_sparse_run, ("subject",)),
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
+    "connect": (_connect, ("subject",)),
+    "align": (_align, ()),
     "validate": (_validate, ("subject",)),
+    "score": (_score, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),

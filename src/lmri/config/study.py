@@ -11,6 +11,7 @@ import yaml
 
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
+from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
     EvidenceOptions,
@@ -24,6 +25,7 @@ from lmri.config.options import (
     ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import ScorersOptions
 from lmri.config.series import expand_series
 from lmri.errors import ConfigError
 
@@ -34,8 +36,11 @@ SECTIONS: dict[str, type[Options]] = {
     "localise": LocaliseOptions,
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
+    "scorers": ScorersOptions,
     "sparse": SparseOptions,
     "information": InformationOptions,
+    "connect": ConnectOptions,
+    "align": AlignOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -62,7 +67,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    sparse, information, bottleneck
+    scorers, sparse, information, connect, align, bottleneck
         The seed of the study and its sections.
     """
 
@@ -78,8 +83,11 @@ class StudyConfig:
     localise: LocaliseOptions = field(default_factory=LocaliseOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
+    scorers: ScorersOptions = field(default_factory=ScorersOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
     information: InformationOptions = field(default_factory=InformationOptions)
+    connect: ConnectOptions = field(default_factory=ConnectOptions)
+    align: AlignOptions = field(default_factory=AlignOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -161,6 +169,20 @@ class StudyConfig:
         return list(self.series) if self.informed_tasks else []
 
     @property
+    def connected_tasks(self) -> list[str]:
+        """Tasks whose trials networks of units are of: those named, or else of contrasts."""
+        return self._asked_tasks(self.connect.tasks) if self.connect.kinds else []
+
+    @property
+    def aligned_tasks(self) -> list[str]:
+        """Tasks whose trials subjects are compared in: those named, or else of contrasts."""
+        return self._asked_tasks(self.align.tasks) if self.align.quantities else []
+
+    def _asked_tasks(self, named: tuple[str, ...]) -> list[str]:
+        asked = named or {entry.task for entry in self.contrasts.values()}
+        return [task for task in self.tasks if task in asked]
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
@@ -192,6 +214,8 @@ class StudyConfig:
             "sparse_run": subjects if self.sparse.policies else 0,
             "information": subjects if self.informed_tasks else 0,
             "dynamics": len(self.followed_series),
+            "connect": subjects if self.connected_tasks else 0,
+            "align": 1 if self.aligned_tasks else 0,
             "validate": subjects,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,

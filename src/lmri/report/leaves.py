@@ -6,6 +6,8 @@ import re
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.atlas.page import PATH as ATLAS
+from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
@@ -67,6 +69,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         Link(words.readable(contrast).capitalize(), path)
         for contrast, path in leaf_paths(inputs.config).items()
     ]
+    if has_maps(inputs):
+        links.append(Link(ATLAS_TITLE, ATLAS))
     if _has_heads(inputs):
         links.append(Link("Attention heads", HEADS))
     if has_layers(inputs):
@@ -112,6 +116,22 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
+
+
+def has_maps(inputs: StudyInputs) -> bool:
+    """Whether there is a map for the atlas.
+
+    Parameters
+    ----------
+    inputs : StudyInputs
+        What was read.
+
+    Returns
+    -------
+    bool
+        False where every map is missing or was not made.
+    """
+    return any(own.profile is not None for scan in inputs.scans for own in (scan, *scan.others))
 
 
 def _has_heads(inputs: StudyInputs) -> bool:

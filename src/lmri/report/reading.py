@@ -30,6 +30,7 @@ from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.redaction import redact_table
 from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
 from lmri.store import read_finding, read_manifest, read_map, read_table
@@ -84,7 +85,7 @@ def phases_of(config: StudyConfig) -> list[str]:
 
 def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInputs:
     tables = {
-        table: _read_table(reader, name, table, columns)
+        table: _read_table(reader, name, table, columns, config.report.redact)
         for table, columns in (
             ("arms", ARMS),
             ("transcripts", TRANSCRIPTS),
@@ -138,11 +139,13 @@ def _maps_of(study: Path, subject: str, config: StudyConfig) -> list[MapName]:
     return expected or names[:1]
 
 
-def _read_table(reader: Reader, subject: str, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(
+    reader: Reader, subject: str, table: str, columns: tuple[str, ...], redact: str
+) -> pd.DataFrame:
     return reader.read(
         subject,
         f"validation/{subject}/{table}.parquet",
-        lambda path: read_table(path, columns),
+        lambda path: redact_table(read_table(path, columns), redact),
         pd.DataFrame(columns=list(columns)),
     )
 

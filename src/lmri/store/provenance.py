@@ -34,6 +34,8 @@ ENTRIES = {
     "sparse_run": ("sparse", "measure_subject"),
     "information": ("information", "information_subject"),
     "dynamics": ("information", "follow_series"),
+    "connect": ("connect", "connect_subject"),
+    "align": ("align", "align_subjects"),
     "validate": ("validate", "validate_subject"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),
