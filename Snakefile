@@ -38,6 +38,7 @@ onerror:
 
 localrules:
     all,
+    fetch,
 
 
 rule all:
@@ -57,6 +58,8 @@ include: "workflow/rules/sparse.smk"
 include: "workflow/rules/information.smk"
 include: "workflow/rules/connect.smk"
 include: "workflow/rules/align.smk"
+include: "workflow/rules/decode.smk"
 include: "workflow/rules/validate.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/report.smk"

@@ -68,10 +68,17 @@ CALLS = {
         {"subject", "model", "recordings", "out", "tasks", "options", "load", "seed"}
         | {"provenance"},
     ),
+    "decode": (
+        "decode",
+        "decode_subject",
+        {"subject", "recordings", "findings", "out", "tasks", "contrasts", "phases", "options"}
+        | {"seed", "provenance"},
+    ),
     "dynamics": (
         "information",
         "follow_series",
-        {"series", "profiles", "out", "steps", "seed", "provenance"},
+        {"series", "profiles", "study", "out", "steps", "tasks", "sensitive", "others", "seed"}
+        | {"provenance"},
     ),
     "connect": (
         "connect",
@@ -98,7 +105,7 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "information", "validate"),
+    *("record", "localise", "information", "decode", "validate"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 
@@ -121,7 +128,7 @@ def arguments(repository, tmp_path):
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
-        study = "studies/information.yaml" if command == "dynamics" else "config.yaml"
+        study = "studies/information-training.yaml" if command == "dynamics" else "config.yaml"
         made[made.index("--config") + 1] = str(repository / "config" / study)
         return made
 

@@ -31,11 +31,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
     "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
+    "--subjects": {"type": Path, "metavar": "DIR", "help": "prepared folders of all subjects"},
     "--setting": {"metavar": "NAME", "help": "activation and penalty, as the study names them"},
     "--settings": {"type": Path, "metavar": "DIR", "help": "folder of all trained settings"},
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
+    "--folder": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where the workflow runs (default: here)",
+    },
+    "--json": {"action": "store_true", "help": "print JSON"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "--scorer": {
         "action": "append",
@@ -54,6 +61,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--redact": {"metavar": "LEVEL", "help": "none, responses or all: texts become hashes"},
     "--withhold-units": {"action": "store_true", "help": "leave out maps, findings and units"},
     "verdict": {"metavar": "VERDICT", "help": "<subject>/<contrast>, as the study names them"},
+    "first": {"nargs": "?", "metavar": "SUBJECT", "help": "a subject; none for all of one base"},
+    "second": {"nargs": "?", "metavar": "SUBJECT", "help": "the subject to compare it with"},
+    "--any-lineage": {"action": "store_true", "help": "compare subjects of no known common base"},
     "paths": {
         "type": Path,
         "nargs": "+",

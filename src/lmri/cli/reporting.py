@@ -54,11 +54,11 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
-    from lmri.preflight import check_inputs
+    from lmri.preflight.inputs import check_inputs, planned
 
     study = load_study(options.study_file)
-    check_inputs(study, str(options.study_file))
-    for line in study.summary():
+    tables = check_inputs(study, str(options.study_file))
+    for line in (*study.summary(), *planned(study, tables)):
         print(line)
 
 

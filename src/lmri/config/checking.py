@@ -30,6 +30,7 @@ from lmri.config.options import (
 from lmri.config.probes import probe_problems
 from lmri.config.recording import record_problems
 from lmri.config.templates import template_problems
+from lmri.config.validation import claim_problems
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -212,7 +213,9 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from _questions(study)
     yield from study.sparse.problems()
     yield from network_problems(study)
+    yield from study.decode.problems(study.tasks, study.record.quantities, study.record.full)
     yield from _evidence(study)
+    yield from claim_problems(study)
 
 
 def _questions(study: StudyConfig) -> Iterator[str]:

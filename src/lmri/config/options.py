@@ -353,7 +353,8 @@ class EvidenceOptions(Options):
 
     ``mode`` is that of experts; ``unit_mode`` that of units of other kinds, where they have it, by
     default ``mean`` of dimensions and sites of the residual and ``zero`` of the rest. ``gain`` is
-    the factor of the mode of that name.
+    the factor of the mode of that name. ``stop_after`` so many sham maps that do as much no more
+    are run (Besag and Clifford); by default all are.
     """
 
     score: str = "refusal_onset"
@@ -370,6 +371,7 @@ class EvidenceOptions(Options):
     minimum_trials: int = 150
     minimum_target_trials: int = 60
     shams: int = 99
+    stop_after: int | None = None
     exploratory_shams: int = 20
     matched_draws: int = 20
     coherent_share: float = 0.9
@@ -407,15 +409,6 @@ class EvidenceOptions(Options):
         """
         # Rounded first: 3 / .03 is 100.00000000000001 in floating point.
         return max(self.shams, 20 * claims - 1, math.ceil(round(claims / self.alpha, 6)) - 1)
-
-
-@dataclass(frozen=True)
-class ValidateOptions(Options):
-    """Resamples of the carriers and the size of the re-runs."""
-
-    bootstrap: int = 2000
-    rows: int = 1024
-    control_bystander_trials: int = 40
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import yaml
 
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
+from lmri.config.decoding import DecodeOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
@@ -22,11 +23,11 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
-    ValidateOptions,
     WorldOptions,
 )
 from lmri.config.scoring import ScorersOptions
 from lmri.config.series import expand_series
+from lmri.config.validation import ValidateOptions
 from lmri.errors import ConfigError
 
 SECTIONS: dict[str, type[Options]] = {
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[Options]] = {
     "information": InformationOptions,
     "connect": ConnectOptions,
     "align": AlignOptions,
+    "decode": DecodeOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -67,7 +69,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    scorers, sparse, information, connect, align, bottleneck
+    scorers, sparse, information, connect, align, decode, bottleneck
         The seed of the study and its sections.
     """
 
@@ -88,6 +90,7 @@ class StudyConfig:
     information: InformationOptions = field(default_factory=InformationOptions)
     connect: ConnectOptions = field(default_factory=ConnectOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -151,6 +154,11 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def compared(self) -> bool:
+        """Whether there are subjects to compare with each other."""
+        return len(self.subjects) > 1 and bool(self.hypotheses)
+
+    @property
     def tested_tasks(self) -> list[str]:
         """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
         tasks = {entry.task for entry in self.hypotheses}
@@ -161,6 +169,15 @@ class StudyConfig:
         """Tasks that information is estimated of: those of questions, or else of contrasts."""
         asked = self.information.questions or self.contrasts.values()
         tasks = {entry.task for entry in asked} if self.information.measures else set()
+        return [task for task in self.tasks if task in tasks]
+
+    @property
+    def decoded_tasks(self) -> list[str]:
+        """Tasks whose labels are decoded: those of contrasts and labels; by default all."""
+        if not self.decode.labels:
+            return list(self.tasks) if self.decode.analyses else []
+        asked = (*self.decode.labels, *self.contrasts.values())
+        tasks = {entry.task for entry in asked} if self.decode.analyses else set()
         return [task for task in self.tasks if task in tasks]
 
     @property
@@ -183,6 +200,12 @@ class StudyConfig:
         return [task for task in self.tasks if task in asked]
 
     @property
+    def sensitive_phases(self) -> list[str]:
+        """Phases of which units that do not settle are looked for; none unless it is asked for."""
+        asked = "sensitive" in self.information.measures
+        return list(self.information.phases or self.localise.phases) if asked else []
+
+    @property
     def base_seeds(self) -> list[int]:
         """Seeds of the bases that trained subjects start from."""
         seeds = {entry.base_seed for entry in self.subjects.values()}
@@ -198,12 +221,18 @@ class StudyConfig:
         return {name: sorted(entries, key=_step) for name, entries in members.items()}
 
     @property
+    def fetched(self) -> list[str]:
+        """Subjects whose weights come from a hub, so over a network."""
+        return [name for name, entry in self.subjects.items() if entry.source == "hub"]
+
+    @property
     def jobs(self) -> dict[str, int]:
         """Number of jobs of every rule."""
         subjects, tasks = len(self.subjects), len(self.tasks)
         return {
             "base": len(self.base_seeds),
-            "subject": subjects,
+            "fetch": len(self.fetched),
+            "subject": subjects - len(self.fetched),
             "stimuli": tasks,
             "record": subjects * tasks * self.record.shards,
             "localise": subjects,
@@ -216,7 +245,9 @@ class StudyConfig:
             "dynamics": len(self.followed_series),
             "connect": subjects if self.connected_tasks else 0,
             "align": 1 if self.aligned_tasks else 0,
+            "decode": subjects if self.decoded_tasks else 0,
             "validate": subjects,
+            "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,
@@ -244,6 +275,7 @@ class StudyConfig:
             f"maps       {', '.join(self.localise.maps)}",
             f"jobs       {sum(self.jobs.values())}: {jobs}",
             f"claims     {self.claims}: hypotheses x subjects",
+            f"beside     {', '.join(own.kind for own in self.validate.claims) or 'no claim'}",
             f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
             f"report     results/{self.study}/report/index.html",
         ]

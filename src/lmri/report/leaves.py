@@ -18,12 +18,15 @@ from lmri.report.inputs import StudyInputs
 from lmri.report.layers.page import TITLE, has_layers, layers_leaf
 from lmri.report.map_figures import score_limits
 from lmri.report.sparsity.page import sparse_leaf
+from lmri.report.validation.page import TITLE as EVIDENCE_TITLE
+from lmri.report.validation.page import evidence_leaf, has_evidence
 from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 PAGES = "pages"
-HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
-    f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information", "bottleneck")
+EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
+    f"{PAGES}/{name}.html"
+    for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
 )
 
 
@@ -69,6 +72,8 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         Link(words.readable(contrast).capitalize(), path)
         for contrast, path in leaf_paths(inputs.config).items()
     ]
+    if has_evidence(inputs):
+        links.append(Link(EVIDENCE_TITLE, EVIDENCE))
     if has_maps(inputs):
         links.append(Link(ATLAS_TITLE, ATLAS))
     if _has_heads(inputs):
@@ -105,6 +110,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         # A scale of their own: beside a strong contrast the maps of a weak one would be blank.
         limits = score_limits([scan for subject in inputs.subjects for scan in subject.scans[name]])
         leaves.append(contrast_leaf(inputs, contrast, paths[name], limits, files))
+    if has_evidence(inputs):
+        leaves.append(evidence_leaf(inputs, EVIDENCE, files))
     if _has_heads(inputs):
         leaves.append(heads_leaf(inputs, HEADS, files))
     if has_layers(inputs):

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from lmri.anatomy import check_prompts
 from lmri.config import StudyConfig
 from lmri.errors import LmriError
-from lmri.preflight import check_inputs
+from lmri.preflight.inputs import check_inputs
 
 
 @pytest.fixture
