@@ -13,7 +13,7 @@ READY := .venv/.ready
 # Tools and jobs find the environment first, whether it was activated or not.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-slurm lint format report unlock clean moved
+.PHONY: demo test test-slurm lint docs format report unlock clean moved
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -33,6 +33,11 @@ lint: $(READY)
 	$(RUN) lint-imports
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) python .ci/lint_workflow.py
+
+# The documentation as a site: build/site/index.html. Stops at a link that leads nowhere.
+docs: $(READY)
+	$(RUN) python .ci/configuration_page.py
+	$(RUN) mkdocs build --quiet
 
 format: $(READY)
 	$(RUN) ruff check --fix .

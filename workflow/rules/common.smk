@@ -142,6 +142,28 @@ def recordings_folder(wildcards, input):
     return str(Path(input.stores[0]).parents[1])
 
 
+def all_recordings_folder(wildcards, input):
+    """The folder of the recordings of all subjects: <folder>/<subject>/<task>/<shard>.zarr."""
+    return str(Path(input.stores[0]).parents[2])
+
+
+def recordings_of_series(ending):
+    """The recordings of a series, where sensitive units are looked for in them; else nothing."""
+
+    def stores(wildcards):
+        if not STUDY.sensitive_phases:
+            return []
+        return expand(
+            "<study>/recordings/{subject}/{task}/{shard}.{ending}",
+            subject=[entry.name for entry in STUDY.series[wildcards.series]],
+            task=STUDY.informed_tasks,
+            shard=range(STUDY.record.shards),
+            ending=ending,
+        )
+
+    return stores
+
+
 def settings_folder(wildcards, input):
     """The folder of all trained settings: <folder>/<setting>/<table>.parquet."""
     return str(Path(input[0]).parents[1])

@@ -44,8 +44,15 @@ rule dynamics:
             "<study>/analyses/information/{subject}",
             subject=[entry.name for entry in STUDY.series[wildcards.series]],
         ),
+        followed=lambda wildcards: [
+            f"<study>/{entry.folder.format(subject=member.name)}"
+            for entry in STUDY.information.follow
+            for member in STUDY.series[wildcards.series]
+        ],
+        stores=ancient(recordings_of_series("zarr")),
+        manifests=recordings_of_series("zarr.manifest.json"),
     output:
-        directory("<study>/analyses/dynamics/{series}.zarr"),
+        directory("<study>/analyses/dynamics/{series}"),
     log:
         "<study>/logs/dynamics/{series}.log",
     benchmark:
@@ -58,6 +65,8 @@ rule dynamics:
         code=code_hash("dynamics"),
         config=slice_of("dynamics"),
         profiles=profiles_folder,
+        study=f"results/{STUDY.study}",
     shell:
         "lmri dynamics --config {params.config:q} --series {wildcards.series}"
-        " --profiles {params.profiles} --out {output} > {log} 2>&1"
+        " --profiles {params.profiles} --study {params.study}"
+        " --out {output} > {log} 2>&1"

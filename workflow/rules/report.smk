@@ -10,8 +10,9 @@ rule report:
         validation=expand(
             "<study>/validation/{subject}/{table}.parquet",
             subject=STUDY.subjects,
-            table=["arms", "transcripts", "verdicts"],
+            table=["arms", "transcripts", "trials", "claims", "verdicts"],
         ),
+        comparisons="<study>/comparisons.parquet" if STUDY.compared else [],
         sparse=expand(
             "<study>/sparse/{subject}/runs/{table}.parquet",
             subject=STUDY.subjects if STUDY.sparse.policies else [],
@@ -25,7 +26,16 @@ rule report:
             "<study>/analyses/information/{subject}",
             subject=STUDY.subjects if STUDY.informed_tasks else [],
         ),
-        dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        decode=expand(
+            "<study>/analyses/decode/{subject}",
+            subject=STUDY.subjects if STUDY.decoded_tasks else [],
+        ),
+        dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
+        connect=expand(
+            "<study>/analyses/connect/{subject}",
+            subject=STUDY.subjects if STUDY.connected_tasks else [],
+        ),
+        align="<study>/analyses/align" if STUDY.aligned_tasks else [],
         bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",

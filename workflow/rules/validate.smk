@@ -9,9 +9,12 @@ rule validate:
         findings="<study>/findings/localise/{subject}",
         plans=["<study>/plans/{subject}"] if STUDY.sparse.finding_plan else [],
         dictionary=dictionary_of,
+        others=expand("<study>/subjects/{other}.manifest.json", other=STUDY.validate.others),
     output:
         arms="<study>/validation/{subject}/arms.parquet",
         transcripts="<study>/validation/{subject}/transcripts.parquet",
+        trials="<study>/validation/{subject}/trials.parquet",
+        claims="<study>/validation/{subject}/claims.parquet",
         verdicts="<study>/validation/{subject}/verdicts.parquet",
     log:
         "<study>/logs/validate/{subject}.log",
@@ -27,8 +30,10 @@ rule validate:
         config=slice_of("validate"),
         stimuli=stimuli_folder,
         plans=lambda wildcards, input: f" --plans {input.plans}" if input.plans else "",
+        subjects=subpath(input.model, parent=True),
         out=subpath(output.verdicts, parent=True),
     shell:
         "lmri validate --config {params.config:q} --subject {wildcards.subject}"
         " --model {input.model} --stimuli {params.stimuli}"
-        " --findings {input.findings}{params.plans} --out {params.out} > {log} 2>&1"
+        " --findings {input.findings}{params.plans} --subjects {params.subjects}"
+        " --out {params.out} > {log} 2>&1"

@@ -17,10 +17,13 @@ from collections.abc import Sequence
 from lmri import __version__
 from lmri.cli import (
     cluster,
+    decoding,
     information,
     mapping,
+    networks,
     recording,
     reporting,
+    scoring,
     sparsity,
     stimuli,
     subjects,
@@ -44,7 +47,10 @@ COMMANDS: Commands = {
     **mapping.COMMANDS,
     **sparsity.COMMANDS,
     **information.COMMANDS,
+    **networks.COMMANDS,
+    **decoding.COMMANDS,
     **validation.COMMANDS,
+    **scoring.COMMANDS,
     **reporting.COMMANDS,
     **cluster.COMMANDS,
 }

@@ -5,6 +5,8 @@ A mistake in a table or a contrast would otherwise show only when hours of recor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lmri.anatomy import check_architecture, check_prompts, check_weights, load_tokenizer
 from lmri.checks import check_choice, quoted
-from lmri.config import StudyConfig
+from lmri.config import ConditionOptions, StudyConfig
 from lmri.errors import ConfigError, LmriError
 from lmri.localise import (
     Design,
@@ -23,13 +25,15 @@ from lmri.localise import (
     contrast_design,
     needed_quantity,
     parse_measure,
+    plan_lines,
     size_check,
 )
+from lmri.score import study_scorers
 from lmri.stimuli import make_stimuli
 from lmri.world import build_tokenizer, make_world
 
 
-def check_inputs(study: StudyConfig, source: str) -> None:
+def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
     """Check the files of a study, its tables of stimuli, and whether its contrasts can be tested.
 
     Parameters
@@ -38,6 +42,11 @@ def check_inputs(study: StudyConfig, source: str) -> None:
         The study.
     source : str
         Where it is from; begins every message.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        Stimuli of every task.
 
     Raises
     ------
@@ -49,6 +58,7 @@ def check_inputs(study: StudyConfig, source: str) -> None:
         its margin.
     """
     study.check_files(source)
+    study_scorers(study.scorers)
     for subject in study.subjects.values():
         if subject.path is not None:
             check_weights(Path(subject.path))
@@ -70,6 +80,26 @@ def check_inputs(study: StudyConfig, source: str) -> None:
             _check_contrast(study, name, tables)
         except LmriError as error:
             raise ConfigError(f"{source}: {error}") from None
+    return tables
+
+
+def planned(study: StudyConfig, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Say how many trials the bystanders of every hypothesis need, and which they have.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        The study.
+    tables : dict of str to DataFrame
+        Stimuli of every task.
+
+    Yields
+    ------
+    str
+        A line each.
+    """
+    for contrast in study.hypotheses:
+        yield from plan_lines(contrast, tables, study.evidence)
 
 
 def _check_shards(study: StudyConfig, tables: dict[str, pd.DataFrame], source: str) -> None:
@@ -160,6 +190,7 @@ def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFram
             owner = f"'localise.causal' (task '{contrast.task}')"
             check_choice(getattr(causal, key), set(table.columns), key, owner, ConfigError)
     check_separation(tables, contrast)
+    _check_claims(study, name, tables)
     if contrast.role == "hypothesis":
         draws = study.evidence.sham_draws(study.claims)
         if len(study.localise.phases) > 1:
@@ -171,3 +202,24 @@ def _check_contrast(study: StudyConfig, name: str, tables: dict[str, pd.DataFram
                 f"'contrasts.{name}' cannot be tested: {problem}. Add items, enlarge the share of "
                 "'splits.evaluation', or lower the number in 'evidence'."
             )
+
+
+def _check_claims(study: StudyConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:
+    """Check the trials that claims of a hypothesis name."""
+    contrast = study.contrasts[name]
+    if contrast.role != "hypothesis":
+        return
+    for index, claim in enumerate(study.validate.claims):
+        if claim.task is None:
+            continue
+        if claim.condition is not None:
+            check_choice(
+                claim.condition,
+                set(tables[claim.task]["condition"]),
+                "condition",
+                f"'validate.claims.{index}' (task '{claim.task}')",
+                ConfigError,
+            )
+        # As if they were a bystander: nothing evaluated may have been selected on.
+        place = ConditionOptions(claim.task, claim.condition)
+        check_separation(tables, replace(contrast, bystanders=(place,), transfer=None))

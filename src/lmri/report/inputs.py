@@ -128,8 +128,8 @@ class SubjectInputs:
     ----------
     name : str
         The subject.
-    arms, transcripts, verdicts : DataFrame
-        Tables of its validation.
+    arms, transcripts, verdicts, claims : DataFrame
+        Tables of its validation; no claims where its findings state none.
     card, manifest : dict
         What it is.
     scans : dict of str to list of Scan
@@ -149,6 +149,7 @@ class SubjectInputs:
     scans: dict[str, list[Scan]]
     causal: dict[str, list[CausalMap]] = field(default_factory=dict)
     probes: Probes = field(default_factory=Probes)
+    claims: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def path(self, table: str) -> str:
         """Path of a validation table, relative to the study."""
@@ -198,6 +199,8 @@ class StudyInputs:
         What is missing or wrong.
     altered : list of AlteredError
         Those of the problems that somebody caused: no failed job explains them.
+    comparisons : DataFrame
+        Subjects of one base compared with each other.
     """
 
     config: StudyConfig
@@ -209,6 +212,7 @@ class StudyInputs:
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
+    comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def scans(self) -> list[Scan]:

@@ -6,6 +6,8 @@ import re
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.atlas.page import PATH as ATLAS
+from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
 from lmri.report.contrast_leaf import contrast_leaf
@@ -16,12 +18,15 @@ from lmri.report.inputs import StudyInputs
 from lmri.report.layers.page import TITLE, has_layers, layers_leaf
 from lmri.report.map_figures import score_limits
 from lmri.report.sparsity.page import sparse_leaf
+from lmri.report.validation.page import TITLE as EVIDENCE_TITLE
+from lmri.report.validation.page import evidence_leaf, has_evidence
 from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 PAGES = "pages"
-HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
-    f"{PAGES}/{name}.html" for name in ("heads", "layers", "sparsity", "information", "bottleneck")
+EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
+    f"{PAGES}/{name}.html"
+    for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
 )
 
 
@@ -67,6 +72,10 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         Link(words.readable(contrast).capitalize(), path)
         for contrast, path in leaf_paths(inputs.config).items()
     ]
+    if has_evidence(inputs):
+        links.append(Link(EVIDENCE_TITLE, EVIDENCE))
+    if has_maps(inputs):
+        links.append(Link(ATLAS_TITLE, ATLAS))
     if _has_heads(inputs):
         links.append(Link("Attention heads", HEADS))
     if has_layers(inputs):
@@ -101,6 +110,8 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         # A scale of their own: beside a strong contrast the maps of a weak one would be blank.
         limits = score_limits([scan for subject in inputs.subjects for scan in subject.scans[name]])
         leaves.append(contrast_leaf(inputs, contrast, paths[name], limits, files))
+    if has_evidence(inputs):
+        leaves.append(evidence_leaf(inputs, EVIDENCE, files))
     if _has_heads(inputs):
         leaves.append(heads_leaf(inputs, HEADS, files))
     if has_layers(inputs):
@@ -112,6 +123,22 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
     if len(inputs.bottleneck.claims):
         leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
     return leaves
+
+
+def has_maps(inputs: StudyInputs) -> bool:
+    """Whether there is a map for the atlas.
+
+    Parameters
+    ----------
+    inputs : StudyInputs
+        What was read.
+
+    Returns
+    -------
+    bool
+        False where every map is missing or was not made.
+    """
+    return any(own.profile is not None for scan in inputs.scans for own in (scan, *scan.others))
 
 
 def _has_heads(inputs: StudyInputs) -> bool:

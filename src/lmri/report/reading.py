@@ -30,8 +30,10 @@ from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.redaction import redact_table
 from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
+from lmri.report.validation.tables import CLAIMS, COMPARISONS
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 EVERYWHERE = ("head", "residual", "layer")
@@ -67,7 +69,8 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
     bottleneck = read_bottleneck(reader, config)
     problems = reader.problems, reader.altered
     more = sparse, information, bottleneck
-    inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems)
+    comparisons = _read_comparisons(reader, config)
+    inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems, comparisons)
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(
@@ -84,7 +87,7 @@ def phases_of(config: StudyConfig) -> list[str]:
 
 def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInputs:
     tables = {
-        table: _read_table(reader, name, table, columns)
+        table: _read_table(reader, name, table, columns, config.report.redact)
         for table, columns in (
             ("arms", ARMS),
             ("transcripts", TRANSCRIPTS),
@@ -103,10 +106,28 @@ def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInpu
         scans=scans,
         causal=_read_causal(reader, name, config),
         probes=_read_probes(reader, name, config),
+        claims=_read_claims(reader, name, scans),
         **tables,
     )
     _check_verdicts(reader, subject, config)
     return subject
+
+
+def _read_claims(reader: Reader, name: str, scans: dict[str, list[Scan]]) -> pd.DataFrame:
+    """Read what came of claims, where a finding states any."""
+    findings = [scan.finding for own in scans.values() for scan in own]
+    if not any(finding is not None and "claims" in finding for finding in findings):
+        return pd.DataFrame()
+    return _read_table(reader, name, "claims", CLAIMS)
+
+
+def _read_comparisons(reader: Reader, config: StudyConfig) -> pd.DataFrame:
+    """Read how subjects differ; a study that was validated only may not have compared them."""
+    path = "comparisons.parquet"
+    if not config.compared or not (reader.study / path).is_file():
+        return pd.DataFrame()
+    empty = pd.DataFrame(columns=list(COMPARISONS))
+    return reader.read("study", path, lambda own: read_table(own, COMPARISONS), empty)
 
 
 def _read_causal(reader: Reader, name: str, config: StudyConfig) -> dict[str, list[CausalMap]]:
@@ -138,11 +159,13 @@ def _maps_of(study: Path, subject: str, config: StudyConfig) -> list[MapName]:
     return expected or names[:1]
 
 
-def _read_table(reader: Reader, subject: str, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(
+    reader: Reader, subject: str, table: str, columns: tuple[str, ...], redact: str
+) -> pd.DataFrame:
     return reader.read(
         subject,
         f"validation/{subject}/{table}.parquet",
-        lambda path: read_table(path, columns),
+        lambda path: redact_table(read_table(path, columns), redact),
         pd.DataFrame(columns=list(columns)),
     )
 

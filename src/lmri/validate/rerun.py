@@ -16,9 +16,17 @@ from lmri.score import Effect, Resampler, carrier_columns
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.runtime import sparse
 from lmri.validate.arms import Arm, Bench, Part
-from lmri.validate.parts import evaluation_parts, target_part
-from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
+from lmri.validate.parts import evaluation_parts, part_name, target_part
+from lmri.validate.plan_arms import (
+    INTACT_ARM,
+    finding_arms,
+    matched_arms,
+    rival_arms,
+    sham_arms,
+)
 from lmri.validate.positive_control import mean_difference, random_direction
+from lmri.validate.statistics import as_large, stopped_draws
+from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Evidence
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
@@ -27,6 +35,9 @@ LOGITS = "onset_margin"
 
 TRANSCRIPTS = 40
 """Paired transcripts kept of every primary finding; the report shows the first of them."""
+
+DRAWS_AT_ONCE = 16
+"""Sham maps that are run before a test that may stop early looks at them."""
 
 
 @dataclass
@@ -47,6 +58,8 @@ class Rerun:
         Seed of the study.
     plan : SparsePlan, optional
         The finding is also re-run under it.
+
+    After :meth:`confirm`, ``trials`` has the scores of every trial and ``parts`` what was run.
     """
 
     subject: Subject
@@ -62,6 +75,8 @@ class Rerun:
         limits = endpoint.get("coherence", {"log_probability": -np.inf, "repeats": np.inf})
         self._bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
         self._level = 1 - endpoint.get("alpha", 0.05)
+        self.trials = TrialScores()
+        self.parts: list[Part] = []
         self._rows: list[dict] = []
         self._resamplers: dict[tuple, Resampler] = {}
 
@@ -96,7 +111,7 @@ class Rerun:
         transcripts : DataFrame
             Rows of ``transcripts.parquet``.
         """
-        parts = evaluation_parts(self.finding, self.stimuli)
+        self.parts = parts = evaluation_parts(self.finding, self.stimuli)
         endpoint = self.finding["primary_endpoint"]
         arms = finding_arms(self.finding, self.subject.anatomy)
         primary = next(arm for arm in arms if arm.primary)
@@ -106,25 +121,27 @@ class Rerun:
             scores = self._run_part(part, arms, endpoint["mode"])
             responses[number] = scores["intact"]["response"], scores["primary"]["response"]
             if part.role == "bystander":
-                name = f"{part.task}, {part.condition}".removesuffix(", all")
                 change = scores["primary"]["exact"] - scores["intact"]["exact"]
-                effects[name] = self._effect(part, change.to_numpy(), "exact")
+                effects[part_name(part)] = self._effect(part, change.to_numpy(), "exact")
         target = parts[0]
         score = endpoint["score"]
         self._add_sparse(target, score)
         control = self._run_directions(target)
+        effect = _decrease(self._row_effect(pd.DataFrame(self._rows), primary, target, score))
         sham = sham_arms(self.finding, self.subject.anatomy)
-        shams = self._add_controls(sham, target, score)
+        shams = self._add_shams(sham, target, effect.mean)
         self._add_controls(matched_arms(self.finding, self.subject.anatomy), target, score)
+        if rivals := rival_arms(self.finding, self.subject.anatomy):
+            self._add_controls(rivals, target, score)
         self._add_bystander_controls(parts)
         table = pd.DataFrame(self._rows)
         evidence = Evidence(
-            effect=_decrease(self._row_effect(table, primary, target, score)),
+            effect=effect,
             shams=shams,
             bystanders=effects,
             coherent=float(self._row_value(table, primary, target, "coherent")),
             positive_control=_decrease(control),
-            sham_sets=len({frozenset(arm.plan.units) for arm in sham if arm.primary}),
+            sham_sets=_different([arm for arm in sham if arm.primary][: len(shams)]),
         )
         return table, evidence, self._transcripts(parts, responses)
 
@@ -135,8 +152,11 @@ class Rerun:
         others = [arm for arm in arms if arm not in decisive]
         intact, *scores = self._bench.run([INTACT_ARM, *decisive], part.trials)
         self._add_scores(INTACT_ARM, part, intact, intact)
+        self.trials.add(INTACT_ARM, part, intact)
         for arm, scored in zip(decisive, scores, strict=True):
             self._add_scores(arm, part, scored, intact)
+            if arm.mode == mode:
+                self.trials.add(arm, part, scored)
         if others:
             rows = self._few(len(part.trials))
             shown, base = _rows_of(part, rows), intact.iloc[rows].reset_index(drop=True)
@@ -178,10 +198,30 @@ class Rerun:
         for name, direction in directions.items():
             with ablated_direction(self.subject, last, direction, origin):
                 (scored,) = self._bench.run([INTACT_ARM], target.trials)
-            self._add_scores(Arm(name, "ablate"), target, scored, intact)
+            arm = Arm(name, "ablate")
+            self._add_scores(arm, target, scored, intact)
+            self.trials.add(arm, target, scored)
             change = (scored[score] - intact[score]).to_numpy()
             effects[name] = self._effect(target, change, score)
         return effects["positive_control"]
+
+    def _add_shams(self, arms: Sequence[Arm], part: Part, effect: float) -> list[float]:
+        """Add sham maps; where the finding says so, no more than decide at the endpoint."""
+        endpoint = self.finding["primary_endpoint"]
+        score, stop = endpoint["score"], endpoint.get("stop_after")
+        if stop is None:
+            return self._add_controls(arms, part, score)
+        drawn: list[float] = []
+        waiting = [arm for arm in arms if arm.primary]
+        while waiting and as_large(effect, drawn) < stop:
+            drawn += self._add_controls(waiting[:DRAWS_AT_ONCE], part, score)
+            waiting = waiting[DRAWS_AT_ONCE:]
+        # Draws of the last batch beyond the one that ended the test do not count.
+        extra = len(drawn) - stopped_draws(effect, drawn, stop)
+        if extra:
+            del self._rows[-extra:]
+        self._add_controls([arm for arm in arms if not arm.primary], part, score)
+        return drawn[: len(drawn) - extra]
 
     def _add_controls(self, arms: Sequence[Arm], part: Part, score: str) -> list[float]:
         """Add control draws on a part; returns the decreases at the primary endpoint."""
@@ -262,7 +302,7 @@ class Rerun:
         carriers = carrier_columns(part.trials)
         self._rows.append(
             {
-                **self._finding_columns(),
+                **self.finding_columns,
                 **arm.describe(),
                 "task": part.task,
                 "condition": part.condition,
@@ -312,9 +352,10 @@ class Rerun:
             else target[:0]
         )
         table = _interleave(target, rest)[:TRANSCRIPTS]
-        return table.assign(**self._finding_columns(), sham_draw=sham.draw)
+        return table.assign(**self.finding_columns, sham_draw=sham.draw)
 
-    def _finding_columns(self) -> dict[str, str]:
+    @property
+    def finding_columns(self) -> dict[str, str]:
         """Columns that say which finding a row belongs to."""
         named = {name: self.finding[name] for name in ("contrast", "phase", "kind", "method")}
         return {"subject": self.subject.name, **named}
@@ -324,6 +365,10 @@ def _row(table: pd.DataFrame, arm: Arm, part: Part, score: str) -> pd.Series:
     keep = (table["arm"] == arm.name) & (table["mode"] == arm.mode) & (table["dose"] == arm.dose)
     keep &= (table["trial_role"] == part.role) & (table["score"] == score)
     return table[keep & (table["held_out"] == "all")].iloc[0]
+
+
+def _different(arms: Sequence[Arm]) -> int:
+    return len({frozenset(arm.plan.units) for arm in arms})
 
 
 def _decrease(effect: Effect) -> Effect:
