@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from report_files import HOSTILE, other_arms, write_group, write_other
 from sparse_files import write_sparse
 
 from lmri.config import CausalOptions, ProbeOptions, StudyConfig
+from lmri.report import write_report
 from lmri.store import manifest_text, write_finding, write_map, write_table
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ROOT = Path(__file__).parents[2]
 DOSES = (1, 2, 4, 8)
 UNITS = {
@@ -478,3 +481,29 @@ def _write_benchmarks(study: Path) -> None:
         path = study / "benchmarks" / f"{job}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{header}\n{seconds}\t0:00:21\t812.5\t1\t1\t1\t0\t0\t98.0\t20.1\n")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        message = f"no browser found; looked for {', '.join(BROWSERS)}"
+        if os.environ.get("LMRI_REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="session")
+def pages(plain, hostile, config, causal_study, causal_config, tmp_path_factory) -> dict[str, Path]:
+    """Return the reports of three studies."""
+    folder = tmp_path_factory.mktemp("pages")
+    studies = {
+        "plain": (plain, config),
+        "hostile": (hostile, config),
+        "causal": (causal_study, causal_config),
+    }
+    return {
+        name: write_report(study=study, out=folder / name, config=own, provenance={})
+        for name, (study, own) in studies.items()
+    }

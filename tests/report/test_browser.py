@@ -12,11 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lmri.report import write_report
-
 pytestmark = pytest.mark.browser
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -47,31 +44,6 @@ addEventListener("load", () => {{
   }});
 }});
 </script></body></html>"""
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        message = f"no browser found; looked for {', '.join(NAMES)}"
-        if os.environ.get("LMRI_REQUIRE_BROWSER"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
-@pytest.fixture(scope="module")
-def pages(plain, hostile, config, causal_study, causal_config, tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("pages")
-    studies = {
-        "plain": (plain, config),
-        "hostile": (hostile, config),
-        "causal": (causal_study, causal_config),
-    }
-    return {
-        name: write_report(study=study, out=folder / name, config=own, provenance={})
-        for name, (study, own) in studies.items()
-    }
 
 
 @pytest.fixture(scope="module")

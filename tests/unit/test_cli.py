@@ -68,10 +68,27 @@ CALLS = {
         {"subject", "model", "recordings", "out", "tasks", "options", "load", "seed"}
         | {"provenance"},
     ),
+    "decode": (
+        "decode",
+        "decode_subject",
+        {"subject", "recordings", "findings", "out", "tasks", "contrasts", "phases", "options"}
+        | {"seed", "provenance"},
+    ),
     "dynamics": (
         "information",
         "follow_series",
-        {"series", "profiles", "out", "steps", "seed", "provenance"},
+        {"series", "profiles", "study", "out", "steps", "tasks", "sensitive", "others", "seed"}
+        | {"provenance"},
+    ),
+    "connect": (
+        "connect",
+        "connect_subject",
+        {"subject", "recordings", "out", "tasks", "contrasts", "options", "seed", "provenance"},
+    ),
+    "align": (
+        "align",
+        "align_subjects",
+        {"recordings", "out", "subjects", "tasks", "options", "seed", "provenance"},
     ),
     "validate": (
         "validate",
@@ -88,7 +105,7 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "information", "validate"),
+    *("record", "localise", "information", "decode", "validate"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 
@@ -111,7 +128,7 @@ def arguments(repository, tmp_path):
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
-        study = "studies/information.yaml" if command == "dynamics" else "config.yaml"
+        study = "studies/information-training.yaml" if command == "dynamics" else "config.yaml"
         made[made.index("--config") + 1] = str(repository / "config" / study)
         return made
 

@@ -22,8 +22,9 @@ rule validate:
         "<study>/benchmarks/validate/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("validate"),
         config=slice_of("validate"),

@@ -416,3 +416,4 @@ class ReportOptions(Options):
     """What the report shows."""
 
     transcripts: int = 10
+    redact: str = "none"

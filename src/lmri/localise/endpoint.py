@@ -17,7 +17,6 @@ from lmri.intervene import (
     Values,
     check_plan,
     feasible,
-    mean_activity,
     most_new_tokens,
     respond,
 )
@@ -329,33 +328,6 @@ def coherence_limits(
         "repeats": int(max(LEAST_REPEATS, runs)),
         "share": evidence.coherent_share,
     }
-
-
-def prompt_means(
-    subject: Subject, trials: pd.DataFrame, kind: str, max_new_tokens: int
-) -> dict[int, np.ndarray]:
-    """Mean activity of units over the prompts of trials, to set them to it.
-
-    The trials should be without the behaviour: units that are set to a mean with trials in it that
-    engage them stay engaged in part.
-
-    Parameters
-    ----------
-    subject : Subject
-        The subject.
-    trials : DataFrame
-        The trials, such as those of the null condition in the selection split.
-    kind : str
-        A kind of unit other than ``expert``.
-    max_new_tokens : int
-        Limit of the responses.
-
-    Returns
-    -------
-    dict of int to ndarray
-        See :func:`lmri.intervene.mean_activity`.
-    """
-    return mean_activity(subject, trial_prompts(subject, trials, max_new_tokens), kind, ROWS)
 
 
 def trial_prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:

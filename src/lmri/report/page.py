@@ -11,18 +11,21 @@ from markupsafe import Markup
 
 from lmri.report import assets
 from lmri.report.answers import answer_study, ask_study, explain_study
+from lmri.report.atlas.page import Atlas
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
 from lmri.report.leaves import leaf_links
 from lmri.report.map_figures import Limits
 from lmri.report.methods import describe_methods
 from lmri.report.provenance import provenance_tables
+from lmri.report.redaction import redact_settings
 from lmri.report.sections import overview, subject_view
 from lmri.report.tables import problem_table, verdict_table
 from lmri.report.view import Leaf, Link, Page
 
-# Nothing may be fetched and no script may run, whatever a stimulus or a response says. Browsers
-# count the drawings' own style attributes as inline styles.
+# Nothing may be fetched and no script may run, whatever a stimulus or a response says; the atlas
+# adds its own scripts by their hashes. Browsers count the drawings' own style attributes as
+# inline styles.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
@@ -62,7 +65,9 @@ def build_page(inputs: StudyInputs, limits: Limits, provenance: Mapping, files: 
         subjects=[subject_view(subject, config, limits, files) for subject in inputs.subjects],
         methods=describe_methods(inputs),
         provenance=provenance_tables(inputs, provenance),
-        settings=json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        settings=json.dumps(
+            redact_settings(config.to_dict(), config.report.redact), indent=2, ensure_ascii=False
+        ),
         problems=problem_table(inputs.problems),
         leaves=leaf_links(inputs),
     )
@@ -102,7 +107,26 @@ def render_leaf(leaf: Leaf, links: Sequence[Link]) -> str:
     return _render("leaf.html.jinja", page=leaf, leaves=links, root="../" * leaf.path.count("/"))
 
 
-def _render(template: str, **values: object) -> str:
+def render_atlas(atlas: Atlas, links: Sequence[Link]) -> str:
+    """Render the atlas.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The page.
+    links : sequence of Link
+        All pages beside the report, for its bar.
+
+    Returns
+    -------
+    str
+        HTML that needs no other file.
+    """
+    policy = f"{POLICY}; script-src {atlas.policy}"
+    return _render("atlas.html.jinja", policy, page=atlas, leaves=links, root="../")
+
+
+def _render(template: str, policy: str = POLICY, **values: object) -> str:
     environment = Environment(
         loader=PackageLoader("lmri.report", "assets"),
         # Explicitly for every template: the default goes by the suffix and would leave it off.
@@ -113,7 +137,7 @@ def _render(template: str, **values: object) -> str:
     )
     sheet = resources.files(assets).joinpath("report.css")
     return environment.get_template(template).render(
-        css=Markup(sheet.read_text(encoding="utf-8")), policy=POLICY, **values
+        css=Markup(sheet.read_text(encoding="utf-8")), policy=policy, **values
     )
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmri.config import StudyConfig
+from lmri.report.atlas.data import atlas_maps
+from lmri.report.atlas.page import PATH as ATLAS
+from lmri.report.atlas.page import atlas_page
 from lmri.report.files import Files
-from lmri.report.leaves import FOLDER, PAGES, build_leaves, leaf_links
+from lmri.report.leaves import FOLDER, PAGES, build_leaves, has_maps, leaf_links
 from lmri.report.map_figures import score_limits
-from lmri.report.page import build_page, render_leaf, render_page
+from lmri.report.page import build_page, render_atlas, render_leaf, render_page
 from lmri.report.reading import read_study
 from lmri.store import atomic_directory, write_table
 
@@ -58,6 +61,9 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
             (partial / folder).mkdir()
         for leaf in leaves:
             (partial / leaf.path).write_text(render_leaf(leaf, links), encoding="utf-8")
+        if has_maps(inputs):
+            atlas = atlas_page(config.study, atlas_maps(inputs, study))
+            (partial / ATLAS).write_text(render_atlas(atlas, links), encoding="utf-8")
         files.write(partial)
     write_table(study / "verdicts.parquet", inputs.verdicts)
     if inputs.altered:

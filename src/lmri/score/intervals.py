@@ -51,6 +51,11 @@ class Resampler:
         Bootstrap draws.
     seed : int
         Seed of the draws.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_draws, n_trials), float64
+        Weight of every trial in each draw; they sum to 1.
     """
 
     def __init__(self, carriers: pd.DataFrame, resamples: int, seed: int) -> None:
@@ -62,8 +67,13 @@ class Resampler:
             weights *= rng.multinomial(len(values), share, size=resamples)[:, codes]
         # With few carriers a draw can leave no trial: it says nothing and is dropped.
         weights = weights[weights.sum(axis=1) > 0]
-        self._weights = weights / weights.sum(axis=1, keepdims=True)
+        self.weights = weights / weights.sum(axis=1, keepdims=True)
         self._fewest = min(carriers[name].nunique() for name in carriers.columns)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Weights of the trials in every draw, (draws, n_trials); each draw adds up to 1."""
+        return self._weights
 
     def effect(self, differences: np.ndarray, level: float, *, is_rate: bool = True) -> Effect:
         """Mean of paired differences with its percentile interval.
@@ -94,7 +104,7 @@ class Resampler:
         mean, n = float(differences.mean()), len(differences)
         tail = (1 - level) / 2
         if np.ptp(differences) > 0:
-            low, high = np.quantile(self._weights @ differences, [tail, 1 - tail])
+            low, high = np.quantile(self.weights @ differences, [tail, 1 - tail])
             return Effect(mean, float(low), float(high), n, self._fewest)
         if not is_rate:
             return Effect(mean, math.nan, math.nan, n, self._fewest)

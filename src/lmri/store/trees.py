@@ -22,7 +22,9 @@ GROWING = ("token", "trial", "pool")
 """Dimensions along which shards follow each other."""
 
 
-def open_recordings(recordings: Path | Iterable[Path], *, verify: bool = False) -> xr.DataTree:
+def open_recordings(
+    recordings: str | Path | Iterable[Path], *, verify: bool = False
+) -> xr.DataTree:
     """Open all shards of a task as one tree; only what is used is read.
 
     Trials, tokens and pools are those of the shards, one after another. The ``trial`` of a token or
@@ -32,7 +34,7 @@ def open_recordings(recordings: Path | Iterable[Path], *, verify: bool = False) 
 
     Parameters
     ----------
-    recordings : Path or iterable of Path
+    recordings : str, Path or iterable of Path
         Folder of a task, ``recordings/<subject>/<task>``, or stores of one subject and task.
     verify : bool
         Check every byte against the manifests first.
@@ -144,7 +146,9 @@ class _Rows(BackendArray):
         return values if self._offsets is None else values + values.dtype.type(self._offsets[i])
 
 
-def _stores(recordings: Path | Iterable[Path]) -> list[Path]:
+def _stores(recordings: str | Path | Iterable[Path]) -> list[Path]:
+    if isinstance(recordings, str):
+        recordings = Path(recordings)
     if not isinstance(recordings, Path):
         stores = list(recordings)
     elif recordings.suffix == ".zarr":

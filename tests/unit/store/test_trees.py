@@ -137,3 +137,7 @@ def test_what_is_no_recording_is_told(tmp_path):
     (tmp_path / "0.zarr").mkdir()
     with pytest.raises(StoreError, match=r"0\.zarr: not a readable recording"):
         open_recordings(tmp_path)
+
+
+def test_a_path_may_be_text(folder):
+    assert open_recordings(str(folder)).identical(open_recordings(folder))

@@ -6,8 +6,8 @@ import pytest
 
 from lmri.config import EvidenceOptions, ValidateOptions
 from lmri.errors import LmriError, StoreError
-from lmri.intervene import means_of
-from lmri.localise.endpoint import calibrate_dose, prompt_means
+from lmri.intervene import mean_activity, means_of
+from lmri.localise.endpoint import ROWS, calibrate_dose, trial_prompts
 from lmri.store import read_table, write_finding, write_table
 from lmri.validate import decide, validate_subject
 from lmri.validate.rerun import Rerun
@@ -22,6 +22,10 @@ def stimuli(planted_trials, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stimuli")
     write_table(folder / "events.parquet", planted_trials)
     return folder
+
+
+def prompt_means(subject, trials, kind):
+    return mean_activity(subject, trial_prompts(subject, trials, 3), kind, ROWS)
 
 
 def judged(subject, finding, stimuli):
@@ -56,7 +60,7 @@ def test_a_dimension_is_confirmed_in_either_mode(
 ):
     shams = [[[1, dimension]] for dimension in range(40)]
     null = planted_trials[planted_trials["condition"] == "benign"]
-    found = prompt_means(planted_subject, null, "residual", max_new_tokens=3)
+    found = prompt_means(planted_subject, null, "residual")
     means = means_of(found, [(1, 63), *((1, dimension) for dimension in range(40))])
     changes = {"means": [[list(unit), values] for unit, values in means.items()]}
     finding = make_finding("residual", [[1, 63]], shams, mode, **changes)
@@ -76,7 +80,7 @@ def test_doses_modes_and_matched_controls_are_run_for_neurons(
     finding["primary_endpoint"] |= {"dose": 1, "units": ranked[:1]}
     finding["controls"] |= {"layer_matched": {"1": others}, "load_matched": {"1": others[:2]}}
     null = planted_trials[planted_trials["condition"] == "benign"]
-    found = prompt_means(planted_subject, null, "neuron", max_new_tokens=3)
+    found = prompt_means(planted_subject, null, "neuron")
     units = {tuple(unit) for units in [ranked, *shams, *others] for unit in units}
     finding["means"] = [[list(unit), values] for unit, values in means_of(found, units).items()]
     arms, verdict, _ = judged(planted_subject, finding, stimuli)

@@ -3,12 +3,11 @@
 from lmri.localise.heads.copying import copying_map
 from lmri.localise.heads.patterns import pattern_map
 from lmri.localise.heads.retrieval import retrieval_map
-from lmri.localise.heads.series import best_heads, head_series, head_table
+from lmri.localise.heads.series import head_series, head_table
 from lmri.localise.heads.sinks import activity_map, drain_map, sink_map
 
 __all__ = [
     "activity_map",
-    "best_heads",
     "copying_map",
     "drain_map",
     "head_series",

@@ -105,33 +105,6 @@ def head_table(maps: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     return table.reset_index()
 
 
-def best_heads(dataset: xr.Dataset, variable: str, threshold: float) -> list[tuple[int, int]]:
-    """List the heads whose score is at least a threshold, the best first.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        A map.
-    variable : str
-        A score over (layer, head).
-    threshold : float
-        The least score.
-
-    Returns
-    -------
-    list of (int, int)
-        Layer and head; ties in the order of the layers.
-
-    Raises
-    ------
-    EvidenceError
-        If the map lacks the score.
-    """
-    scores = _score(dataset, variable, "the map").to_series()
-    chosen = scores[scores >= threshold].sort_values(ascending=False, kind="stable")
-    return [(int(layer), int(head)) for layer, head in chosen.index]
-
-
 def _score(dataset: xr.Dataset, variable: str, owner: str) -> xr.DataArray:
     if variable not in dataset or dataset[variable].dims != HEADS:
         have = ", ".join(sorted(map(str, dataset.data_vars)))

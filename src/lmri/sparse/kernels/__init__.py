@@ -2,7 +2,7 @@
 
 ``backend("cpu")`` and, on a GPU, ``backend("triton")`` skip; ``backend("reference")`` computes the
 same from masked dense products and is what the others are held against. See :class:`Backend` for
-the products, and :func:`sparse_experts` for experts.
+the products.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from lmri.checks import check_choice
 from lmri.errors import SparseError
 from lmri.sparse.kernels.checks import DTYPES, MOST_ROWS
 from lmri.sparse.kernels.cpu import load_cpu
-from lmri.sparse.kernels.experts import Experts, sparse_experts
 from lmri.sparse.kernels.gpu import load_triton
 from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
@@ -49,4 +48,4 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]()
 
 
-__all__ = ["Backend", "backend", "BACKENDS", "DTYPES", "Experts", "MOST_ROWS", "sparse_experts"]
+__all__ = ["Backend", "backend", "BACKENDS", "DTYPES", "MOST_ROWS"]

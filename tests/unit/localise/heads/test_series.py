@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from lmri.errors import EvidenceError
-from lmri.localise.heads import best_heads, head_series, head_table
+from lmri.localise.heads import head_series, head_table
 
 
 def score_map(values, name="induction"):
@@ -68,9 +68,3 @@ def test_one_row_a_head_and_one_column_a_score():
     assert table[["layer", "head"]].values.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
     assert table["induction"].tolist() == [0.1, 0.2, 0.3, 0.4]
     assert head_table({}).empty
-
-
-def test_the_best_heads_come_first():
-    scores = score_map([[0.5, 0.9], [0.1, 0.5]])
-    assert best_heads(scores, "induction", 0.4) == [(0, 1), (0, 0), (1, 1)]
-    assert best_heads(scores, "induction", 1.0) == []

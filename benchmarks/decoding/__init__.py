@@ -1,0 +1,1 @@
+"""What probing a subject costs."""

@@ -1,0 +1,228 @@
+"""What the atlas shows: whole maps as far as they fit, the strongest units of the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lmri.errors import LmriError
+from lmri.report import words
+from lmri.report.inputs import Scan, StudyInputs
+from lmri.report.kinds import MapName
+from lmri.store import read_map
+
+BUDGET = 40_000
+"""Units on the page, over all maps: about 2 MB. Small maps are shown whole first."""
+
+STRONGEST = 500
+"""Units of a map that does not fit."""
+
+DIGITS = 4
+"""Significant digits of a number on the page; the map itself has all."""
+
+COLUMNS = {
+    "score": "",
+    "hedges_g": "Hedges g",
+    "mote_sum": "sum of the scores of tokens",
+    "rate_target": "rate in the target",
+    "rate_control": "rate in the controls",
+    "mean_target": "mean in the target",
+    "mean_control": "mean in the controls",
+    "interaction": "interaction",
+    "routing_difference": "difference of the routing",
+    "p": "p of the unit alone",
+    "q": "q (false discovery rate)",
+    "p_max": "p corrected by the maximum",
+}
+"""Variables of maps that are shown, and their labels; that of the score is its statistic."""
+
+SMALL = ("p", "q", "p_max")
+"""Columns in which less is more: a threshold keeps what is at most as large."""
+
+
+@dataclass(frozen=True)
+class AtlasMap:
+    """One map of the atlas.
+
+    Attributes
+    ----------
+    subject, contrast, phase : str
+        Whose map of what.
+    name : MapName
+        Which map.
+    path : str
+        Where it is, relative to the study.
+    units : ndarray of shape (n_units, n_dims), int64
+        Layer and place of the units that are shown.
+    columns : dict of str to ndarray of shape (n_units,), float64
+        By variable.
+    found : ndarray of shape (n_units,), bool
+        Whether the finding names the unit.
+    total : int
+        Units of the map; more than are shown where it does not fit.
+    """
+
+    subject: str
+    contrast: str
+    phase: str
+    name: MapName
+    path: str
+    units: np.ndarray
+    columns: dict[str, np.ndarray]
+    found: np.ndarray
+    total: int
+
+    def to_dict(self) -> dict[str, object]:
+        """What the script of the page reads."""
+        return {
+            "subject": self.subject,
+            "contrast": f"{words.readable(self.contrast)}, {words.readable(self.phase)}",
+            "map": self.name.described,
+            "dims": list(self.name.noun.dims),
+            "path": self.path,
+            "total": self.total,
+            "units": self.units.T.tolist(),
+            "found": np.flatnonzero(self.found).tolist(),
+            "columns": [
+                {
+                    "name": name,
+                    "label": COLUMNS[name] or self.name.statistic_name,
+                    "small": name in SMALL,
+                    "values": _short(values),
+                }
+                for name, values in self.columns.items()
+            ],
+        }
+
+
+def atlas_maps(inputs: StudyInputs, study: Path) -> list[AtlasMap]:
+    """Read the maps of the atlas.
+
+    Parameters
+    ----------
+    inputs : StudyInputs
+        What was read of the study; maps that could not be read are among its problems already.
+    study : Path
+        Folder of the study.
+
+    Returns
+    -------
+    list of AtlasMap
+        By subject, contrast, phase and map, as the study has them.
+    """
+    maps = list(_read(inputs, study))
+    left, whole = BUDGET, set()
+    # The smallest first, so that no map of a few experts gives way to one of thousands of neurons.
+    for number in sorted(range(len(maps)), key=lambda number: maps[number].total):
+        if maps[number].total <= left:
+            whole.add(number)
+            left -= maps[number].total
+    return [own if n in whole else _strongest(own) for n, own in enumerate(maps)]
+
+
+def atlas_json(maps: list[AtlasMap]) -> str:
+    """Write maps for a script element that is no script.
+
+    Parameters
+    ----------
+    maps : list of AtlasMap
+        The maps.
+
+    Returns
+    -------
+    str
+        JSON without a character that could end the element.
+    """
+    text = json.dumps({"maps": [own.to_dict() for own in maps]}, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _read(inputs: StudyInputs, study: Path) -> Iterator[AtlasMap]:
+    for subject in inputs.subjects:
+        for scans in subject.scans.values():
+            for scan in scans:
+                for name, path, finding in _named(scan):
+                    statistics = _statistics(study / path, name)
+                    if statistics is not None:
+                        yield _table(subject.name, scan, name, path, statistics, finding)
+
+
+def _named(scan: Scan) -> Iterator[tuple[MapName, str, dict | None]]:
+    """Maps of a scan that the report has read."""
+    if scan.profile is not None:
+        yield scan.name, scan.map_path, scan.finding
+    for other in scan.others:
+        if other.profile is not None:
+            yield other.name, other.map_path, other.finding
+
+
+def _statistics(path: Path, name: MapName) -> xr.Dataset | None:
+    try:
+        statistics = read_map(path)
+    except LmriError:
+        return None
+    dims = name.noun.dims
+    shown = [own for own in COLUMNS if own in statistics and set(statistics[own].dims) == set(dims)]
+    return statistics[shown].transpose(*dims)
+
+
+def _table(
+    subject: str,
+    scan: Scan,
+    name: MapName,
+    path: str,
+    statistics: xr.Dataset,
+    finding: Mapping | None,
+) -> AtlasMap:
+    dims = name.noun.dims
+    # Places of the residual have names in a map, and their numbers in the names of units.
+    labels = [
+        statistics[dim].to_numpy() if dim != "place" else np.arange(statistics.sizes[dim])
+        for dim in dims
+    ]
+    grid = np.meshgrid(*labels, indexing="ij")
+    units = np.stack([own.ravel() for own in grid], axis=1).astype(np.int64)
+    named = {tuple(unit[dim] for dim in dims) for unit in (finding or {}).get("units", [])}
+    return AtlasMap(
+        subject=subject,
+        contrast=scan.contrast.name,
+        phase=scan.phase,
+        name=name,
+        path=path,
+        units=units,
+        columns={
+            str(own): statistics[own].to_numpy().astype(np.float64).ravel() for own in statistics
+        },
+        found=np.array([tuple(unit) in named for unit in units.tolist()], dtype=bool),
+        total=len(units),
+    )
+
+
+def _strongest(own: AtlasMap) -> AtlasMap:
+    """Keep the units with the largest scores, either way, and those of the finding."""
+    score = np.nan_to_num(np.abs(own.columns["score"]), nan=-1.0)
+    order = np.lexsort((-score, ~own.found))
+    kept = np.sort(order[: max(STRONGEST, int(own.found.sum()))])
+    columns = {name: values[kept] for name, values in own.columns.items()}
+    return AtlasMap(
+        own.subject,
+        own.contrast,
+        own.phase,
+        own.name,
+        own.path,
+        own.units[kept],
+        columns,
+        own.found[kept],
+        own.total,
+    )
+
+
+def _short(values: np.ndarray) -> list[float | None]:
+    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in values.tolist()]

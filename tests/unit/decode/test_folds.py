@@ -1,0 +1,97 @@
+"""Folds keep carriers apart at both levels, and exchanges keep the folds."""
+
+import numpy as np
+import pytest
+
+from lmri.decode import Question, label_trials
+from lmri.decode.folds import carrier_folds, control_labels, exchanged_labels, shared_folds
+from lmri.errors import EvidenceError
+
+CONDITION = Question("condition", "events")
+
+
+@pytest.fixture
+def grid(make_trials):
+    """A crossed grid with its labels."""
+    return label_trials(CONDITION, make_trials["crossed"](), ("place", "year"))
+
+
+def test_no_carrier_is_on_both_sides(grid):
+    folds = carrier_folds(grid, 4, 0).folds
+    assert len(folds) == 16
+    assert np.array_equal(np.sort(np.concatenate([own.test for own in folds])), np.arange(144))
+    for fold in folds:
+        for train, test in [(fold.train, fold.test), *fold.inner]:
+            for carrier in grid.carriers:
+                assert not set(carrier.values[train]) & set(carrier.values[test])
+        for train, test in fold.inner:
+            assert not set(np.concatenate([train, test])) & set(fold.test)
+
+
+def test_every_part_has_carriers_of_each_class(grid):
+    made = carrier_folds(grid, 4, 0)
+    for part, carrier in zip(made.parts, grid.carriers, strict=True):
+        counts = np.zeros((4, 2), dtype=int)
+        np.add.at(counts, (part, carrier.classes), 1)
+        assert (counts == [2, 1]).all()
+
+
+def test_an_exchange_leaves_the_classes_of_every_fold(grid):
+    made = carrier_folds(grid, 4, 0)
+    labels = exchanged_labels(grid, made, 50, 0)
+    assert np.array_equal(labels[0], grid.codes)
+    assert len(np.unique(labels, axis=0)) > 40
+    for fold in made.folds:
+        counts = [np.bincount(own[fold.test], minlength=4) for own in labels]
+        assert (np.array(counts) == counts[0]).all()
+
+
+def test_labels_within_a_place_stay_there(make_trials):
+    labelled = label_trials(
+        Question("condition", "relations"), make_trials["relations"](), ("place",)
+    )
+    labels = exchanged_labels(labelled, carrier_folds(labelled, 3, 0), 20, 0)
+    for place in range(12):
+        own = labels[:, labelled.carriers[0].values == place]
+        assert (np.sort(own, axis=1) == [0, 1, 2]).all()
+    assert (labels[1:] != labels[0]).any()
+
+
+def test_repeats_of_a_wording_are_exchanged_together(make_trials):
+    trials = make_trials["relations"]()
+    twice = trials.loc[trials.index.repeat(2)].reset_index(drop=True)
+    labelled = label_trials(Question("condition", "relations"), twice, ("place",))
+    labels = exchanged_labels(labelled, carrier_folds(labelled, 3, 0), 20, 0)
+    assert (labels[:, ::2] == labels[:, 1::2]).all()
+
+
+def test_a_control_task_gives_each_entity_one_class(grid, make_trials):
+    drawn = control_labels(grid, 10, 0)
+    assert (np.bincount(drawn[0]) == np.bincount(grid.codes)).all()
+    labelled = label_trials(
+        Question("condition", "relations"), make_trials["relations"](), ("place",)
+    )
+    for labels in control_labels(labelled, 10, 0):
+        by_place = [set(labels[labelled.carriers[0].values == own]) for own in range(12)]
+        assert all(len(own) == 1 for own in by_place)
+        assert np.bincount(labels).tolist() == [12, 12, 12]
+
+
+def test_shared_folds_have_every_entity_on_both_sides(grid):
+    for fold in shared_folds(grid, 3, 0):
+        assert set(grid.carriers[0].values[fold.test]) <= set(grid.carriers[0].values[fold.train])
+
+
+@pytest.mark.parametrize(
+    ("listed", "folds", "said"),
+    [
+        ((4, 3), 4, "at least 4 values of 'year' in each class, one for each of 4 folds. Got 3"),
+        ((4, 4), 2, r"'folds' of decoding 'condition' of 'events' must be in \[3, inf\]"),
+        ((3, 3), 3, "at least 2 trials of every class to train on.* Got 1 of 'sensitive'"),
+    ],
+)
+def test_too_few_carriers_are_refused(make_trials, listed, folds, said):
+    trials = make_trials["crossed"](listed=listed)
+    labelled = label_trials(CONDITION, trials, ("place", "year"))
+    with pytest.raises(EvidenceError, match=said):
+        carrier_folds(labelled, folds, 0)
