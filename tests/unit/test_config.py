@@ -41,6 +41,7 @@ SELECTORS = {
     "decode": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "bottleneck_summary": {},
+    "compare": {},
     "report": {},
 }
 """A job of every stage of the default study; ``bottleneck`` has its tests below."""
@@ -313,7 +314,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     ("key", "value", "touched"),
     [
         ("report.transcripts", 3, {"report"}),
-        ("validate.bootstrap", 300, {"validate", "report"}),
+        ("validate.bootstrap", 300, {"validate", "compare", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),
