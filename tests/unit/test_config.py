@@ -40,8 +40,8 @@ SELECTORS = {
     "align": {},
     "decode": {"subject": "localised"},
     "validate": {"subject": "localised"},
-    "bottleneck_summary": {},
     "compare": {},
+    "bottleneck_summary": {},
     "report": {},
 }
 """A job of every stage of the default study; ``bottleneck`` has its tests below."""
@@ -315,6 +315,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     [
         ("report.transcripts", 3, {"report"}),
         ("validate.bootstrap", 300, {"validate", "compare", "report"}),
+        ("validate.claims", ["dose"], {"localise", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),

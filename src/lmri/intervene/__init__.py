@@ -9,7 +9,7 @@ from lmri.intervene.decoding import (
     respond,
     says_exactly,
 )
-from lmri.intervene.directions import ablated_direction
+from lmri.intervene.directions import ablated_direction, ablated_subspace
 from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
 from lmri.intervene.key_space import Hypercube, abstained, last_keys
 from lmri.intervene.likelihood import continuation_log_probabilities, next_token_distributions
@@ -80,6 +80,7 @@ __all__ = [
     "UnitKind",
     "Values",
     "ablated_direction",
+    "ablated_subspace",
     "ablation_plan",
     "abstained",
     "can_reroute",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from lmri.anatomy import (
     routers,
 )
 from lmri.intervene.decoding import onset_margin
-from lmri.intervene.plans import INTACT, AnyPlan, Plan
+from lmri.intervene.plans import INTACT, AnyPlan
 from lmri.intervene.points import changed_input
 from lmri.intervene.routing import intervened
 from lmri.intervene.session import trial_keys
@@ -105,21 +105,27 @@ def same_plans(plans: Sequence[AnyPlan]) -> np.ndarray:
 
 
 def _deed(plan: AnyPlan) -> object:
-    # Of directions at one place the order counts, so that of the parts is kept.
-    parts = tuple(_deed_of_part(part) for part in plan.parts if part.units)
-    return parts or INTACT
+    deeds = []
+    for part in plan.parts:
+        if part.units:
+            numbers = part.values or [()] * len(part.units)
+            units = frozenset(zip(part.units, numbers, strict=True))
+            deeds.append((part.kind, part.mode, part.phase, units))
+    return tuple(deeds)
 
 
-def _deed_of_part(plan: Plan) -> object:
-    numbers = plan.values or [()] * len(plan.units)
-    units = frozenset(zip(plan.units, numbers, strict=True))
-    return replace(plan, units=(), values=()), units
+def _first_layer(plan: AnyPlan, layers: int) -> int:
+    """The first layer that a plan changes; the number of layers where it changes nothing."""
+    if any(part.mode == "void" for part in plan.parts):
+        return 0  # judged by all layers so far
+    return min((unit[0] for unit in plan.units), default=layers)
 
 
 @torch.inference_mode()
 def passes(
     subject: Subject,
     texts: Sequence[Sequence[int]],
+    prompts: Sequence[int],
     kept: Sequence[int],
     plans: Sequence[AnyPlan],
     rows: int,
@@ -136,6 +142,8 @@ def passes(
         The subject.
     texts : sequence of sequence of int
         Token ids.
+    prompts : sequence of int
+        How many of the first tokens of every text are its prompt.
     kept : sequence of int
         For every text from how many of its last tokens logits are needed.
     plans : sequence of Plan or Combined
@@ -156,11 +164,9 @@ def passes(
     can_share = len(own) >= LEAST_PLANS
     at_once = max(1, rows // min(layers, len(own))) if can_share else rows
     keys = trial_keys(texts)
-    # The last token of the prompt is the first whose logits are needed.
-    prompts = torch.tensor([len(t) - k + 1 for t, k in zip(texts, kept, strict=True)])
     for number, batch in enumerate(equal_length_batches([len(text) for text in texts], at_once)):
         ids = torch.tensor([texts[i] for i in batch], device=subject.device)
-        keep = max(kept[i] for i in batch)
+        keep, lengths = max(kept[i] for i in batch), torch.tensor([prompts[i] for i in batch])
         known = _run_intact(subject, ids, keep) if can_share else None
         if number == 0 and can_share:
             can_share = _can_start_within(subject, ids, known)
@@ -172,7 +178,7 @@ def passes(
                     session.rows, session.keys = (
                         part.to(subject.device) for part in (plan, keys[batch][text])
                     )
-                    session.prompts = prompts[batch][text]
+                    session.prompts = lengths[text]
                     session.first = torch.zeros_like(session.keys)
                     session.reached = session.first + ids.shape[1]
                     if not can_share:
@@ -185,23 +191,14 @@ def passes(
                     yield Passed(chosen[plan.numpy()], batch[text.numpy()], logits)
 
 
-def _first_layer(plan: AnyPlan, layers: int) -> int:
-    """First layer that a plan touches; void layers are judged by all before them."""
-    if any(part.mode == "void" and part.units for part in plan.parts):
-        return 0
-    return min((unit[0] for unit in plan.units), default=layers)
-
-
-def _only_reroutes(plan: AnyPlan) -> bool:
-    """Whether a plan changes experts alone, and at all tokens."""
-    parts = [part for part in plan.parts if part.units]
-    return all(part.kind == "expert" and part.phase == "both" for part in parts)
-
-
 def _rows_of(subject: Subject, ids: torch.Tensor, rows: int) -> int:
     if subject.device.type != "cpu":
         return rows
     return min(rows, max(LEAST_ROWS, CACHED // (ids.shape[1] * subject.anatomy.hidden)))
+
+
+def _only_reroutes(plan: AnyPlan) -> bool:
+    return all(part.kind == "expert" and part.phase == "both" for part in plan.parts)
 
 
 def _spans(plans: int, texts: int, rows: int) -> Iterator[Span]:
@@ -338,8 +335,8 @@ def onsets(
     """
     shape = len(plans), len(prompts)
     first, margins = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
-    watch = torch.as_tensor(watched)
-    for passed in passes(subject, prompts, [1] * len(prompts), plans, rows):
+    watch, lengths = torch.as_tensor(watched), [len(prompt) for prompt in prompts]
+    for passed in passes(subject, prompts, lengths, [1] * len(prompts), plans, rows):
         logits = passed.logits[:, -1]
         at = passed.plans, passed.texts
         first[at] = logits.argmax(dim=-1).cpu().numpy()
@@ -377,9 +374,10 @@ def exact(
         True where the response would be the reference.
     """
     texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
+    lengths = [len(prompt) for prompt in prompts]
     kept = [len(reference) + 1 for reference in references]
     hits = np.zeros((len(plans), len(texts)), dtype=bool)
-    for passed in passes(subject, texts, kept, plans, rows):
+    for passed in passes(subject, texts, lengths, kept, plans, rows):
         logits = passed.logits[:, :-1]
         tail = logits.shape[1]
         ids = torch.tensor([texts[i][-tail:] for i in passed.texts], device=logits.device)

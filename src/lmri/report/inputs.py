@@ -15,6 +15,7 @@ from lmri.report.bottleneck.tables import Bottleneck
 from lmri.report.causal.maps import CausalMap
 from lmri.report.connect.tables import Networks
 from lmri.report.decode.tables import Decoding
+from lmri.report.encoding.tables import Encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
 from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
@@ -210,6 +211,8 @@ class StudyInputs:
         Those of the problems that somebody caused: no failed job explains them.
     comparisons : DataFrame
         Subjects of one base compared with each other.
+    encoding : Encoding
+        Features of stimuli against activity.
     """
 
     config: StudyConfig
@@ -225,6 +228,7 @@ class StudyInputs:
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
+    encoding: Encoding = field(default_factory=Encoding)
 
     @property
     def scans(self) -> list[Scan]:

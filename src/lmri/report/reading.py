@@ -16,6 +16,7 @@ from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
 from lmri.report.connect.tables import read_networks
 from lmri.report.decode.tables import read_decoding
+from lmri.report.encoding.tables import read_encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -71,6 +72,7 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
         group=_read_group(reader),
         sparse=read_sparse(reader, config),
         information=read_information(reader, config),
+        encoding=read_encoding(reader, config),
         decoding=read_decoding(reader, config),
         networks=read_networks(reader, config),
         alignment=read_alignment(reader, config),

@@ -14,11 +14,13 @@ from lmri.intervene import (
     KINDS,
     Combined,
     Plan,
+    exact,
     feasible,
     intervened,
     onsets,
     respond,
     same_plans,
+    says_exactly,
 )
 from lmri.intervene.sharing import passes
 
@@ -87,7 +89,7 @@ def test_every_family_gives_what_each_plan_gives_alone(family):
     plans, kept = plans_of(subject.anatomy), [1, 3, 3, 2, 1]
     seen = set()
     with Counted(subject, 0) as first:
-        for passed in list(passes(subject, texts, kept, plans, rows=4)):
+        for passed in list(passes(subject, texts, [9] * 5, kept, plans, rows=4)):
             for plan, text, got in zip(passed.plans, passed.texts, passed.logits, strict=True):
                 wanted = one_by_one(subject, [texts[text]], plans[plan])[0]
                 last = kept[text]
@@ -95,6 +97,38 @@ def test_every_family_gives_what_each_plan_gives_alone(family):
                 seen.add((int(plan), int(text)))
     assert len(seen) == len(plans) * len(texts)
     assert first.rows > 0
+
+
+def test_plans_together_and_in_a_phase_only_act_as_they_do_alone(tiny_subject, prompts):
+    heads, experts = Plan("zero", ((1, 2),), "head"), Plan("mask", ((1, 5),), phase="response")
+    void = Plan.of("void", [(1,)], "layer", {(1,): [0.5]})
+    plans = [
+        experts,
+        Plan("mask", ((1, 5),), phase="prompt"),
+        Plan("zero", ((0, 1), (1, 3)), phase="prompt_last"),
+        Combined((experts, heads)),
+        Combined((heads, experts)),
+        void,
+    ]
+    assert same_plans(plans).tolist() == list(range(6))
+    count = len(prompts)
+    references = [[5 + i, 2, 7][: 1 + i % 3] for i in range(count)]
+    watched = [5] * count
+    _, margins = onsets(tiny_subject, prompts, watched, plans, rows=16)
+    said = exact(tiny_subject, prompts, references, plans, rows=16)
+    for number, plan in enumerate(plans):
+        alone = respond(tiny_subject, prompts, watched, plans=[plan], max_new_tokens=1, rows=16)
+        np.testing.assert_allclose(margins[number], alone.onset_margin, atol=1e-4)
+        own = [[*row[:1], 2] for row in alone.tokens]
+        for asked, got in ((references, said), (own, exact(tiny_subject, prompts, own, plans, 16))):
+            wanted = says_exactly(
+                *(tiny_subject, prompts, asked),
+                plans=[plan],
+                plan_of_row=[0] * count,
+                rows=16,
+            )
+            np.testing.assert_array_equal(got[number], wanted)
+    assert abs(margins[1] - margins[0]).max() > 1e-3
 
 
 def test_plans_of_the_last_layer_run_the_first_once_for_each_text(tiny_subject, prompts):
@@ -126,7 +160,9 @@ def test_plans_that_do_the_same_are_run_once(tiny_subject, prompts):
     gains = [Plan.of("gain", units, "neuron", values) for units in ([(0, 1)], [(0, 2)], [])]
     others = [Plan("zero", ((0, 1),), "neuron"), Plan("mask", (), "expert")]
     assert same_plans([*gains, *others]).tolist() == [0, 1, 2, 3, 2]
-    seen = [passed.plans for passed in passes(tiny_subject, prompts, [1] * 15, EXPERTS, 64)]
+    seen = [
+        passed.plans for passed in passes(tiny_subject, prompts, [1] * 15, [1] * 15, EXPERTS, 64)
+    ]
     assert np.unique(np.concatenate(seen)).tolist() == [0, 1, 2, 4, 5]
 
 
