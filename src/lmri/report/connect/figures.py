@@ -70,9 +70,9 @@ def edge_figure(
         alt=f"{'; '.join(told)}.",
         look_for=(
             "Good: blocks of orange, units that are active in the same trials more than the null "
-            "allows (z: deviations above its mean). Nodes are in the order of layers, and those of one layer stand together. 0 is "
-            "the null, not a correlation of 0: two experts of a layer exclude each other by the "
-            "number that a token chooses."
+            "allows (z: deviations above its mean). Nodes are in the order of layers, and those of "
+            "one layer stand together. 0 is the null, not a correlation of 0: two experts of a "
+            "layer exclude each other by the number that a token chooses."
             if kind == "expert"
             else "Good: blocks of orange, units whose activity goes together more than that of "
             "units for which places have changed places (z: deviations above that)."
