@@ -57,16 +57,28 @@ class Daemons:
 
 
 def left_behind(folder: Path) -> list[tuple[int, str]]:
-    """List processes whose command names a folder: what a daemon left, such as a step of a job."""
+    """List processes that name a folder or work in it: what a daemon or a job left."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
-                command = (
-                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                )
-                if str(folder) in command:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                command = command.decode("utf-8", "replace")
+                place = os.readlink(entry / "cwd")
+                if f"{folder}/" in f"{command}/" or place.startswith(str(folder)):
                     found.append((int(entry.name), command))
+    return found
+
+
+def of_job(job: str) -> list[tuple[int, str]]:
+    """List the processes of a job of Slurm, and none of Slurm's own."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                variables = (entry / "environ").read_bytes().split(b"\0")
+                if f"SLURM_JOB_ID={job}".encode() in variables:
+                    found.append((int(entry.name), job))
     return found
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 START = 5.0
 """CPU seconds until a job does something: Python, torch, transformers, and its inputs."""
 
-FLOPS = 2.5e10
+FLOPS = 7e10
 """Floating point operations a second of one core in the products of a model in float32."""
 
-PER_LAYER = 4e-6
+PER_LAYER = 5e-6
 """CPU seconds for each token and layer, beside its products: what small models pay most for."""
 
-PER_BYTE = 4e-9
+PER_BYTE = 12e-9
 """CPU seconds for each byte of values that is recorded: pooling, compressing, writing."""
 
 PER_CELL = 0.03e-9
