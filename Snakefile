@@ -38,6 +38,7 @@ onerror:
 
 localrules:
     all,
+    fetch,
 
 
 rule all:
@@ -55,7 +56,11 @@ include: "workflow/rules/localise.smk"
 include: "workflow/rules/group.smk"
 include: "workflow/rules/sparse.smk"
 include: "workflow/rules/information.smk"
+include: "workflow/rules/connect.smk"
+include: "workflow/rules/align.smk"
 include: "workflow/rules/decode.smk"
+include: "workflow/rules/encode.smk"
 include: "workflow/rules/validate.smk"
+include: "workflow/rules/compare.smk"
 include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/report.smk"

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.rows import Row, at_most, cheaper, parser, report
 
 KERNEL = (20_000, 512)
-PERMUTED = ((1_000, 5), (10_000, 20))
+PERMUTED = ((1_000, 1), (1_000, 5), (10_000, 20))
 DRAWS = 200
 
 

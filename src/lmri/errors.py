@@ -36,3 +36,7 @@ class EvidenceError(LmriError):
 
 class SparseError(LmriError):
     """A sparse product or plan that cannot be run."""
+
+
+class ScoreError(LmriError):
+    """A scorer, saved responses or labels that cannot be used."""

@@ -30,13 +30,17 @@ SELECTORS = {
     "record": {"subject": "localised", "task": "events"},
     "localise": {"subject": "localised"},
     "group": {},
+    "score": {},
     "calibrate": {"subject": "localised"},
     "record_sparse": {"subject": "localised", "task": "events"},
     "survive": {"subject": "localised"},
     "sparse_run": {"subject": "localised"},
     "information": {"subject": "localised"},
+    "connect": {"subject": "localised"},
+    "align": {},
     "decode": {"subject": "localised"},
     "validate": {"subject": "localised"},
+    "compare": {},
     "bottleneck_summary": {},
     "report": {},
 }
@@ -129,7 +133,7 @@ TABLE = {"source": "table", "path": "x.csv", "carriers": ["entity"]}
 PROBE = {"source": "probe", "probe": "needle"}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
-    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'bottleneck', 'contrasts'"]),
+    ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'align', 'bottleneck'"]),
     ("study", ..., ["missing key 'study'"]),
     ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
     ("subjects", {}, ["'subjects' must have at least 1 entry"]),
@@ -310,7 +314,8 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     ("key", "value", "touched"),
     [
         ("report.transcripts", 3, {"report"}),
-        ("validate.bootstrap", 300, {"validate", "report"}),
+        ("validate.bootstrap", 300, {"validate", "compare", "report"}),
+        ("validate.claims", ["dose"], {"localise", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),
@@ -323,18 +328,21 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
             {"record", "localise", "information", "validate", "report", *SPARSE_STAGES},
         ),
         ("information.measures", ["lens"], {"information", "report"}),
-        ("decode.folds", 5, {"decode", "report"}),
-        ("decode.analyses", ["profile"], {"decode", "report"}),
         (
             "localise.phases",
             ["content"],
-            {"localise", "group", "survive", "information", "decode", "report"},
+            {"localise", "group", "survive", "information", "connect", "align", "decode", "report"},
         ),
+        ("connect.density", 0.2, {"connect", "report"}),
+        ("align.dimensions", 3, {"align", "report"}),
+        ("decode.folds", 5, {"decode", "report"}),
+        ("decode.analyses", ["profile"], {"decode", "report"}),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
         ("sparse.finding_sparsity", 0.8, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
         ("subjects.distributed.dtype", "bfloat16", {"report"}),
         ("training", {"base_steps": 7}, {"base", "subject", "report"}),
         ("bottleneck.epochs", 3, {"bottleneck_summary", "report"}),
+        ("scorers.names", ["match_f1"], {"score", "report"}),
         ("study", "another", {"report"}),
     ],
 )
@@ -353,18 +361,26 @@ def test_slices_are_of_all_stages_but_those_the_default_study_has_no_job_of(repo
     assert set(STAGES) - set(SELECTORS) == {"dynamics", "bottleneck"}
     with pytest.raises(ConfigError, match="series"):
         stage_slice(study, "dynamics", series="growth")
-    path = str(repository / "config/studies/information.yaml")
+    path = str(repository / "config/studies/information-training.yaml")
     found = read_stage(path, "dynamics", series="growth")
-    assert found["steps"]["growth_step150"] == 150
+    assert found["steps"]["growth_step120"] == 120
     assert read_stage(json.dumps(found), "dynamics", series="growth") == found
 
 
 def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(repository, default):
     study = load_study(repository / "config/studies/information.yaml")
     assert study.informed_tasks == ["events", "relations"]
-    assert study.followed_series == ["growth"]
-    assert study.jobs["information"] == 12
-    assert study.jobs["dynamics"] == 1
+    assert study.followed_series == []
+    assert study.jobs["information"] == 2
+    training = load_study(repository / "config/studies/information-training.yaml")
+    assert training.followed_series == ["growth"]
+    assert (training.jobs["information"], training.jobs["dynamics"]) == (16, 1)
+    followed = stage_slice(training, "dynamics", series="growth")
+    assert (followed["tasks"], followed["sensitive"]) == (["relations"], ["prompt_last"])
+    assert followed["follow"][0]["folder"] == "maps/{subject}"
+    assert (
+        "follow" not in stage_slice(training, "information", subject="growth_step0")["information"]
+    )
     assert StudyConfig.from_dict(default).informed_tasks == []
     asked = {"measures": ["lens"], "questions": [{"task": "copying", "scheme": "trials"}]}
     other = StudyConfig.from_dict(changed(default, "information", asked))
@@ -396,10 +412,13 @@ def test_a_policy_that_is_not_asked_for_tests_no_finding(default):
     assert study.tested_tasks == []
 
 
+STORE = {"store": "refusal.prompt_last/expert.resonance.zarr", "variable": "score"}
+
+
 @pytest.mark.parametrize(
     ("information", "words"),
     [
-        ({"measures": ["entropy"]}, "must be one of 'attention'"),
+        ({"measures": ["entropy"]}, "must be one of 'active'"),
         ({"draws": 3}, "'information.draws' must be at least 19"),
         ({"questions": [{"task": "poems", "scheme": "trials"}]}, "Got 'poems'"),
         ({"questions": [{"task": "events"}]}, "missing key 'carriers'"),
@@ -408,6 +427,13 @@ def test_a_policy_that_is_not_asked_for_tests_no_finding(default):
             "must name one carrier",
         ),
         ({"questions": [{"target": "class_place"}]}, "missing key 'task'"),
+        ({"follow": [{"folder": "maps", **STORE}]}, "'information.follow.0.folder'"),
+        ({"follow": [{"folder": "../{subject}", **STORE}]}, "'information.follow.0.folder'"),
+        ({"follow": [{"folder": "maps/{subject}"}]}, "missing key 'store'"),
+        (
+            {"follow": [{"folder": "maps/{subject}", **STORE, "store": "../a.zarr"}]},
+            "'information.follow.0.store'",
+        ),
         (
             {"questions": [{"task": "events", "carriers": [name]} for name in "ab"]},
             "must not ask twice about 'condition' of 'events'",

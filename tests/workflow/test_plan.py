@@ -69,6 +69,14 @@ def test_information_is_planned_for_subjects_and_series(workflow):
     assert "dynamics" not in plan
 
 
+def test_networks_are_of_a_subject_and_alignments_of_all(workflow):
+    two = {name: {**STUDY["subjects"]["only"], "base_seed": n} for n, name in enumerate("ab")}
+    study = {**STUDY, "subjects": two, "connect": {"kinds": ["expert"]}}
+    study["align"] = {"quantities": ["residual"], "tasks": ["copying"]}
+    plan = workflow.plan("--configfile", workflow.write("networks.yaml", study))
+    assert (plan["connect"], plan["align"], plan["report"]) == (2, 1, 1)
+
+
 def test_decoding_is_planned_where_it_is_asked_for(workflow):
     assert "decode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
     study = {**STUDY, "decode": {"analyses": ["profile"], "quantity": "layer"}}

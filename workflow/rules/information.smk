@@ -25,8 +25,9 @@ rule information:
         "<study>/benchmarks/information/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("information"),
         config=slice_of("information"),
@@ -43,20 +44,29 @@ rule dynamics:
             "<study>/analyses/information/{subject}",
             subject=[entry.name for entry in STUDY.series[wildcards.series]],
         ),
+        followed=lambda wildcards: [
+            f"<study>/{entry.folder.format(subject=member.name)}"
+            for entry in STUDY.information.follow
+            for member in STUDY.series[wildcards.series]
+        ],
+        stores=ancient(recordings_of_series("zarr")),
+        manifests=recordings_of_series("zarr.manifest.json"),
     output:
-        directory("<study>/analyses/dynamics/{series}.zarr"),
+        directory("<study>/analyses/dynamics/{series}"),
     log:
         "<study>/logs/dynamics/{series}.log",
     benchmark:
         "<study>/benchmarks/dynamics/{series}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code_hash("dynamics"),
         config=slice_of("dynamics"),
         profiles=profiles_folder,
+        study=f"results/{STUDY.study}",
     shell:
         "lmri dynamics --config {params.config:q} --series {wildcards.series}"
-        " --profiles {params.profiles} --out {output} > {log} 2>&1"
+        " --profiles {params.profiles} --study {params.study}"
+        " --out {output} > {log} 2>&1"

@@ -10,8 +10,9 @@ rule report:
         validation=expand(
             "<study>/validation/{subject}/{table}.parquet",
             subject=STUDY.subjects,
-            table=["arms", "transcripts", "verdicts"],
+            table=["arms", "transcripts", "trials", "claims", "verdicts"],
         ),
+        comparisons="<study>/comparisons.parquet" if STUDY.compared else [],
         sparse=expand(
             "<study>/sparse/{subject}/runs/{table}.parquet",
             subject=STUDY.subjects if STUDY.sparse.policies else [],
@@ -29,7 +30,16 @@ rule report:
             "<study>/analyses/decode/{subject}",
             subject=STUDY.subjects if STUDY.decoded_tasks else [],
         ),
-        dynamics=expand("<study>/analyses/dynamics/{series}.zarr", series=STUDY.followed_series),
+        encode=expand(
+            "<study>/analyses/encode/{subject}",
+            subject=STUDY.subjects if STUDY.encoded_tasks else [],
+        ),
+        dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
+        connect=expand(
+            "<study>/analyses/connect/{subject}",
+            subject=STUDY.subjects if STUDY.connected_tasks else [],
+        ),
+        align="<study>/analyses/align" if STUDY.aligned_tasks else [],
         bottleneck="<study>/bottleneck/summary" if STUDY.bottleneck.settings else [],
     output:
         page="<study>/report/index.html",
@@ -43,8 +53,8 @@ rule report:
         "<study>/benchmarks/report.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         code=code_hash("report"),
         config=slice_of("report"),

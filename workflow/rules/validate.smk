@@ -9,9 +9,12 @@ rule validate:
         findings="<study>/findings/localise/{subject}",
         plans=["<study>/plans/{subject}"] if STUDY.sparse.finding_plan else [],
         dictionary=dictionary_of,
+        others=expand("<study>/subjects/{other}.manifest.json", other=STUDY.validate.others),
     output:
         arms="<study>/validation/{subject}/arms.parquet",
         transcripts="<study>/validation/{subject}/transcripts.parquet",
+        trials="<study>/validation/{subject}/trials.parquet",
+        claims="<study>/validation/{subject}/claims.parquet",
         verdicts="<study>/validation/{subject}/verdicts.parquet",
     log:
         "<study>/logs/validate/{subject}.log",
@@ -19,15 +22,18 @@ rule validate:
         "<study>/benchmarks/validate/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("validate"),
         config=slice_of("validate"),
         stimuli=stimuli_folder,
         plans=lambda wildcards, input: f" --plans {input.plans}" if input.plans else "",
+        subjects=subpath(input.model, parent=True),
         out=subpath(output.verdicts, parent=True),
     shell:
         "lmri validate --config {params.config:q} --subject {wildcards.subject}"
         " --model {input.model} --stimuli {params.stimuli}"
-        " --findings {input.findings}{params.plans} --out {params.out} > {log} 2>&1"
+        " --findings {input.findings}{params.plans} --subjects {params.subjects}"
+        " --out {params.out} > {log} 2>&1"

@@ -33,8 +33,12 @@ def _dynamics(options: argparse.Namespace) -> None:
     follow_series(
         series=options.series,
         profiles=options.profiles,
+        study=options.study,
         out=options.out,
         steps=values["steps"],
+        tasks=values["tasks"],
+        sensitive=values["sensitive"],
+        others=values["follow"],
         seed=values["seed"],
         provenance=provenance_of("dynamics", values, values["seed"]),
     )
@@ -77,7 +81,7 @@ COMMANDS: Commands = {
     "dynamics": (
         _dynamics,
         "follow the information of subjects over a series of checkpoints",
-        "--config --series --profiles --out",
+        "--config --series --profiles --study --out",
     ),
     "bottleneck": (
         _bottleneck,

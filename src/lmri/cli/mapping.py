@@ -10,7 +10,13 @@ from lmri.cli.slices import provenance_of, read_slice
 
 def _localise(options: argparse.Namespace) -> None:
     values = read_slice(options, "localise", subject=options.subject)
-    from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
+    from lmri.config import (
+        ClaimOptions,
+        ContrastOptions,
+        EvidenceOptions,
+        LoadOptions,
+        LocaliseOptions,
+    )
     from lmri.localise import localise_subject
 
     localise_subject(
@@ -26,6 +32,7 @@ def _localise(options: argparse.Namespace) -> None:
         load=LoadOptions.from_dict(values["load"]),
         evidence=EvidenceOptions.from_dict(values["evidence"]),
         claims=values["claims"],
+        stated=[ClaimOptions.from_dict(own) for own in values["stated"]],
         seed=values["seed"],
         provenance=provenance_of("localise", values, values["seed"], options.model),
     )

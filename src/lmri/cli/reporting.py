@@ -6,9 +6,17 @@ import argparse
 
 from lmri.cli.declaring import Commands
 from lmri.cli.slices import provenance_of, read_slice
+from lmri.errors import LmriError
 
 
 def _report(options: argparse.Namespace) -> None:
+    if options.bundle is not None:
+        from lmri.report.bundle.reopen import reopen_bundle
+
+        print(reopen_bundle(options.bundle, options.out))
+        return
+    if options.config is None or options.study is None:
+        raise LmriError("lmri report needs --config and --study, or an exported study.")
     values = read_slice(options, "report")
     from lmri.config import StudyConfig
     from lmri.report import write_report
@@ -21,6 +29,22 @@ def _report(options: argparse.Namespace) -> None:
     )
 
 
+def _export(options: argparse.Namespace) -> None:
+    values = read_slice(options, "report")
+    from lmri.config import StudyConfig
+    from lmri.report.bundle.export import export_study
+
+    out = export_study(
+        study=options.study,
+        out=options.out,
+        config=StudyConfig.from_dict(values, "the slice given as --config"),
+        provenance=provenance_of("report", values, values["seed"]),
+        redact=options.redact,
+        withhold_units=options.withhold_units,
+    )
+    print(out)
+
+
 def _explain(options: argparse.Namespace) -> None:
     from lmri.report import explain_verdict
 
@@ -30,16 +54,25 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
-    from lmri.preflight import check_inputs
+    from lmri.preflight.inputs import check_inputs, planned
 
     study = load_study(options.study_file)
-    check_inputs(study, str(options.study_file))
-    for line in study.summary():
+    tables = check_inputs(study, str(options.study_file))
+    for line in (*study.summary(), *planned(study, tables)):
         print(line)
 
 
 COMMANDS: Commands = {
-    "report": (_report, "write the report of a study", "--config --study --out"),
+    "report": (
+        _report,
+        "write the report of a study, or of one that was exported",
+        "bundle --config? --study? --out",
+    ),
+    "export": (
+        _export,
+        "write a study to share: no activations, no weights, on request no words",
+        "--config --study --out --redact? --withhold-units?",
+    ),
     "explain": (
         _explain,
         "say what a verdict rests on, with the files it stands in",

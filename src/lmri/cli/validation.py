@@ -19,6 +19,7 @@ def _validate(options: argparse.Namespace) -> None:
         stimuli=options.stimuli,
         findings=options.findings,
         plan=plan_file(options.plans, values["sparse_plan"]),
+        subjects=options.subjects,
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
@@ -27,10 +28,54 @@ def _validate(options: argparse.Namespace) -> None:
     )
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from lmri.errors import LmriError
+
+    if options.first is None:
+        if options.config is None or options.out is None:
+            raise LmriError(
+                "lmri compare needs two subjects, or --config and --out to compare all of one base."
+            )
+        _compare_all(options)
+        return
+    if options.second is None:
+        raise LmriError(f"lmri compare needs two subjects. Got '{options.first}' alone.")
+    from lmri.store import write_text_atomic
+    from lmri.validate import compare_subjects, comparison_lines, comparison_table
+
+    found = compare_subjects(
+        options.study, options.first, options.second, any_lineage=options.any_lineage
+    )
+    for line in comparison_lines(found):
+        print(line)
+    if options.out is not None:
+        rows = comparison_table(found).to_json(orient="records", indent=1)
+        write_text_atomic(options.out, f"{rows}\n")
+
+
+def _compare_all(options: argparse.Namespace) -> None:
+    values = read_slice(options, "compare")
+    from lmri.validate import write_comparisons
+
+    write_comparisons(
+        study=options.study,
+        subjects=values["subjects"],
+        out=options.out,
+        resamples=values["bootstrap"],
+        seed=values["seed"],
+        provenance=provenance_of("compare", values, values["seed"]),
+    )
+
+
 COMMANDS: Commands = {
     "validate": (
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
-        "--config --subject --model --stimuli --findings --plans? --out",
+        "--config --subject --model --stimuli --findings --plans? --subjects? --out",
+    ),
+    "compare": (
+        _compare,
+        "compare two subjects by the difference of what their units do to the same trials",
+        "first second --study --any-lineage? --config? --out?",
     ),
 }

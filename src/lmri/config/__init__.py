@@ -2,12 +2,15 @@
 
 from lmri.config.analyses import (
     BottleneckOptions,
+    FollowOptions,
     InformationOptions,
     QuestionOptions,
     SparseOptions,
     plan_name,
 )
 from lmri.config.decoding import DecodeOptions, LabelOptions
+from lmri.config.encoding import EncodeOptions
+from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
     CausalOptions,
@@ -25,19 +28,26 @@ from lmri.config.options import (
     SubjectOptions,
     TaskOptions,
     TemplateOptions,
-    ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
+from lmri.config.validation import ClaimOptions, ValidateOptions
 
 __all__ = [
+    "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
+    "ClaimOptions",
     "ConditionOptions",
+    "ConnectOptions",
     "ContrastOptions",
     "DecodeOptions",
+    "EncodeOptions",
     "EvidenceOptions",
+    "FunctionOptions",
+    "FollowOptions",
     "InformationOptions",
     "LabelOptions",
     "LoadOptions",
@@ -50,6 +60,7 @@ __all__ = [
     "ReportOptions",
     "SPLITS",
     "STAGES",
+    "ScorersOptions",
     "SparseOptions",
     "SplitOptions",
     "StudyConfig",

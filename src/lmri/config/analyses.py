@@ -84,13 +84,28 @@ class QuestionOptions(Options):
 
 
 @dataclass(frozen=True)
+class FollowOptions(Options):
+    """Numbers of another stage that are followed over series of checkpoints.
+
+    ``folder`` is what a rule writes for a subject, with ``{subject}`` in place of its name, below
+    the study; ``store`` a map in it, and ``variable`` one of its variables, over any dimensions.
+    """
+
+    folder: str
+    store: str
+    variable: str
+
+
+@dataclass(frozen=True)
 class InformationOptions(Options):
     """What is told of information and geometry by layer, and over series of checkpoints.
 
-    Without ``measures`` nothing is. ``questions`` are about attributes of trials; left out, they
-    are about the condition of the tasks of all contrasts, and about the classes of their carriers.
+    Without ``measures`` nothing is; ``sensitive`` is of series alone, ``logits`` of weights.
+    ``questions`` are about attributes of trials; left out, they are about the condition of the
+    tasks of all contrasts, and about the classes of their carriers.
     ``phases`` are those of the maps where they are left out. ``estimators`` are used for
-    ``residual``, ``draws`` (of the probe ``probe_draws``) are those of each null.
+    ``residual``, ``draws`` (of the probe ``probe_draws``) are those of each null. ``follow`` are
+    numbers of other stages that go over series of checkpoints with those of the measures.
     """
 
     measures: tuple[str, ...] = ()
@@ -101,6 +116,7 @@ class InformationOptions(Options):
     estimators: tuple[str, ...] = ("probe", "compressed", "pair", "kt")
     draws: int = 99
     probe_draws: int = 39
+    follow: tuple[FollowOptions, ...] = field(default=(), metadata={"section": FollowOptions})
 
 
 def plan_name(policy: str, sparsity: float | None) -> str:

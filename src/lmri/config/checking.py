@@ -19,6 +19,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from lmri.checks import check_slug, quoted, shortened
 from lmri.config.causal import causal_problems
+from lmri.config.networks import network_problems
 from lmri.config.options import (
     LOAD_KEYS,
     ConditionOptions,
@@ -29,6 +30,7 @@ from lmri.config.options import (
 from lmri.config.probes import probe_problems
 from lmri.config.recording import record_problems
 from lmri.config.templates import template_problems
+from lmri.config.validation import claim_problems
 from lmri.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -210,8 +212,11 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from causal_problems(study)
     yield from _questions(study)
     yield from study.sparse.problems()
+    yield from network_problems(study)
     yield from study.decode.problems(study.tasks, study.record.quantities, study.record.full)
+    yield from study.encode.problems(study.tasks)
     yield from _evidence(study)
+    yield from claim_problems(study)
 
 
 def _questions(study: StudyConfig) -> Iterator[str]:

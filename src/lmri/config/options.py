@@ -353,7 +353,8 @@ class EvidenceOptions(Options):
 
     ``mode`` is that of experts; ``unit_mode`` that of units of other kinds, where they have it, by
     default ``mean`` of dimensions and sites of the residual and ``zero`` of the rest. ``gain`` is
-    the factor of the mode of that name.
+    the factor of the mode of that name. ``stop_after`` so many sham maps that do as much no more
+    are run (Besag and Clifford); by default all are.
     """
 
     score: str = "refusal_onset"
@@ -370,6 +371,7 @@ class EvidenceOptions(Options):
     minimum_trials: int = 150
     minimum_target_trials: int = 60
     shams: int = 99
+    stop_after: int | None = None
     exploratory_shams: int = 20
     matched_draws: int = 20
     coherent_share: float = 0.9
@@ -410,16 +412,8 @@ class EvidenceOptions(Options):
 
 
 @dataclass(frozen=True)
-class ValidateOptions(Options):
-    """Resamples of the carriers and the size of the re-runs."""
-
-    bootstrap: int = 2000
-    rows: int = 1024
-    control_bystander_trials: int = 40
-
-
-@dataclass(frozen=True)
 class ReportOptions(Options):
     """What the report shows."""
 
     transcripts: int = 10
+    redact: str = "none"

@@ -66,6 +66,7 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
         "localise": study.localise.to_dict(),
         "evidence": study.evidence.to_dict(),
         "claims": study.claims,
+        "stated": [own.to_dict() for own in study.validate.claims],
     }
 
 
@@ -116,6 +117,7 @@ def _sparse_run(study: StudyConfig, subject: str) -> dict[str, Any]:
 def _information(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     own = study.information.to_dict()
+    own.pop("follow", None)  # of series
     return {
         "seed": study.seed,
         "subject": subject,
@@ -131,6 +133,9 @@ def _dynamics(study: StudyConfig, series: str) -> dict[str, Any]:
         "seed": study.seed,
         "series": series,
         "steps": {entry.name: entry.step for entry in study.series[series]},
+        "tasks": study.informed_tasks,
+        "sensitive": study.sensitive_phases,
+        "follow": [entry.to_dict() for entry in study.information.follow],
     }
 
 
@@ -147,6 +152,53 @@ def _decode(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _encode(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    own = study.encode.to_dict()
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "tasks": {name: list(study.tasks[name].carriers) for name in study.encoded_tasks},
+        "encode": {**own, "phases": own.get("phases") or list(study.localise.phases)},
+    }
+
+
+def _connect(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    tasks = study.connected_tasks
+    compared = [own for own in study.contrasts.values() if own.target and own.task in tasks]
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": {name: list(study.tasks[name].carriers) for name in tasks},
+        "contrasts": [
+            {
+                "name": own.name,
+                "task": own.task,
+                "target": list(own.target),
+                "controls": list(own.controls),
+            }
+            for own in compared
+        ],
+        "connect": _with_phases(study, study.connect.to_dict()),
+    }
+
+
+def _align(study: StudyConfig) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "subjects": list(study.subjects),
+        "tasks": {name: list(study.tasks[name].carriers) for name in study.aligned_tasks},
+        "align": _with_phases(study, study.align.to_dict()),
+    }
+
+
+def _with_phases(study: StudyConfig, own: dict[str, Any]) -> dict[str, Any]:
+    """Fill in the phases of the maps, and leave the tasks to the slice."""
+    return {**own, "tasks": [], "phases": own.get("phases") or list(study.localise.phases)}
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -155,6 +207,18 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
         "load": study.subjects[subject].load.to_dict(),
         "validate": study.validate.to_dict(),
         "sparse_plan": study.sparse.finding_plan,
+    }
+
+
+def _score(study: StudyConfig) -> dict[str, Any]:
+    return {"seed": study.seed, "scorers": study.scorers.to_dict()}
+
+
+def _compare(study: StudyConfig) -> dict[str, Any]:
+    return {
+        "seed": study.seed,
+        "subjects": list(study.subjects),
+        "bootstrap": study.validate.bootstrap,
     }
 
 
@@ -189,8 +253,13 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "sparse_run": (_sparse_run, ("subject",)),
     "information": (_information, ("subject",)),
     "dynamics": (_dynamics, ("series",)),
+    "connect": (_connect, ("subject",)),
     "decode": (_decode, ("subject",)),
+    "encode": (_encode, ("subject",)),
+    "align": (_align, ()),
     "validate": (_validate, ("subject",)),
+    "score": (_score, ()),
+    "compare": (_compare, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
     "report": (_report, ()),

@@ -12,6 +12,8 @@ import yaml
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
+from lmri.config.encoding import EncodeOptions
+from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
     EvidenceOptions,
@@ -22,10 +24,11 @@ from lmri.config.options import (
     SplitOptions,
     SubjectOptions,
     TaskOptions,
-    ValidateOptions,
     WorldOptions,
 )
+from lmri.config.scoring import ScorersOptions
 from lmri.config.series import expand_series
+from lmri.config.validation import ValidateOptions
 from lmri.errors import ConfigError
 
 SECTIONS: dict[str, type[Options]] = {
@@ -35,9 +38,13 @@ SECTIONS: dict[str, type[Options]] = {
     "localise": LocaliseOptions,
     "evidence": EvidenceOptions,
     "validate": ValidateOptions,
+    "scorers": ScorersOptions,
     "sparse": SparseOptions,
     "information": InformationOptions,
+    "connect": ConnectOptions,
+    "align": AlignOptions,
     "decode": DecodeOptions,
+    "encode": EncodeOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -64,7 +71,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    sparse, information, decode, bottleneck
+    scorers, sparse, information, connect, align, decode, encode, bottleneck
         The seed of the study and its sections.
     """
 
@@ -80,9 +87,13 @@ class StudyConfig:
     localise: LocaliseOptions = field(default_factory=LocaliseOptions)
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
+    scorers: ScorersOptions = field(default_factory=ScorersOptions)
     sparse: SparseOptions = field(default_factory=SparseOptions)
     information: InformationOptions = field(default_factory=InformationOptions)
+    connect: ConnectOptions = field(default_factory=ConnectOptions)
+    align: AlignOptions = field(default_factory=AlignOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -146,6 +157,11 @@ class StudyConfig:
         return len(self.hypotheses) * len(self.subjects)
 
     @property
+    def compared(self) -> bool:
+        """Whether there are subjects to compare with each other."""
+        return len(self.subjects) > 1 and bool(self.hypotheses)
+
+    @property
     def tested_tasks(self) -> list[str]:
         """Tasks of hypotheses that are recorded under a sparse plan too; none without one."""
         tasks = {entry.task for entry in self.hypotheses}
@@ -168,9 +184,34 @@ class StudyConfig:
         return [task for task in self.tasks if task in tasks]
 
     @property
+    def encoded_tasks(self) -> list[str]:
+        """Tasks whose trials are encoded, in the order of the study."""
+        return [task for task in self.tasks if task in self.encode.tasks]
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
+
+    @property
+    def connected_tasks(self) -> list[str]:
+        """Tasks whose trials networks of units are of: those named, or else of contrasts."""
+        return self._asked_tasks(self.connect.tasks) if self.connect.kinds else []
+
+    @property
+    def aligned_tasks(self) -> list[str]:
+        """Tasks whose trials subjects are compared in: those named, or else of contrasts."""
+        return self._asked_tasks(self.align.tasks) if self.align.quantities else []
+
+    def _asked_tasks(self, named: tuple[str, ...]) -> list[str]:
+        asked = named or {entry.task for entry in self.contrasts.values()}
+        return [task for task in self.tasks if task in asked]
+
+    @property
+    def sensitive_phases(self) -> list[str]:
+        """Phases of which units that do not settle are looked for; none unless it is asked for."""
+        asked = "sensitive" in self.information.measures
+        return list(self.information.phases or self.localise.phases) if asked else []
 
     @property
     def base_seeds(self) -> list[int]:
@@ -188,12 +229,18 @@ class StudyConfig:
         return {name: sorted(entries, key=_step) for name, entries in members.items()}
 
     @property
+    def fetched(self) -> list[str]:
+        """Subjects whose weights come from a hub, so over a network."""
+        return [name for name, entry in self.subjects.items() if entry.source == "hub"]
+
+    @property
     def jobs(self) -> dict[str, int]:
         """Number of jobs of every rule."""
         subjects, tasks = len(self.subjects), len(self.tasks)
         return {
             "base": len(self.base_seeds),
-            "subject": subjects,
+            "fetch": len(self.fetched),
+            "subject": subjects - len(self.fetched),
             "stimuli": tasks,
             "record": subjects * tasks * self.record.shards,
             "localise": subjects,
@@ -204,8 +251,12 @@ class StudyConfig:
             "sparse_run": subjects if self.sparse.policies else 0,
             "information": subjects if self.informed_tasks else 0,
             "dynamics": len(self.followed_series),
+            "connect": subjects if self.connected_tasks else 0,
+            "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
+            "encode": subjects if self.encoded_tasks else 0,
             "validate": subjects,
+            "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,
             "report": 1,
@@ -233,6 +284,7 @@ class StudyConfig:
             f"maps       {', '.join(self.localise.maps)}",
             f"jobs       {sum(self.jobs.values())}: {jobs}",
             f"claims     {self.claims}: hypotheses x subjects",
+            f"beside     {', '.join(own.kind for own in self.validate.claims) or 'no claim'}",
             f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
             f"report     results/{self.study}/report/index.html",
         ]

@@ -3,11 +3,8 @@
 from lmri.information.agreement import information_change
 from lmri.information.attention_entropy import attention_entropy_map, sliding_windows
 from lmri.information.attention_logits import logit_ceilings
-from lmri.information.class_profiles import (
-    code_profile,
-    rate_reduction_profile,
-    unit_entropy_profile,
-)
+from lmri.information.class_profiles import rate_reduction_profile, unit_entropy_profile
+from lmri.information.code_profiles import code_profile
 from lmri.information.eigenscore import eigenscore_map
 from lmri.information.estimate import Estimate, Flag
 from lmri.information.followed import follow_series

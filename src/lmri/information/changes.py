@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.stats import false_discovery_control
 
-from lmri.information.agreement import QUANTITIES, information_change
+from lmri.information.agreement import LEVEL, NOT_SHOWN, QUANTITIES, information_change
 
-COLUMNS = ("quantity", "target", "phase", "layer", "until_layer", "word", "channels", "left_out")
+COLUMNS = (
+    "quantity",
+    "target",
+    "phase",
+    "layer",
+    "until_layer",
+    "word",
+    "p",
+    "q",
+    "channels",
+    "left_out",
+)
 
 
 def between_layers(profile: xr.Dataset) -> pd.DataFrame:
     """Compare the first layer of a profile with the last.
+
+    All comparisons of a table are corrected together (:func:`corrected`).
 
     Parameters
     ----------
@@ -24,8 +39,9 @@ def between_layers(profile: xr.Dataset) -> pd.DataFrame:
     -------
     DataFrame
         A row per quantity, target and phase: :data:`COLUMNS`. ``channels`` is JSON, the sign of
-        the change by family; ``left_out`` names flagged or missing estimates. No row of a profile
-        with one layer.
+        the change by family; ``p`` is of one comparison, ``q`` of all in the table, and ``word``
+        is said by q; ``left_out`` names flagged or missing estimates. No row of a profile with one
+        layer.
     """
     layers = [int(layer) for layer in profile["layer"].values]
     if len(layers) < 2:
@@ -62,7 +78,30 @@ def _changes(pairs: list[tuple[xr.Dataset, int, xr.Dataset, int]]) -> pd.DataFra
                 at = {"target": target, "phase": phase}
                 one, other = before.sel({**at, "layer": layer}), after.sel({**at, "layer": until})
                 rows += [_row(one, other, quantity) for quantity in QUANTITIES]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return corrected(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
+def corrected(changes: pd.DataFrame) -> pd.DataFrame:
+    """Correct comparisons for their number, and take back the words that do not stand it.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        With ``p``, NaN where nothing could be compared, and ``word``.
+
+    Returns
+    -------
+    DataFrame
+        With ``q`` (Benjamini and Hochberg over all that could be compared); ``not shown`` where q
+        is above :data:`lmri.information.agreement.LEVEL`.
+    """
+    p = changes["p"].to_numpy(dtype=np.float64)
+    q = np.full(len(p), np.nan)
+    tested = np.isfinite(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
+    word = changes["word"].where(q <= LEVEL, NOT_SHOWN)
+    return changes.assign(q=q, word=word)
 
 
 def _row(before: xr.Dataset, after: xr.Dataset, quantity: str) -> dict:
@@ -74,6 +113,7 @@ def _row(before: xr.Dataset, after: xr.Dataset, quantity: str) -> dict:
         "layer": int(before["layer"]),
         "until_layer": int(after["layer"]),
         "word": claim.word,
+        "p": claim.p,
         "channels": json.dumps(claim.channels, sort_keys=True),
         "left_out": ", ".join(claim.left_out),
     }

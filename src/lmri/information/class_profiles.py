@@ -1,32 +1,24 @@
-"""Profiles that compare classes of trials: rate reduction, neural codes, entropy of units.
+"""Profiles that compare classes of trials: rate reduction, and entropy of units.
 
-The states of a layer are those pooled over a phase; at most :data:`POINTS` trials of a cell are
-held, drawn alike from all.
+The states of a layer are those pooled over a phase; of a cell at most
+:data:`lmri.information.cells.POINTS` trials are held, drawn alike from all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import xarray as xr
 
 from lmri.errors import EvidenceError
 from lmri.information.activation_entropy import BINS, ActivationHistogram
-from lmri.information.codes import Codes, neural_codes
+from lmri.information.cells import DIMS, cell_dataset, empty_cells, samples_of
 from lmri.information.rate_reduction import rate_reduction
 from lmri.information.states import Sample, States
 from lmri.store import Recording
 
-POINTS = 2000
-"""States of a cell that are held at most."""
-
-DIMS = ("phase", "layer")
-
 RATES = ("rate", "within", "reduction", "excess", "p")
-
-MEASURES = tuple(field.name for field in fields(Codes) if field.name != "flags")
 
 
 def rate_reduction_profile(
@@ -77,9 +69,9 @@ def rate_reduction_profile(
     states = States(recordings, "trials", split, pooling)
     labels = states.labels(column)
     carriers = None if carrier is None else states.labels(carrier)
-    found = _cells(states, RATES)
+    found = empty_cells(states, RATES)
     for place, layer in enumerate(states.layers):
-        for phase, sample in enumerate(_samples(states, layer, seed)):
+        for phase, sample in enumerate(samples_of(states, layer, seed)):
             owners = _of_several(labels, sample.owners)
             found["samples"][phase, place] = len(owners)
             rows = sample.rows[np.isin(sample.owners, owners)] if len(owners) else np.empty((0, 1))
@@ -99,70 +91,7 @@ def rate_reduction_profile(
                 found[name][phase, place] = getattr(own, name)
             found["flags"][phase, place] = ",".join(own.flags)
     settings = {"column": column, "carrier": carrier or "", "epsilon": epsilon, "draws": draws}
-    return _dataset(found, states, settings)
-
-
-def code_profile(
-    recordings: Sequence[Recording],
-    *,
-    quantity: str = "preactivation",
-    column: str = "condition",
-    train: str = "selection",
-    test: str = "calibration",
-    pooling: str = "last",
-    seed: int = 0,
-) -> xr.Dataset:
-    """Profile by layer and phase how well neural codes tell classes of trials apart.
-
-    Parameters
-    ----------
-    recordings : sequence of Recording
-        Shards of a task, with the quantity pooled.
-    quantity : str
-        Of :data:`lmri.information.states.QUANTITIES`; a unit is on above 0.
-    column : str
-        Column of the table of trials with the class.
-    train, test : str
-        Splits, which share no carrier.
-    pooling : str
-        ``last`` or ``mean`` activity of a phase.
-    seed : int
-        Of k-means and of the sample of trials.
-
-    Returns
-    -------
-    Dataset
-        Over (phase, layer): every measure of :class:`lmri.information.codes.Codes`; ``samples``,
-        test trials; ``flags``, and in ``reason`` why a cell is NaN. Attributes ``quantity``,
-        ``column``, ``train``, ``test``.
-
-    Raises
-    ------
-    EvidenceError
-        If a recording lacks the quantity or the column, or a split has no trial.
-    """
-    both = [States(recordings, "trials", own, pooling, quantity) for own in (train, test)]
-    labels = both[0].labels(column)
-    found = _cells(both[0], MEASURES)
-    for place, layer in enumerate(both[0].layers):
-        pairs = zip(*(_samples(states, layer, seed) for states in both), strict=True)
-        for phase, (learnt, tried) in enumerate(pairs):
-            found["samples"][phase, place] = len(tried.owners)
-            if learnt.rows is None or tried.rows is None:
-                found["reason"][phase, place] = "No trial has a token in the phase."
-                continue
-            try:
-                own = neural_codes(
-                    learnt.rows, labels[learnt.owners], tried.rows, labels[tried.owners], seed=seed
-                )
-            except EvidenceError as error:
-                found["reason"][phase, place] = str(error)
-                continue
-            for name in MEASURES:
-                found[name][phase, place] = getattr(own, name)
-            found["flags"][phase, place] = ",".join(own.flags)
-    settings = {"quantity": quantity, "column": column, "train": train, "test": test}
-    return _dataset(found, both[0], settings)
+    return cell_dataset(found, states, settings)
 
 
 def unit_entropy_profile(
@@ -178,13 +107,15 @@ def unit_entropy_profile(
 ) -> xr.Dataset:
     """Profile the entropy of every unit in each class, in the bins of a reference class.
 
+    Every other trial of the reference sets the edges, and is not counted: what the rest of it has
+    is what a class has that differs in nothing.
+
     Parameters
     ----------
     recordings : sequence of Recording
         Shards of a task, with the quantity pooled.
     reference : str
-        Class whose values the edges of the bins are quantiles of. Of itself the entropy is close
-        to ``log2 bins`` by construction.
+        Class whose values the edges of the bins are quantiles of.
     quantity : str
         Of :data:`lmri.information.states.QUANTITIES`.
     column : str
@@ -222,8 +153,11 @@ def unit_entropy_profile(
     found = {name: np.full((*shape, states.hidden), np.nan) for name in ("entropy", "corrected")}
     found["relative"] = np.full((*shape, states.hidden), np.nan)
     samples, flags = np.zeros(shape, dtype=np.int64), np.full(shape, "", dtype="U11")
+    edges = np.zeros(len(labels), dtype=bool)
+    edges[np.flatnonzero(states.chosen & (labels == reference))[::2]] = True
+    labels = np.where(edges, "", labels)
     for place, layer in enumerate(states.layers):
-        references = _samples(states, layer, seed, keep=labels == reference)
+        references = samples_of(states, layer, seed, keep=edges)
         counted = _counted(states, layer, references, labels, classes, bins)
         for (number, phase), histogram in counted.items():
             where = (number, phase, place)
@@ -243,16 +177,6 @@ def unit_entropy_profile(
         coords={"class": classes, "phase": states.phases, "layer": states.layers},
         attrs={"reference": reference, "quantity": quantity, "bins": bins, "units": "bit"},
     )
-
-
-def _samples(states: States, layer: int, seed: int, keep: np.ndarray | None = None) -> list[Sample]:
-    """A sample of the trials of every phase; ``keep`` says by owner which trials count."""
-    samples = [Sample(POINTS, seed) for _ in states.phases]
-    for rows in states.rows(layer, range(len(states.phases))):
-        own = np.full(len(rows.owners), True) if keep is None else keep[rows.owners]
-        if own.any():
-            samples[rows.phase].add(rows.values[own], rows.owners[own])
-    return samples
 
 
 def _counted(
@@ -279,19 +203,3 @@ def _of_several(labels: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Owners whose class has at least two of them."""
     _, classes, counts = np.unique(labels[owners], return_inverse=True, return_counts=True)
     return owners[counts[classes] > 1]
-
-
-def _cells(states: States, names: Sequence[str]) -> dict[str, np.ndarray]:
-    shape = (len(states.phases), len(states.layers))
-    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan) for name in names}
-    found |= {name: np.full(shape, "", dtype=object) for name in ("flags", "reason")}
-    return found | {"samples": np.zeros(shape, dtype=np.int64)}
-
-
-def _dataset(found: dict[str, np.ndarray], states: States, settings: dict) -> xr.Dataset:
-    text = {name: values.astype(str) for name, values in found.items() if values.dtype == object}
-    return xr.Dataset(
-        {name: (DIMS, values) for name, values in (found | text).items()},
-        coords={"phase": states.phases, "layer": states.layers},
-        attrs=settings,
-    )

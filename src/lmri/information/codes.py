@@ -24,6 +24,9 @@ from lmri.errors import EvidenceError
 
 NEIGHBOURS = 9
 
+LEVEL = 0.05
+"""Above this p an accuracy is no more than chance: flag ``failed_null``."""
+
 SINGLE = 0.9
 """Share of inputs with a code of their own above which codes are flagged ``saturation``."""
 
@@ -51,9 +54,15 @@ class Codes:
         regressions of each pair of classes.
     chance : float
         Share of the largest class among the test trials.
+    k_means_p, nearest_p, logistic_p : float
+        ``(1 + as large) / (1 + draws)`` of these accuracies on test trials, clusters and
+        predictions being what they are and the classes exchanged; NaN without exchanged classes.
+    k_means_null, nearest_null, logistic_null : float
+        Their means under the exchange.
     flags : tuple of str
         ``saturation`` (nearly all test trials have a code of their own), ``few_samples`` (fewer
-        test trials than 10 for each class).
+        test trials than 10 for each class), ``failed_null`` (neither neighbours nor logistic
+        regressions do better than with exchanged classes).
     """
 
     redundancy_train: float
@@ -66,6 +75,12 @@ class Codes:
     nearest: float
     logistic: float
     chance: float
+    k_means_p: float
+    nearest_p: float
+    logistic_p: float
+    k_means_null: float
+    nearest_null: float
+    logistic_null: float
     flags: tuple[str, ...]
 
 
@@ -77,6 +92,7 @@ def neural_codes(
     *,
     threshold: float = 0.0,
     neighbours: int = NEIGHBOURS,
+    exchanged: np.ndarray | None = None,
     seed: int = 0,
 ) -> Codes:
     """Describe the codes of a layer and how well they categorise.
@@ -92,6 +108,8 @@ def neural_codes(
         A unit is on above it.
     neighbours : int
         Neighbours that vote; at most as many as training trials.
+    exchanged : ndarray of shape (draws, n), optional
+        Exchanged classes of the test trials, for the null.
     seed : int
         Of the start of k-means.
 
@@ -123,9 +141,23 @@ def neural_codes(
     neighbours = min(neighbours, len(train))
     nearest = KNeighborsClassifier(neighbours, metric="hamming", algorithm="brute")
     logistic = OneVsOneClassifier(LogisticRegression(max_iter=1000))
+    clusters = _clusters(test, len(names), seed)
+    guesses = {
+        "nearest": nearest.fit(train, classes).predict(test),
+        "logistic": logistic.fit(train.astype(float), classes).predict(test.astype(float)),
+    }
+    judged = {
+        "k_means": lambda own: _clustered(clusters, own),
+        **{name: lambda own, g=guess: float((g == own).mean()) for name, guess in guesses.items()},
+    }
+    drawn = [] if exchanged is None else [_classes(names, own) for own in exchanged]
+    found = {name: judge(truth) for name, judge in judged.items()}
+    nulls = {name: np.array([judge(own) for own in drawn]) for name, judge in judged.items()}
+    p = {name: _as_large(found[name], null) for name, null in nulls.items()}
     flags = (
         ("saturation", 1 - redundancy > SINGLE),
         ("few_samples", len(test) < 10 * len(names)),
+        ("failed_null", min(p["nearest"], p["logistic"]) > LEVEL),
     )
     return Codes(
         redundancy_train=code_redundancy(train),
@@ -133,11 +165,11 @@ def neural_codes(
         bits=int(varying.sum()),
         distance=_mean_apart(apart, np.ones_like(apart, dtype=bool)),
         within_between=_within_between(apart, truth),
-        k_means_train=_k_means(train, classes, len(names), seed),
-        k_means=_k_means(test, truth, len(names), seed),
-        nearest=float(nearest.fit(train, classes).score(test, truth)),
-        logistic=float(logistic.fit(train.astype(float), classes).score(test, truth)),
+        k_means_train=_clustered(_clusters(train, len(names), seed), classes),
+        **found,
         chance=float(np.bincount(truth).max() / len(truth)),
+        **{f"{name}_p": value for name, value in p.items()},
+        **{f"{name}_null": float(own.mean()) if drawn else np.nan for name, own in nulls.items()},
         flags=tuple(name for name, raised in flags if raised),
     )
 
@@ -177,11 +209,22 @@ def matched_accuracy(clusters: np.ndarray, classes: np.ndarray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / len(clusters))
 
 
-def _k_means(codes: np.ndarray, classes: np.ndarray, count: int, seed: int) -> float:
+def _clusters(codes: np.ndarray, count: int, seed: int) -> np.ndarray | None:
+    """Cluster of each code; None where there are fewer different ones than clusters."""
     if len(np.unique(codes, axis=0)) < count:
-        return float("nan")  # fewer different codes than clusters
-    found = KMeans(count, n_init=10, random_state=seed).fit_predict(codes.astype(np.float64))
-    return matched_accuracy(found, classes)
+        return None
+    return KMeans(count, n_init=10, random_state=seed).fit_predict(codes.astype(np.float64))
+
+
+def _clustered(clusters: np.ndarray | None, classes: np.ndarray) -> float:
+    return float("nan") if clusters is None else matched_accuracy(clusters, classes)
+
+
+def _as_large(value: float, null: np.ndarray) -> float:
+    """``(1 + as large) / (1 + draws)``; NaN without draws, or of no value."""
+    if not len(null) or np.isnan(value):
+        return np.nan
+    return float((1 + (null >= value).sum()) / (1 + len(null)))
 
 
 def _hamming(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -178,7 +178,7 @@ def compressed_information(
     """
     kept = compress(with_noise(t, noise, seed), dimensions, method=method, seed=seed)
     found = label_information(kept.values, labels, k=k, weighted=weighted)
-    return _named(found, kept, noise)
+    return named(found, kept, noise)
 
 
 def compressed_pair(
@@ -265,10 +265,11 @@ def pair_information(pair: tuple[Compressed, Compressed], noise: float, *, k: in
         As :func:`lmri.information.neighbours.ksg`.
     """
     found = ksg(pair[0].values, pair[1].values, k=k)
-    return replace(_named(found, pair[1], noise), quantity="I(X;T)")
+    return replace(named(found, pair[1], noise), quantity="I(X;T)")
 
 
-def _named(found: Estimate, kept: Compressed, noise: float) -> Estimate:
+def named(found: Estimate, kept: Compressed, noise: float) -> Estimate:
+    """Add to the channel of an estimate what was compressed, and with how much noise."""
     channel = {
         **found.channel,
         "noise": noise,

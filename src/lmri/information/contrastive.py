@@ -17,7 +17,6 @@ from torch import nn
 from lmri.checks import check_range
 from lmri.errors import EvidenceError
 from lmri.information.estimate import Estimate
-from lmri.information.probe import Folds
 from lmri.information.samples import as_labels, as_pair, count_distinct
 
 BATCH = 128
@@ -95,14 +94,13 @@ def infonce(
     check_range(batch, "batch", "infonce", 2, error=EvidenceError)
     check_range(steps, "steps", "infonce", 1, error=EvidenceError)
     x, y = as_pair(x, y, "infonce", least=2 * batch)
-    halves = _halves(len(x), groups, seed)
-    small = min(map(len, halves.held_out))
+    train, test = _halves(len(x), groups, seed)
+    small = min(len(train), len(test))
     if small < batch:
         raise EvidenceError(
             f"Each half of infonce must have at least 'batch' = {batch} samples. One has {small}: "
             "choose a smaller batch, which lowers the ceiling."
         )
-    train, test = halves.held_out
     generator = torch.Generator().manual_seed(seed)
     x_train, x_test = _standardised(x, train, test)
     y_train, y_test = _standardised(y, train, test)
@@ -128,12 +126,13 @@ def infonce(
     )
 
 
-def _halves(n: int, groups: np.ndarray | None, seed: int) -> Folds:
+def _halves(n: int, groups: np.ndarray | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of two halves of the groups, shuffled."""
     own = np.arange(n) if groups is None else as_labels(groups, "groups of infonce", n)
     order = np.random.default_rng(seed).permutation(int(own.max()) + 1)
     first = np.isin(own, order[: len(order) // 2])
     rows = np.random.default_rng([seed, 1]).permutation(n)
-    return Folds((rows[first[rows]], rows[~first[rows]]), own)
+    return rows[first[rows]], rows[~first[rows]]
 
 
 def _standardised(

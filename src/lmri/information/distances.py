@@ -118,31 +118,3 @@ def _count_on_line(values: np.ndarray, radius: np.ndarray) -> np.ndarray:
             break
         high += inside.astype(np.int64) - out
     return high - low
-
-
-def two_nearest_dimension(samples: np.ndarray) -> float:
-    """Intrinsic dimension ``(n - 1) / Σ ln(r_2 / r_1)`` from the two nearest neighbours.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (n, d), float64
-        Samples; repeated ones are left out.
-
-    Returns
-    -------
-    float
-        The dimension, at most d; NaN with fewer than 10 different samples. It reads low above
-        about 10.
-
-    Notes
-    -----
-    Facco et al. 2017, Scientific Reports 7:12140; the unbiased form of the maximum likelihood.
-    """
-    different = np.unique(samples, axis=0)
-    if len(different) < 10:
-        return float("nan")
-    distances = cKDTree(different).query(different, k=3)[0]
-    ratios = np.log(distances[:, 2] / distances[:, 1])
-    if ratios.sum() == 0:
-        return float("nan")
-    return min(float((len(different) - 1) / ratios.sum()), float(samples.shape[1]))

@@ -25,6 +25,9 @@ FLAGS = (
 )
 """Reasons not to read a number as what it is called, see :mod:`lmri.information.guards`."""
 
+UNITS = "units"
+"""What a null exchanges whose draws are states with independent units."""
+
 FAMILIES = ("neighbours", "gaussian", "bins", "kernel", "plug_in", "probe", "neural", "matrix")
 """How an estimator works, which decides what can go wrong with it."""
 
@@ -60,7 +63,8 @@ class Null:
     draws : int
         Number of draws.
     exchanged : str
-        What was exchanged: ``samples``, or names of the groups.
+        What was exchanged: ``samples``, names of the groups, or :data:`UNITS`: every unit by
+        itself, where ``p`` is of a difference in either direction.
     """
 
     mean: float
@@ -81,6 +85,8 @@ class Interval:
         Limits in nats.
     sd : float
         Standard error of the value, in nats.
+    freedom : int
+        Degrees of freedom of the standard error.
     level : float
         Coverage that is aimed at. It is about the spread of the estimate, not about its bias.
     method : str
@@ -90,6 +96,7 @@ class Interval:
     low: float
     high: float
     sd: float
+    freedom: int
     level: float
     method: str
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from lmri.checks import check_choice, check_range
 from lmri.errors import EvidenceError
@@ -32,6 +33,12 @@ UNSTABLE = 0.2
 
 PARTS = 5
 """Disjoint parts an interval is taken from."""
+
+FEW = 10
+"""Different points below which :func:`two_nearest_dimension` gives none."""
+
+BY_TREE = 5
+"""Dimensions up to which a tree finds neighbours faster than products of all pairs."""
 
 BLOCK_BYTES = 64 * 2**20
 """Distances, or differences of neighbours, held at once."""
@@ -141,11 +148,31 @@ def intrinsic_dimension(
     )
 
 
+def two_nearest_dimension(rows: np.ndarray) -> float:
+    """Estimate by TwoNN alone, as the guards of other estimators need it.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, d), float64
+        Points; equal ones are counted once.
+
+    Returns
+    -------
+    float
+        At most d; NaN with fewer than 10 different points.
+    """
+    different = np.unique(rows, axis=0)
+    if len(different) < FEW:
+        return float("nan")
+    return min(_two_nn(neighbour_distances(different, 2)), float(rows.shape[1]))
+
+
 def neighbour_distances(rows: np.ndarray, k: int) -> np.ndarray:
     """Distances of each point to its k nearest neighbours.
 
-    Neighbours are found by matrix products in blocks of rows, and the distances to them are then
-    taken from the differences: those of close neighbours far from the origin keep their digits.
+    In few dimensions by a tree. In many, neighbours are found by matrix products in blocks of rows,
+    and the distances to them are then taken from the differences: those of close neighbours far
+    from the origin keep their digits.
 
     Parameters
     ----------
@@ -159,6 +186,8 @@ def neighbour_distances(rows: np.ndarray, k: int) -> np.ndarray:
     ndarray of shape (n, k), float64
         Euclidean, the nearest first; the point itself is none of its neighbours.
     """
+    if rows.shape[1] <= BY_TREE:
+        return cKDTree(rows).query(rows, k=k + 1)[0][:, 1:]
     rows = rows - rows.mean(axis=0)
     squares = np.square(rows).sum(axis=1)
     # Products can mistake which of two neighbours is nearer by rounding: a few more are looked at.

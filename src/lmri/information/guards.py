@@ -7,7 +7,8 @@ a fixture in the tests on which it must fire.
 ``saturation``               I(X;T) of the channel exceeds .95 of log n_distinct, or more than .9
                              of the samples have a symbol of their own; for I(T;Y) also: the value
                              exceeds .95 of H(Y) while a held-out probe reads less than half of it
-``failed_null``              the mean of the null exceeds .1 of the value, or p > .05
+``failed_null``              the mean of the null exceeds .1 of the value, or p > .05; for I(X;T):
+                             no other than of states with independent units, p > .05
 ``dimension``                neighbours: intrinsic dimension above 3, or n < 10 · 2^dimension;
                              Gaussian: n < 10 (d_x + d_y); plug-in: n < 4 cells of the table;
                              constant samples
@@ -27,7 +28,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lmri.information.estimate import Estimate, Flag
+from lmri.information.estimate import UNITS, Estimate, Flag
 
 SATURATED = 0.95
 SINGLETONS = 0.9
@@ -127,7 +128,14 @@ def _failed_null(estimate: Estimate) -> Iterator[Flag]:
     null = estimate.null
     if null is None:
         return
-    if null.mean > NULL_SHARE * estimate.value:
+    if null.exchanged == UNITS:
+        if null.p > LEVEL:
+            yield Flag(
+                "failed_null",
+                f"States of as many independent units tell {null.mean:.3f} of the inputs, this "
+                f"layer {estimate.value:.3f} (p = {null.p:.3f}, {null.draws} draws).",
+            )
+    elif null.mean > NULL_SHARE * estimate.value:
         yield Flag(
             "failed_null",
             f"{null.mean:.3f} of {estimate.value:.3f} is there without any relation "

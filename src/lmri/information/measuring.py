@@ -13,12 +13,14 @@ from lmri.information.binning import BINS, bin_information, ebab
 from lmri.information.compression import (
     compress,
     compressed_samples,
+    named,
     pair_information,
     with_noise,
 )
-from lmri.information.distances import two_nearest_dimension
 from lmri.information.entropy import label_information
 from lmri.information.estimate import Estimate
+from lmri.information.gaussian import gaussian_copula, gaussian_with_null
+from lmri.information.geometry import two_nearest_dimension
 from lmri.information.guards import Evidence, guard
 from lmri.information.kernel import BOUNDS, NOISE, kolchinsky_tracey, label_bounds
 from lmri.information.neighbours import ksg, ross
@@ -26,6 +28,7 @@ from lmri.information.nulls import (
     DRAWS,
     block_orders,
     null_of,
+    structure_null,
     with_label_null,
     with_order_null,
 )
@@ -38,12 +41,15 @@ from lmri.information.probe import (
     standardised,
 )
 from lmri.information.question import Sample
+from lmri.information.references import References
 from lmri.information.samples import label_entropy
 from lmri.information.subsampling import disjoint_interval, sample_size_curve
 
-ESTIMATORS = ("probe", "ross", "compressed", "pair", "kt", "ebab")
-"""Estimators of continuous activity, in the order in which they are made; ``pair``, KSG of inputs
-and activity, where inputs are given."""
+ESTIMATORS = ("probe", "ross", "compressed", "pair", "copula", "kt", "ebab")
+"""Estimators of continuous activity, in the order in which they are made; ``pair`` and ``copula``,
+KSG and the Gaussian copula of inputs and activity, where inputs are given."""
+
+OF_INPUTS = ("pair", "copula")
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Settings:
     estimators : tuple of str
         Of :data:`ESTIMATORS`.
     noise : tuple of float
-        Noise of the bounds, in units of a layer's root mean square.
+        Noise of the bounds, in units of a layer's root mean square. The most of it is for wide
+        layers, which tell all inputs apart through less.
     compressed_noise : float
         Noise before compression, in the same unit.
     bins : int
@@ -79,7 +86,7 @@ class Settings:
     """
 
     estimators: tuple[str, ...] = ESTIMATORS
-    noise: tuple[float, ...] = NOISE
+    noise: tuple[float, ...] = (3.0, *NOISE)
     compressed_noise: float = 0.1
     bins: int = BINS
     dimensions: int = 3
@@ -115,14 +122,19 @@ class Refused:
 
 @dataclass(frozen=True)
 class _Beside:
-    """What an estimator may look at beside the activity: a probe, and the inputs."""
+    """What an estimator may look at beside the activity."""
 
     probe: float | None
     inputs: np.ndarray | None
+    references: References
 
 
 def measure(
-    t: np.ndarray, sample: Sample, settings: Settings, inputs: np.ndarray | None = None
+    t: np.ndarray,
+    sample: Sample,
+    settings: Settings,
+    inputs: np.ndarray | None = None,
+    references: References | None = None,
 ) -> list[Estimate | Refused]:
     """Estimate what the activity of a layer tells of inputs and of an attribute.
 
@@ -136,6 +148,8 @@ def measure(
         How.
     inputs : ndarray of shape (n, d), optional
         What stands for the inputs of the same trials.
+    references : References, optional
+        Of the same activity, where it is asked about several attributes.
 
     Returns
     -------
@@ -144,12 +158,13 @@ def measure(
         repeated, too few samples) gives its reason and no number.
     """
     found: list[Estimate | Refused] = []
+    references = references or References(t, settings.seed)
     probe = None
     for name in sorted(settings.estimators, key=ESTIMATORS.index):
-        if name == "pair" and inputs is None:
+        if name in OF_INPUTS and inputs is None:
             continue
         try:
-            own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs)))
+            own = list(_MAKERS[name](t, sample, settings, _Beside(probe, inputs, references)))
         except EvidenceError as error:
             found.append(Refused(name, str(error)))
             continue
@@ -270,6 +285,25 @@ def _pair(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) ->
     yield guard(found, replace(_evidence(sample), intrinsic_dimension=dimension))
 
 
+def _copula(
+    t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside
+) -> Iterator[Estimate]:
+    x, kept = compressed_samples(
+        beside.inputs, t, settings.compressed_noise, settings.dimensions, seed=settings.seed
+    )
+    values = kept.values
+
+    def of(rows: np.ndarray) -> float:
+        return gaussian_copula(x.values[rows], values[rows]).value
+
+    found = gaussian_with_null(
+        x.values, values, copula=True, draws=settings.draws, seed=settings.seed
+    )
+    found = replace(named(found, kept, settings.compressed_noise), quantity="I(X;T)")
+    found = replace(found, null=replace(found.null, exchanged="trials"))
+    yield guard(_with_interval(found, of, sample, settings), _evidence(sample))
+
+
 def _neighbours(
     found: Estimate,
     values: np.ndarray,
@@ -290,6 +324,7 @@ def _neighbours(
             sample.groups,
             parts=(1, 2),
             seed=settings.seed,
+            codes=sample.codes,
         )
         slope = curve.slope
     evidence = _evidence(sample, probe)
@@ -299,9 +334,14 @@ def _neighbours(
 
 def _kt(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     drawn: dict[float, np.ndarray] = {}
+    references = beside.references.of(
+        "kt", lambda states: kolchinsky_tracey(states, noise=settings.noise)
+    )
     for number, own in enumerate(kolchinsky_tracey(t, sample.codes, noise=settings.noise)):
         sd = own.channel["sd"]
-        if own.quantity == "I(T;Y)":
+        if own.quantity == "I(X;T)":
+            own = replace(own, null=structure_null(own.value, references[number // 2]))
+        else:
             if sd not in drawn:
                 drawn[sd] = label_bounds(t, sd, sample.labellings)
             by_bound = drawn[sd][BOUNDS.index(own.estimator.removeprefix("kt_"))]
@@ -316,8 +356,11 @@ def _kt(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> I
 
 def _ebab(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) -> Iterator[Estimate]:
     of_labels = bin_information(t, bins=settings.bins)
+    references = beside.references.of("ebab", lambda states: ebab(states, bins=settings.bins))
     for number, own in enumerate(ebab(t, sample.codes, bins=settings.bins)):
-        if own.quantity == "I(T;Y)":
+        if own.quantity == "I(X;T)":
+            own = replace(own, null=structure_null(own.value, references[0]))
+        else:
             own = with_label_null(own, of_labels, sample.labellings, sample.exchanged)
 
         def of(rows: np.ndarray, number: int = number) -> float:
@@ -332,7 +375,12 @@ def _with_interval(
     """Add an interval, unless a part of the samples is too small for the estimator."""
     try:
         interval = disjoint_interval(
-            of, found.value, sample.groups, parts=settings.parts, seed=settings.seed
+            of,
+            found.value,
+            sample.groups,
+            parts=settings.parts,
+            seed=settings.seed,
+            codes=sample.codes,
         )
     except EvidenceError:
         return found
@@ -348,6 +396,7 @@ _MAKERS = {
     "ross": _ross,
     "compressed": _compressed,
     "pair": _pair,
+    "copula": _copula,
     "kt": _kt,
     "ebab": _ebab,
 }

@@ -13,7 +13,12 @@ from lmri.checks import check_choice
 from lmri.errors import EvidenceError
 from lmri.information.estimate import FLAGS, UNIT, Estimate
 from lmri.information.guards import SATURATED
-from lmri.information.measuring import Refused, Settings, measure, measure_choices
+from lmri.information.measuring import (
+    Refused,
+    Settings,
+    measure,
+    measure_choices,
+)
 from lmri.information.question import Question, Sample, sample_of
 from lmri.information.readings import (
     POOLED,
@@ -22,6 +27,7 @@ from lmri.information.readings import (
     pooled_activity,
     select_trials,
 )
+from lmri.information.references import References
 from lmri.store import Recording
 
 KINDS = (*POOLED, "expert")
@@ -37,6 +43,7 @@ NUMBERS = {
     "low": "nat; lower limit of the interval",
     "high": "nat; upper limit of the interval",
     "sd": "nat; standard error",
+    "freedom": "degrees of freedom of the standard error",
     "ceiling": "nat; the largest value the estimator can give",
     "saturation": "I(X;T) of the channel as a share of log n_distinct",
     "n": "trials",
@@ -156,6 +163,7 @@ def _by_layer(
                 f"Trials must have tokens in the phase '{phase}'. None of {len(values)} has: "
                 "leave the phase out."
             )
+        references = References(values[present], settings.seed)
         for question in questions:
             key = (question, present.tobytes())  # the same trials in every layer, as a rule
             if key not in samples:
@@ -165,7 +173,7 @@ def _by_layer(
                 yield question, layer, own, list(measure_choices(values[present], own))
             else:
                 x = None if inputs is None else inputs[present]
-                yield question, layer, own, measure(values[present], own, settings, x)
+                yield question, layer, own, measure(values[present], own, settings, x, references)
 
 
 def _name(found: Estimate | Refused) -> str:
@@ -173,7 +181,7 @@ def _name(found: Estimate | Refused) -> str:
         return found.estimator
     swept = f" {found.channel['noise']:g}" if found.family == "kernel" else ""
     # What is compressed is named by that, as in the settings.
-    short = {"kozachenko_leonenko": "compressed", "ksg1": "pair"}
+    short = {"kozachenko_leonenko": "compressed", "ksg1": "pair", "gaussian_copula": "copula"}
     name = short.get(found.estimator, found.estimator)
     return f"{name}{swept} {found.quantity}"
 
@@ -243,4 +251,5 @@ def _numbers(own: Estimate, sample: Sample) -> dict[str, float]:
         numbers |= {"null_upper": own.null.upper, "p": own.null.p}
     if own.interval is not None:
         numbers |= {"low": own.interval.low, "high": own.interval.high, "sd": own.interval.sd}
+        numbers |= {"freedom": own.interval.freedom}
     return {name: np.nan if value is None else float(value) for name, value in numbers.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from lmri.checks import check_range
 from lmri.errors import EvidenceError
-from lmri.information.estimate import Estimate, Null
+from lmri.information.estimate import UNITS, Estimate, Null
 from lmri.information.samples import as_labels, same_length
 
 DRAWS = 200
@@ -196,6 +196,30 @@ def block_orders(n: int, groups: np.ndarray | None, draws: int, seed: int) -> It
         yield order
 
 
+def independent_units(t: np.ndarray, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Exchange the values of every unit among the samples, each unit by itself.
+
+    What the same units would do if they varied as they do, but without anything in common: the
+    reference of I(X;T) of bounds and bins, which have no label to exchange.
+
+    Parameters
+    ----------
+    t : ndarray of shape (n, d)
+        Activity.
+    draws, seed : int
+        As for :func:`exchanged_labels`.
+
+    Yields
+    ------
+    ndarray of shape (n, d)
+        With the mean and the variance of every unit, hence the same root mean square.
+    """
+    check_range(draws, "draws", "a null", 1, error=EvidenceError)
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield rng.permuted(t, axis=0)
+
+
 def null_of(value: float, drawn: Sequence[float] | np.ndarray, exchanged: str = "samples") -> Null:
     """Summarise the values of a null.
 
@@ -223,6 +247,27 @@ def null_of(value: float, drawn: Sequence[float] | np.ndarray, exchanged: str = 
         draws=len(own),
         exchanged=exchanged,
     )
+
+
+def structure_null(value: float, drawn: Sequence[float] | np.ndarray) -> Null:
+    """Summarise the values of states with independent units, from which a value may differ.
+
+    Parameters
+    ----------
+    value : float
+        The estimate, in nats.
+    drawn : sequence of float
+        That of the states of :func:`independent_units`.
+
+    Returns
+    -------
+    Null
+        ``p`` is of a difference in either direction: twice the smaller tail, at most 1.
+    """
+    own = np.asarray(drawn, dtype=np.float64)
+    larger, smaller = (own >= value - ROUNDING).sum(), (own <= value + ROUNDING).sum()
+    p = min(1.0, 2 * (1 + int(min(larger, smaller))) / (1 + len(own)))
+    return replace(null_of(value, own, UNITS), p=p)
 
 
 def with_label_null(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 from scipy.special import logsumexp
@@ -24,8 +25,8 @@ from lmri.information.samples import (
     as_samples,
     count_distinct,
     label_entropy,
-    same_length,
 )
+from lmri.information.subsampling import CROSSED, deal_carriers
 
 STRENGTH = 0.05
 """Inverse strength of the penalty, ``C`` of scikit-learn."""
@@ -39,12 +40,12 @@ class Folds:
     ----------
     held_out : tuple of ndarray of int
         Rows of each fold; every sample is in one.
-    groups : ndarray of shape (n,), int64
-        Groups that are never split.
+    trained_on : tuple of ndarray of int
+        Rows that share no group with the fold: all others, or of crossed carriers fewer.
     """
 
     held_out: tuple[np.ndarray, ...]
-    groups: np.ndarray
+    trained_on: tuple[np.ndarray, ...]
 
 
 def group_folds(codes: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> Folds:
@@ -52,8 +53,12 @@ def group_folds(codes: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
 
     Parameters
     ----------
-    codes, groups : ndarray of shape (n,), int64
-        Numbered classes and groups.
+    codes : ndarray of shape (n,), int64
+        Numbered classes.
+    groups : ndarray of shape (n,) or (n_carriers, n), int64
+        Numbered groups. Of crossed carriers the values of each are dealt into at most
+        :data:`lmri.information.subsampling.CROSSED` parts; a fold is a combination of parts, and
+        trained on what shares a value of none of the carriers.
     folds : int
         Number of folds.
     seed : int
@@ -70,23 +75,43 @@ def group_folds(codes: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
         If there are fewer groups than folds, or a class is in one fold only.
     """
     check_range(folds, "folds", "the probe", 2, error=EvidenceError)
-    count = len(np.unique(groups))
+    carriers = np.atleast_2d(groups)
+    folds = folds if len(carriers) == 1 else min(folds, CROSSED)
+    count = min(len(np.unique(own)) for own in carriers)
     if count < folds:
         raise EvidenceError(
             f"The probe must have at least as many groups as folds ({folds}). Got {count} groups: "
             "use fewer folds or record more."
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    held_out = tuple(test for _, test in splitter.split(codes[:, None], codes, groups) if len(test))
-    for rows in held_out:
-        rest = np.delete(codes, rows)
-        missing = np.setdiff1d(codes[rows], rest)
+    if len(carriers) > 1:
+        made = _crossed(codes, carriers, folds, seed)
+    else:
+        made = _grouped(codes, carriers[0], folds, seed)
+    for held_out, trained_on in zip(made.held_out, made.trained_on, strict=True):
+        missing = np.setdiff1d(codes[held_out], codes[trained_on])
         if len(missing):
             raise EvidenceError(
                 f"Each class of the probe must be in at least two folds. Class number {missing[0]} "
                 "is in one: it has too few groups. Use other groups, or leave it out."
             )
-    return Folds(held_out, groups)
+    return made
+
+
+def _grouped(codes: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> Folds:
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    pairs = [pair for pair in splitter.split(codes[:, None], codes, groups) if len(pair[1])]
+    return Folds(tuple(test for _, test in pairs), tuple(train for train, _ in pairs))
+
+
+def _crossed(codes: np.ndarray, carriers: np.ndarray, folds: int, seed: int) -> Folds:
+    parts = deal_carriers(list(carriers), codes, folds, seed)
+    held_out, trained_on = [], []
+    for combination in product(range(folds), repeat=len(parts)):
+        same = parts == np.array(combination)[:, None]
+        if same.all(axis=0).any():
+            held_out.append(np.flatnonzero(same.all(axis=0)))
+            trained_on.append(np.flatnonzero(~same.any(axis=0)))
+    return Folds(tuple(held_out), tuple(trained_on))
 
 
 def probe_information(
@@ -109,8 +134,9 @@ def probe_information(
         Activity.
     labels : ndarray of shape (n,)
         Classes.
-    groups : ndarray of shape (n,), optional
-        Groups (documents, trials, carriers) that are never on both sides; by default each sample.
+    groups : ndarray of shape (n,) or (n_carriers, n), optional
+        Groups (documents, trials, carriers) that are never on both sides, see :func:`group_folds`;
+        by default each sample.
     folds : int
         Number of folds.
     strength : float
@@ -137,8 +163,8 @@ def probe_information(
     codes = as_labels(labels, "the probe", len(t), least=2)
     if codes.max() == 0:
         raise EvidenceError("The labels of the probe must have at least two classes. Got one.")
-    own = np.arange(len(t)) if groups is None else as_labels(groups, "groups of the probe", len(t))
-    same_length(len(t), len(own), "the probe")
+    own = np.arange(len(t))[None] if groups is None else np.atleast_2d(groups)
+    own = np.stack([as_labels(each, "groups of the probe", len(t)) for each in own])
     gains = held_out_gains(standardised(t), codes, group_folds(codes, own, folds, seed), strength)
     return Estimate(
         value=float(gains.mean()),
@@ -202,8 +228,7 @@ def held_out_gains(
     """
     gains = np.empty(len(t))
     classes = codes.max() + 1
-    for rows in folds.held_out:
-        train = np.delete(np.arange(len(t)), rows)
+    for rows, train in zip(folds.held_out, folds.trained_on, strict=True):
         probe = LogisticRegression(C=strength, max_iter=2000).fit(t[train], codes[train])
         logits = probe.decision_function(t[rows])
         if logits.ndim == 1:
@@ -216,11 +241,28 @@ def held_out_gains(
     return gains
 
 
-def _group_interval(gains: np.ndarray, groups: np.ndarray) -> Interval:
-    """Interval of the mean over groups, each of which is one observation of a ratio."""
+def _group_interval(gains: np.ndarray, carriers: np.ndarray) -> Interval:
+    """Interval of the mean over groups, each of which is one observation of a ratio.
+
+    Of crossed carriers the variances of the means over each are added, and those over their
+    combinations taken out again (Cameron, Gelbach and Miller 2011).
+    """
+    mean, each, variance = float(gains.mean()), [], 0.0
+    for size in range(1, len(carriers) + 1):
+        for chosen in combinations(carriers, size):
+            groups = np.unique(np.stack(chosen), axis=1, return_inverse=True)[1].ravel()
+            own = _clustered_variance(gains, mean, groups)
+            variance += own if size % 2 else -own
+            each += [own] if size == 1 else []
+    sd = math.sqrt(max([variance, *each]))
+    counts = [int(own.max()) + 1 for own in carriers]
+    freedom = max(min(counts) - 1, 1)
+    half = float(student.ppf(0.975, freedom)) * sd
+    method = f"means of {' x '.join(map(str, counts))} groups"
+    return Interval(mean - half, mean + half, sd, freedom, 0.95, method)
+
+
+def _clustered_variance(gains: np.ndarray, mean: float, groups: np.ndarray) -> float:
     sizes, sums = np.bincount(groups), np.bincount(groups, weights=gains)
-    count, mean = len(sizes), float(gains.mean())
-    left = sums - mean * sizes
-    sd = math.sqrt(float((left**2).sum()) * count / max(count - 1, 1)) / len(gains)
-    half = float(student.ppf(0.975, max(count - 1, 1))) * sd
-    return Interval(mean - half, mean + half, sd, 0.95, f"means of {count} groups")
+    count = len(sizes)
+    return float(((sums - mean * sizes) ** 2).sum()) * count / max(count - 1, 1) / len(gains) ** 2

@@ -47,14 +47,14 @@ class Sample:
         Places of the trials in the table.
     codes : ndarray of shape (n,), int64
         Numbered labels.
-    groups : ndarray of shape (n,), int64
-        Trials that are never separated by folds and parts.
+    groups : ndarray of shape (n,) or (n_carriers, n), int64
+        Trials that are never separated by folds and parts; of crossed carriers the values of each.
     labellings : ndarray of shape (draws, n), int64
         Exchanged labels.
     exchanged : str
         What was exchanged.
     independent : int
-        Number of independent groups of trials.
+        Number of independent groups of trials: values of the carrier that has the fewest.
     grouped : bool
         Whether groups, and not trials, are exchanged.
     """
@@ -87,7 +87,7 @@ def sample_of(
     Returns
     -------
     Sample
-        Groups are the values of the first carrier.
+        Groups are the values of the carriers.
 
     Raises
     ------
@@ -106,15 +106,16 @@ def sample_of(
         )
     values = {name: column(trials, f"carrier_{name}")[rows] for name in question.carriers}
     groups = np.arange(len(rows))
-    if question.carriers:
-        groups = as_labels(values[question.carriers[0]], f"carrier '{question.carriers[0]}'")
-    count = int(groups.max()) + 1
+    if values:
+        every = [as_labels(own, f"carrier '{name}'") for name, own in values.items()]
+        groups = every[0] if len(every) == 1 else np.stack(every)
+    count = min(int(own.max()) + 1 for own in np.atleast_2d(groups))
     if question.scheme == "trials":
         labellings = exchanged_labels(codes, None, draws, seed)
         count = min(count, _fewest_values(trials, rows))
         return Sample(rows, codes, groups, labellings, "trials", count, False)
     if question.scheme == "within":
-        labellings = labels_within(codes, groups, draws, seed)
+        labellings = labels_within(codes, np.atleast_2d(groups)[0], draws, seed)
         exchanged = f"trials of each {question.carriers[0]}"
         return Sample(rows, codes, groups, labellings, exchanged, count, True)
     if len(question.carriers) == 1:

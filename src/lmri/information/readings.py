@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from lmri.anatomy import phase_tokens
 from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
-from lmri.store import Recording
+from lmri.store import Recording, manifest_path, open_recording
 
 POOLED = {
     "residual": "pooled/residual/residual",
@@ -45,6 +46,32 @@ class Trials:
     table: pd.DataFrame
     recordings: tuple[Recording, ...]
     row_of: tuple[np.ndarray, ...]
+
+
+def open_shards(folder: Path) -> list[Recording]:
+    """Open all shards of a task.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``<shard>.zarr`` and their manifests.
+
+    Returns
+    -------
+    list of Recording
+        In their order, every byte checked.
+
+    Raises
+    ------
+    EvidenceError
+        If there is none.
+    StoreError
+        If one is damaged.
+    """
+    stores = sorted(folder.glob("*.zarr"), key=lambda path: int(path.stem))
+    if not stores:
+        raise EvidenceError(f"{folder}: no recording. Record the task before asking about it.")
+    return [open_recording(store, manifest_path(store)) for store in stores]
 
 
 def select_trials(

@@ -10,7 +10,7 @@ import numpy as np
 from lmri.anatomy import phase_tokens
 from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
-from lmri.information.texts import chosen_rows, span_names
+from lmri.information.texts import first_repeats, span_names
 from lmri.store import Recording
 
 INPUT = -1
@@ -78,6 +78,8 @@ class States:
         Dimensions, or neurons.
     trials : int
         Trials of the split.
+    chosen : ndarray of shape (n_owners,), bool
+        Which owners are read, by their number.
     level : str
         As given.
 
@@ -102,8 +104,9 @@ class States:
         self._array = f"{LEVELS[level]}/{QUANTITIES[quantity]}"
         self._node = self._array.rpartition("/")[0]
         _check(self._recordings, self._array, quantity)
-        self._chosen = [_first_repeats(own, split) for own in self._recordings]
-        self.trials = sum(int(chosen.sum()) for chosen in self._chosen)
+        self._chosen = [first_repeats(own.trials, split) for own in self._recordings]
+        self.chosen = np.concatenate([np.zeros(0, dtype=bool), *self._chosen])
+        self.trials = int(self.chosen.sum())
         if not self.trials:
             raise EvidenceError(f"States must be of trials. The split '{split}' has none.")
         first = self._recordings[0]
@@ -253,13 +256,6 @@ class Sample:
 def _finite(phase: int, values: np.ndarray, owners: np.ndarray) -> Rows:
     finite = np.isfinite(values).all(axis=1)
     return Rows(phase, values[finite], owners[finite])
-
-
-def _first_repeats(recording: Recording, split: str | None) -> np.ndarray:
-    chosen = chosen_rows(recording.trials, split)
-    if "repeat" in recording.trials:
-        chosen = chosen & (recording.trials["repeat"] == 0).to_numpy()
-    return chosen
 
 
 def _check(recordings: Sequence[Recording], name: str, quantity: str) -> None:

@@ -78,5 +78,44 @@ def texts(recordings: Sequence[Recording]) -> Iterator[Text]:
             yield _text(recording, kept[0])
 
 
+def text_values(
+    recordings: Sequence[Recording], names: Sequence[str], split: str | None = "selection"
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Read what was recorded of every token, one whole text at a time.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Shards of a task that hold the arrays.
+    names : sequence of str
+        Arrays over tokens, as ``tokens/extremes/value``.
+    split : str, optional
+        Trials; None takes all. Of sampled repeats the first.
+
+    Yields
+    ------
+    tuple of ndarray of shape (n_tokens, ...)
+        In the order of the names.
+    """
+    for recording in recordings:
+        chosen = first_repeats(recording.trials, split)
+        kept: list[np.ndarray] | None = None  # of the text that goes on in the next block
+        for block in recording.stream("tokens/index/trial", *names):
+            parts = list(block)
+            if kept is not None:
+                parts = [np.concatenate(pair) for pair in zip(kept, parts, strict=True)]
+            ends = np.flatnonzero(np.diff(parts[0].astype(np.int64))) + 1
+            *whole, kept = map(list, zip(*(np.split(part, ends) for part in parts), strict=True))
+            yield from (tuple(text[1:]) for text in whole if chosen[text[0][0]])
+        if kept is not None and len(kept[0]) and chosen[kept[0][0]]:
+            yield tuple(kept[1:])
+
+
+def first_repeats(trials: pd.DataFrame, split: str | None) -> np.ndarray:
+    """Tell which rows of a table of trials are of a split and no further repeat of one."""
+    chosen = chosen_rows(trials, split)
+    return chosen & (trials["repeat"] == 0).to_numpy() if "repeat" in trials else chosen
+
+
 def _text(recording: Recording, rows: np.ndarray) -> Text:
     return Text(recording.trials.iloc[int(rows[0, 0])], rows[1], rows[2])

@@ -12,7 +12,7 @@ import torch
 
 from lmri.anatomy import Subject, equal_length_batches, pad, similar_length_batches
 from lmri.errors import SubjectError
-from lmri.intervene.plans import INTACT, Plan
+from lmri.intervene.plans import INTACT, AnyPlan
 from lmri.intervene.routing import intervened
 from lmri.intervene.session import trial_keys
 from lmri.intervene.thinking_budget import ThinkingBudget, most_new_tokens
@@ -122,7 +122,7 @@ def respond(
     prompts: Sequence[Sequence[int]],
     watched: Sequence[int],
     *,
-    plans: Sequence[Plan] = (INTACT,),
+    plans: Sequence[AnyPlan] = (INTACT,),
     plan_of_row: Sequence[int] | None = None,
     max_new_tokens: int,
     rows: int,
@@ -142,7 +142,7 @@ def respond(
         Token ids of every row's prompt.
     watched : sequence of int
         For every row the token whose logit margin is measured at the first step.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         Interventions; by default none.
     plan_of_row : sequence of int, optional
         Position of each row's plan; by default every row follows the first.
@@ -186,6 +186,7 @@ def respond(
             session.rows, session.keys = chosen[batch].to(device), keys[batch].to(device)
             ids, real = pad([prompts[row] for row in batch], ends[0], left=True)
             session.reached = -(~real).sum(dim=1).to(device)
+            session.prompts = torch.tensor([len(prompts[row]) for row in batch])
             watch = torch.tensor([watched[row] for row in batch])
             choose = _greedy if sampling is None else partial(_sampled, sampling, draws[batch])
             budget = ThinkingBudget.of(subject, [prompts[row] for row in batch], max_new_tokens)
@@ -212,7 +213,7 @@ def says_exactly(
     prompts: Sequence[Sequence[int]],
     references: Sequence[Sequence[int]],
     *,
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     plan_of_row: Sequence[int],
     rows: int,
 ) -> np.ndarray:
@@ -227,7 +228,7 @@ def says_exactly(
         The subject.
     prompts, references : sequence of sequence of int
         Token ids of every row; a reference ends with the end token.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         Interventions.
     plan_of_row : sequence of int
         Position of each row's plan.
@@ -247,6 +248,7 @@ def says_exactly(
     with intervened(subject, plans) as session:
         for batch in equal_length_batches([len(text) for text in texts], rows):
             session.rows, session.keys = chosen[batch].to(device), keys[batch].to(device)
+            session.prompts = starts[batch]
             ids = torch.tensor([texts[row] for row in batch], device=device)  # (batch, tokens)
             # Logits are needed from the last prompt token of the shortest prompt on.
             kept = ids.shape[1] - int(starts[batch].min()) + 1
@@ -292,7 +294,7 @@ def _generate(
         )
         logits, cache = output.logits[:, -1], output.past_key_values  # (batch, vocabulary)
         if step == 0:
-            margin = _margin(logits, watch)
+            margin = onset_margin(logits, watch)
         said = choose(step, logits)
         steps.append(said if budget is None else budget.step(said))
         finished |= torch.isin(steps[-1], ends)
@@ -329,7 +331,8 @@ def _sampled(
     return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
 
 
-def _margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:
+def onset_margin(logits: torch.Tensor, watch: torch.Tensor) -> torch.Tensor:
+    """Logit (batch,) of a watched token minus the largest other of (batch, vocabulary)."""
     own = logits.gather(1, watch.unsqueeze(1)).squeeze(1)
     others = logits.scatter(1, watch.unsqueeze(1), float("-inf"))
     return own - others.max(dim=-1).values

@@ -24,6 +24,9 @@ SITES = {"neuron": dense_outputs, "shared_neuron": shared_outputs, "head": atten
 Change = Callable[[torch.Tensor], torch.Tensor]
 """From what there is to what is gone on with."""
 
+ChangeOutput = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From the residual before and after a block to what is passed on."""
+
 
 @contextmanager
 def changed_input(module: nn.Module, change: Change) -> Iterator[None]:
@@ -52,9 +55,7 @@ def changed_input(module: nn.Module, change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def changed_output(
-    block: nn.Module, change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
+def changed_output(block: nn.Module, change: ChangeOutput) -> Iterator[None]:
     """Change the residual that a block passes on.
 
     Parameters

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import nn
 
 from lmri.anatomy import Subject, route, routers
 from lmri.intervene.experts import skipping_experts
-from lmri.intervene.patterns import changed_patterns, uniform_pattern
-from lmri.intervene.plans import Plan
+from lmri.intervene.looking import changed_looking
+from lmri.intervene.patterns import changed_patterns
+from lmri.intervene.plans import AnyPlan
 from lmri.intervene.session import Session
 from lmri.intervene.setting import setting_units
 from lmri.intervene.tables import compile_plans
 
 
 @contextmanager
-def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
+def intervened(subject: Subject, plans: Sequence[AnyPlan]) -> Iterator[Session]:
     """Run a subject under plans; everything is restored afterwards.
 
     Parameters
     ----------
     subject : Subject
         The subject.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans that rows may follow.
 
     Yields
@@ -37,7 +38,8 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
     Raises
     ------
     LmriError
-        If a plan cannot be carried out, see :func:`lmri.intervene.plans.check_plan`.
+        If a plan cannot be carried out, see
+        :func:`lmri.intervene.plan_checks.check_plan`.
     """
     session = Session(compile_plans(plans, subject.anatomy), subject.anatomy)
     with ExitStack() as stack:
@@ -49,18 +51,11 @@ def intervened(subject: Subject, plans: Sequence[Plan]) -> Iterator[Session]:
                 hook = router.register_forward_hook(change, prepend=True)
                 stack.callback(hook.remove)
         stack.enter_context(setting_units(subject, session))
-        heads = session.plans.alike
-        if heads:
-            changes = {layer: partial(_look_alike, session, own) for layer, own in heads.items()}
+        layers = {table.layer for table in session.plans.looking}
+        if layers:
+            changes = {layer: partial(changed_looking, session, layer) for layer in layers}
             stack.enter_context(changed_patterns(subject.model, changes))
         yield session
-
-
-def _look_alike(
-    session: Session, heads: torch.Tensor, weights: torch.Tensor, seen: torch.Tensor
-) -> torch.Tensor:
-    named = heads.to(weights.device)[session.rows.to(weights.device)]  # (batch, heads)
-    return torch.where(named[:, :, None, None], uniform_pattern(weights, seen), weights)
 
 
 def _reroute(
@@ -76,21 +71,29 @@ def _reroute(
 
     def units(mode: str) -> torch.Tensor | None:
         mask = session.plans.at(mode, layer)  # (n_plans, experts)
-        return None if mask is None else mask.to(logits.device)[rows]
+        found = [] if mask is None else [mask.to(logits.device)[rows]]
+        for table in session.plans.routed_at(mode, layer):
+            found.append(session.tokens_of(table, len(logits), logits.device))
+        return reduce(torch.logical_or, found) if found else None
 
     rule = session.anatomy.routing
     weights, chosen = route(module, rule, logits, off=units("mask"), on=units("force"))
     weights = weights.to(output[1].dtype)
+    # A choice past the last expert is a slot that already is empty.
+    inside = chosen.clamp(max=session.anatomy.experts - 1)
     indices = chosen
     for mode in ("zero", "zero_renormalise"):
         off = units(mode)
         if off is not None:
-            # A choice past the last expert is a slot that already is empty.
-            inside = chosen.clamp(max=session.anatomy.experts - 1)
             empty = off.gather(1, inside)  # (n_tokens, top_k)
             weights = _empty_slots(weights, empty, renormalise=mode == "zero_renormalise")
             # An index past the last expert is a slot that nobody runs, see experts.py.
             indices = indices.masked_fill(empty, session.anatomy.experts)
+    for table in session.plans.routed_at("gain", layer):
+        named = session.tokens_of(table, len(logits), logits.device)
+        factors = table.values.to(logits.device)[rows, :, 0].to(weights.dtype)
+        factors = factors.masked_fill(~named, 1.0)
+        weights = weights * factors.gather(1, inside)
     return logits, weights, indices
 
 

@@ -10,10 +10,19 @@ import torch
 
 from lmri.anatomy import Dictionary, Subject, blocks, dense_activations, expert_groups
 from lmri.intervene.experts import Pairs, changed_experts
-from lmri.intervene.points import SITES, changed_input, changed_output, changed_state
+from lmri.intervene.points import (
+    SITES,
+    Change,
+    ChangeOutput,
+    changed_input,
+    changed_output,
+    changed_state,
+)
 from lmri.intervene.rules import RULES
 from lmri.intervene.session import Session
 from lmri.intervene.tables import UnitTable
+from lmri.intervene.units import DIRECTION_MODES
+from lmri.intervene.void import VoidLayers
 
 
 @contextmanager
@@ -35,25 +44,49 @@ def setting_units(subject: Subject, session: Session) -> Iterator[None]:
                 module = (dense_activations if table.mode == "adjust" else site)(model)[table.layer]
                 change = partial(_changed, session, _on_device(table))
                 stack.enter_context(changed_input(module, change))
-        for table in plans.of("residual_site"):
-            for place, part in _places(table, subject):
-                change = partial(_changed, session, _on_device(part))
-                stack.enter_context(changed_state(model, table.layer, place, change))
-        for table in plans.of("feature"):
-            place = subject.dictionary.place
-            change = partial(_changed_features, session, _on_device(table), subject.dictionary)
-            stack.enter_context(changed_state(model, table.layer, place, change))
-        # Each is put before the one before it: what a block adds is settled first.
-        for kind, change_output in (("residual", _changed_residual), ("layer", _changed_layer)):
-            for table in plans.of(kind):
-                change = partial(change_output, session, _on_device(table))
-                stack.enter_context(changed_output(blocks(model)[table.layer], change))
+        # Of changes of one state, each is put before the one before it: the last comes first.
+        for layer, place, change in _states(subject, session):
+            stack.enter_context(changed_state(model, layer, place, change))
+        for layer, change in _outputs(session):
+            stack.enter_context(changed_output(blocks(model)[layer], change))
         for table in plans.of("expert_neuron"):
             group = expert_groups(model)[table.layer]
             own = table.to(next(group.parameters()).device)
             change = partial(_changed_pairs, session, own)
             stack.enter_context(changed_experts(model, table.layer, change))
         yield
+
+
+def _states(subject: Subject, session: Session) -> Iterator[tuple[int, str, Change]]:
+    """Changes of whole states, the last first: of directions in the order of their plans."""
+    sites = session.plans.of("residual_site")
+    moved = [table for table in sites if table.mode in DIRECTION_MODES]
+    for change, tables in (
+        (_changed_along, reversed(moved)),
+        (_changed, [table for table in sites if table.mode not in DIRECTION_MODES]),
+    ):
+        for table in tables:
+            for place, part in _places(table, subject):
+                yield table.layer, place, partial(change, session, _on_device(part))
+    for table in session.plans.of("feature"):
+        dictionary = subject.dictionary
+        change = partial(_changed_features, session, _on_device(table), dictionary)
+        yield table.layer, dictionary.place, change
+
+
+def _outputs(session: Session) -> Iterator[tuple[int, ChangeOutput]]:
+    """Changes of what blocks pass on, the last first: what a block adds is settled before."""
+    for table in session.plans.of("residual"):
+        yield table.layer, partial(_changed_residual, session, _on_device(table))
+    layers = session.plans.of("layer")
+    void = [table for table in layers if table.mode == "void"]
+    if void:
+        judge = VoidLayers(session, void)
+        for layer in judge.layers:
+            yield layer, judge.change(layer)
+    for table in layers:
+        if table.mode != "void":
+            yield table.layer, partial(_changed_layer, session, _on_device(table))
 
 
 def _on_device(table: UnitTable) -> Callable[[torch.device], UnitTable]:
@@ -103,6 +136,20 @@ def _changed_features(
     activity = dictionary.encode(state)
     wanted = _changed(session, on_device, activity)
     return state + (wanted - activity)[..., used] @ dictionary.decoder[used]
+
+
+def _changed_along(session: Session, on_device: OnDevice, state: torch.Tensor) -> torch.Tensor:
+    """Add a vector to a state (batch, tokens, hidden), or make it that of an origin along some."""
+    table = on_device(state.device)
+    by_row = state.reshape(len(session.rows), -1, state.shape[-1])
+    own = table.values[table.row_of[session.rows.to(state.device), 0]].to(state.dtype)
+    if table.mode == "add":
+        moved = by_row + own
+    else:
+        origin, basis = own[:, :1], own[:, 1:]  # (batch, 1 or n, hidden)
+        moved = by_row + ((origin - by_row) @ basis.transpose(1, 2)) @ basis
+    at = session.place(table, state.device, by_row.shape[1])
+    return torch.where(table.chosen[at.row], moved, by_row).reshape(state.shape)
 
 
 def _changed_residual(

@@ -33,10 +33,16 @@ from lmri.anatomy import Anatomy
 
 OFF_MODES = ("mask", "zero", "zero_renormalise")
 MODES = (*OFF_MODES, "force")
-"""Modes for experts."""
+"""Modes for experts that need no numbers; with those there is ``gain``."""
 
 _ALL = ("zero", "mean", "clamp", "resample", "flip", "gain")
-SET_MODES = (*_ALL, "adjust", "uniform")
+PATTERN_MODES = ("uniform", "sink", "pattern")
+"""Modes that change where heads look, and not what they write."""
+
+DIRECTION_MODES = ("add", "ablate")
+"""Modes that move a whole residual along vectors that the plan brings along."""
+
+SET_MODES = (*_ALL, "adjust", *PATTERN_MODES, "void", *DIRECTION_MODES)
 """Modes for all other kinds, see :mod:`lmri.intervene.plans`."""
 
 Unit = tuple[int, ...]
@@ -94,7 +100,9 @@ def _decoder_layers(anatomy: Anatomy) -> tuple[int, ...]:
 
 
 KINDS: dict[str, UnitKind] = {
-    "expert": UnitKind(("expert",), "experts", _moe_layers, lambda a: (a.experts,), modes=MODES),
+    "expert": UnitKind(
+        ("expert",), "experts", _moe_layers, lambda a: (a.experts,), modes=(*MODES, "gain")
+    ),
     "neuron": UnitKind(
         ("neuron",),
         "neurons of dense MLPs",
@@ -120,7 +128,7 @@ KINDS: dict[str, UnitKind] = {
         _all_layers,
         lambda a: (a.heads,),
         lambda a: a.head_size,
-        modes=(*_ALL, "uniform"),
+        modes=(*_ALL, *PATTERN_MODES),
     ),
     "residual": UnitKind(
         ("dimension",), "dimensions of the residual", _all_layers, lambda a: (a.hidden,)
@@ -131,7 +139,7 @@ KINDS: dict[str, UnitKind] = {
         _decoder_layers,
         lambda a: (len(a.places),),
         lambda a: a.hidden,
-        modes=_ALL[1:],
+        modes=(*_ALL[1:], *DIRECTION_MODES),
     ),
     "feature": UnitKind(
         ("feature",),
@@ -139,7 +147,9 @@ KINDS: dict[str, UnitKind] = {
         lambda a: a.feature_layers,
         lambda a: (a.features,),
     ),
-    "layer": UnitKind((), "layers", _all_layers, lambda a: (), lambda a: a.hidden),
+    "layer": UnitKind(
+        (), "layers", _all_layers, lambda a: (), lambda a: a.hidden, modes=(*_ALL, "void")
+    ),
 }
 """Kinds of units that an intervention can name."""
 
@@ -157,8 +167,8 @@ def modes_of(kind: str, *, means: bool = False) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        All modes of experts; of other kinds ``zero`` (but of the whole residual), and ``mean``
-        where means are known.
+        Those of experts that need no numbers; of other kinds ``zero`` (but of the whole residual),
+        and ``mean`` where means are known.
     """
     if kind == "expert":
         return MODES

@@ -17,6 +17,7 @@ from lmri.localise.labelling import Labelling
 from lmri.localise.maps import UnitMap, null_split_rate, to_dataset, unit_map
 from lmri.localise.max_statistic import MaxStatistic
 from lmri.localise.measures import Measure, needed_quantity, parse_measure
+from lmri.localise.planning import needed_trials, plan_lines
 from lmri.localise.preconditions import check_conditions, check_separation
 from lmri.localise.reliability import Reliability, split_half
 from lmri.localise.resonance import Cells, condition_rates, count_cells, mote_sums, rate_scores
@@ -58,10 +59,12 @@ __all__ = [
     "map_group",
     "mote_sums",
     "needed_quantity",
+    "needed_trials",
     "null_design",
     "null_split_rate",
     "null_splits",
     "parse_measure",
+    "plan_lines",
     "permutation_test",
     "ranked",
     "rate_scores",

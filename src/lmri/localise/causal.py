@@ -75,6 +75,11 @@ class CausalMap:
         return Units(self.kind, {dim: tuple(int(i) for i in own) for dim, own in values.items()})
 
     @property
+    def strength(self) -> np.ndarray:
+        """Effects by which units are ranked."""
+        return self.statistics["score"].values
+
+    @property
     def load(self) -> np.ndarray:
         """Magnitude of the effect: an attribution knows no other activity."""
         return np.abs(self.statistics["score"].values)

@@ -12,6 +12,7 @@ from lmri.localise.causal import PHASE, causal_maps
 from lmri.localise.design import contrast_design
 from lmri.localise.endpoint import baseline_check
 from lmri.localise.findings import NO_SHAMS_ASKED, base_finding, unmapped_finding
+from lmri.localise.rivals import direct_attribution
 from lmri.localise.study import Study, recorded_trials, selection_trials, tested_finding
 from lmri.store import write_finding, write_map
 
@@ -61,7 +62,8 @@ def write_causal(
         if finding["status"] != "null":
             finding = {**finding, "reason": NO_SHAMS_ASKED}
             if own.shams and contrast.role == "hypothesis":
-                finding = tested_finding(study, contrast, finding, selection, trials)
+                attribution = direct_attribution(map_root, folder, selection.kind)
+                finding = tested_finding(study, contrast, finding, selection, trials, attribution)
         write_finding(finding_root / folder / f"{name}.json", finding)
         written.add(name)
     if own.primary is not None and own.primary not in written:

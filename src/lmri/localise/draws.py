@@ -8,7 +8,7 @@ there are draws matched on how massive they get, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,42 @@ NEAREST = 8
 
 TRIES = 50
 """Attempts per draw before the sets are taken to be exhausted."""
+
+
+def matched_draws(
+    known: Units,
+    load: np.ndarray,
+    ranked: Sequence[Unit],
+    doses: Sequence[int],
+    draws: int,
+    seed: int,
+) -> dict[str, dict[str, list[list[Unit]]]]:
+    """Layer-matched and load-matched draws at every dose.
+
+    Parameters
+    ----------
+    known : Units
+        All units of the kind.
+    load : ndarray of the shape of the units
+        How active each unit is.
+    ranked : sequence of tuple of int
+        The finding's units, from the best.
+    doses : sequence of int
+        Numbers of them.
+    draws, seed
+        As for the draws of each.
+
+    Returns
+    -------
+    dict of str to dict of str to list of list of tuple of int
+        Sets by kind of control and dose.
+    """
+    by_layer, by_load = {}, {}
+    for dose in doses:
+        own = list(ranked[:dose])
+        by_layer[str(dose)] = layer_matched(own, known, draws, seed)
+        by_load[str(dose)] = load_matched(own, load, known, draws, seed)
+    return {"layer_matched": by_layer, "load_matched": by_load}
 
 
 def layer_matched(units: list[Unit], known: Units, draws: int, seed: int) -> list[list[Unit]]:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject
-from lmri.config import ConditionOptions, ContrastOptions, EvidenceOptions
+from lmri.config import ClaimOptions, ConditionOptions, ContrastOptions, EvidenceOptions
 from lmri.intervene import KINDS, Plan, Unit, feasible, modes_of
-from lmri.localise.draws import layer_matched, load_matched, massive_matched
+from lmri.localise.claims import Stated, state_claims
+from lmri.localise.draws import massive_matched, matched_draws
 from lmri.localise.endpoint import (
     ROWS,
     baseline_check,
@@ -22,6 +23,8 @@ from lmri.localise.endpoint import (
     trial_prompts,
 )
 from lmri.localise.massive import massive_ratios
+from lmri.localise.planning import calibrated_needs
+from lmri.localise.rivals import rival_selections
 from lmri.localise.row_space import DIRECTIONS, row_space_of
 from lmri.localise.unit_values import switch_mode, unit_values
 from lmri.localise.units import Units
@@ -64,6 +67,10 @@ class Selection(Protocol):
     @property
     def units(self) -> Units:
         """All units."""
+
+    @property
+    def strength(self) -> np.ndarray:
+        """Scores by which units are ranked."""
 
     @property
     def load(self) -> np.ndarray:
@@ -188,8 +195,10 @@ def primary_finding(
     claims: int,
     max_new_tokens: int,
     seed: int,
+    asked: Sequence[ClaimOptions] = (),
+    attribution: np.ndarray | None = None,
 ) -> dict:
-    """Add the endpoint and the control draws of a hypothesis.
+    """Add the endpoint, the claims and the control draws of a hypothesis.
 
     A finding of an exploratory phase gets everything but a primary endpoint, and fewer draws.
 
@@ -217,6 +226,10 @@ def primary_finding(
         Limit of the responses, as recorded.
     seed : int
         Seed of the study.
+    asked : sequence of ClaimOptions
+        Claims beside the primary one.
+    attribution : ndarray of the shape of the units, optional
+        Direct attribution of every unit, for a rival selection.
 
     Returns
     -------
@@ -287,7 +300,10 @@ def primary_finding(
         complete["primary_endpoint"] = _endpoint(
             finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
         )
-        complete["controls"] |= _matched(result, ranked, doses, evidence, seed)
+        complete["controls"] |= matched_draws(
+            result.units, result.load, ranked, doses, evidence.matched_draws, seed
+        )
+        complete["controls"] |= rival_selections(result, doses, attribution)
         if kind == "residual":
             prompts = trial_prompts(subject, controls, max_new_tokens)
             massive = massive_ratios(subject, prompts, ROWS)[list(result.units.layers)]
@@ -301,6 +317,12 @@ def primary_finding(
         complete["row_space"] = row_space_of(
             *(subject, kind, ranked[:dose], targets, controls, evidence.score, max_new_tokens)
         )
+    if primary:
+        plan = Plan.of(mode, ranked[:dose], kind, values.of(ranked[:dose]))
+        needed = calibrated_needs(subject, plan, contrast, stimuli, evidence, max_new_tokens)
+        possible = [row["dose"] for row in calibration]
+        about = ranked[: max(possible)], possible, dose, contrast, evidence, tuple(needed)
+        complete["claims"] = state_claims(Stated(subject.name, kind, mode, *about), asked)
     return {**complete, **values.stored(_named(complete, ranked[: max(doses)]))}
 
 
@@ -349,27 +371,12 @@ def _endpoint(
         "minimum_trials": evidence.minimum_trials,
         "minimum_target_trials": evidence.minimum_target_trials,
         "shams": draws,
+        **({} if evidence.stop_after is None else {"stop_after": evidence.stop_after}),
         "bystanders": [{**_condition(b), "score": "exact"} for b in contrast.bystanders],
         "transfer": None if contrast.transfer is None else _condition(contrast.transfer),
         "coherence": limits,
         "max_new_tokens": max_new_tokens,
     }
-
-
-def _matched(
-    result: Selection,
-    ranked: list[Unit],
-    doses: list[int],
-    evidence: EvidenceOptions,
-    seed: int,
-) -> dict:
-    units, draws = result.units, evidence.matched_draws
-    by_layer, by_load = {}, {}
-    for dose in doses:
-        own = ranked[:dose]
-        by_layer[str(dose)] = layer_matched(own, units, draws, seed)
-        by_load[str(dose)] = load_matched(own, result.load, units, draws, seed)
-    return {"layer_matched": by_layer, "load_matched": by_load}
 
 
 def _target_trials(

@@ -12,9 +12,16 @@ import pandas as pd
 import xarray as xr
 
 from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
-from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseOptions
+from lmri.config import (
+    ClaimOptions,
+    ContrastOptions,
+    EvidenceOptions,
+    LoadOptions,
+    LocaliseOptions,
+)
 from lmri.intervene import can_reroute
 from lmri.localise.activity import Activity
+from lmri.localise.causal import PHASE
 from lmri.localise.causal_job import write_causal
 from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.findings import (
@@ -26,6 +33,7 @@ from lmri.localise.findings import (
 from lmri.localise.heads_and_layers import PROBES, HeadsAndLayers, map_heads_and_layers
 from lmri.localise.maps import UnitMap, null_split_rate, restrict, to_dataset
 from lmri.localise.measures import Measure, available, parse_measure
+from lmri.localise.rivals import direct_attribution
 from lmri.localise.statistics import hedges_g
 from lmri.localise.study import (
     Study,
@@ -60,6 +68,7 @@ def localise_subject(
     seed: int,
     provenance: dict,
     load: LoadOptions | None = None,
+    stated: Sequence[ClaimOptions] = (),
 ) -> None:
     """Map every contrast of a subject and fix its findings.
 
@@ -95,6 +104,8 @@ def localise_subject(
         Kept in every file.
     load : LoadOptions, optional
         How the subject is loaded; by default in float32 on the CPU.
+    stated : sequence of ClaimOptions
+        Claims of every hypothesis beside the primary one.
 
     Raises
     ------
@@ -108,20 +119,23 @@ def localise_subject(
     used = sorted({contrast.task for contrast in contrasts})
     opened = {task: open_shards(recordings / task) for task in used}
     loaded = _with_features(load_subject(model, subject, load=load), options)
-    study = Study(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance)
+    study = Study(
+        *(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance, stated)
+    )
     with ExitStack() as stack:
         # Findings are the last to appear: a killed job leaves none.
         finding_root = stack.enter_context(atomic_directory(findings))
         map_root = stack.enter_context(atomic_directory(maps))
         for contrast in contrasts:
+            # First, since the units that it attributes most to are a rival of the other findings.
+            if options.causal is not None and contrast.name in options.causal.contrasts:
+                write_causal(study, contrast, map_root, finding_root)
             for phase in options.phases:
                 folder = f"{contrast.name}.{phase}"
-                for measure, statistics, finding in _localise(study, contrast, phase):
+                for measure, statistics, finding in _localise(study, contrast, phase, map_root):
                     if statistics is not None:
                         write_map(map_root / folder / f"{measure.name}.zarr", statistics)
                     write_finding(finding_root / folder / f"{measure.name}.json", finding)
-            if options.causal is not None and contrast.name in options.causal.contrasts:
-                write_causal(study, contrast, map_root, finding_root)
         if options.probes is not None:
             _write_probes(study, {task: open_shards(recordings / task) for task in tasks}, map_root)
 
@@ -146,7 +160,7 @@ def _write_probes(study: Study, recordings: dict[str, list[Recording]], root: Pa
 
 
 def _localise(
-    study: Study, contrast: ContrastOptions, phase: str
+    study: Study, contrast: ContrastOptions, phase: str, maps: Path
 ) -> Iterator[tuple[Measure, xr.Dataset | None, dict]]:
     """Yield every map of a contrast in a phase, with its finding."""
     measures = [parse_measure(name) for name in study.options.maps]
@@ -170,7 +184,8 @@ def _localise(
         attributes = _attributes(study, contrast, phase, role, result)
         if contrast.random_split is not None and number == 0:
             attributes |= _null_splits(study, contrast, activity, trials)
-        finding = _finding(study, contrast, phase, role, result, trials, is_first=number == 0)
+        about = contrast, phase, role, result, trials
+        finding = _finding(study, maps, *about, is_first=number == 0)
         statistics = to_dataset(result, **attributes)
         if measure.kind == "expert_neuron":
             statistics = _beside_routing(study, contrast, phase, measure, result, statistics)
@@ -241,6 +256,7 @@ def _null_splits(
 
 def _finding(
     study: Study,
+    maps: Path,
     contrast: ContrastOptions,
     phase: str,
     role: str,
@@ -258,7 +274,8 @@ def _finding(
         return {**finding, "reason": OTHER_PHASE}
     if result.measure.kind == "expert" and not can_reroute(study.subject.anatomy):
         return {**finding, "reason": ALWAYS_RUN}
-    return tested_finding(study, contrast, finding, result, trials)
+    attribution = direct_attribution(maps, f"{contrast.name}.{PHASE}", result.kind)
+    return tested_finding(study, contrast, finding, result, trials, attribution)
 
 
 def _role(study: Study, contrast: ContrastOptions, phase: str, *, is_first: bool) -> str:

@@ -3,31 +3,28 @@
 A feature of a dictionary and a dimension of the residual are directions in a state. The directions
 of a finding are taken apart by the weights that read the state: their part in the row space of the
 weights, and their part in the null space, which nothing reads. Setting the state along either to
-its mean tells which of them carries the effect (:mod:`lmri.localise.attribution.illusion`).
+its mean tells which of them carries the effect (:mod:`lmri.intervene.row_space`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from lmri.anatomy import (
-    Subject,
-    attention_outputs,
-    blocks,
-    dense_outputs,
-    encode,
-    expert_groups,
-    routers,
-    shared_outputs,
+from lmri.anatomy import Subject, encode
+from lmri.intervene import (
+    LEAST_KEPT,
+    Unit,
+    changed_state,
+    mean_activity,
+    read_out,
+    respond,
+    split_directions,
 )
-from lmri.intervene import Unit, changed_state, mean_activity, respond
-from lmri.localise.attribution.illusion import LEAST_KEPT, split_directions
 from lmri.localise.endpoint import ROWS, trial_prompts
 
 DIRECTIONS = ("feature", "residual")
@@ -35,9 +32,6 @@ DIRECTIONS = ("feature", "residual")
 
 LEAST_EFFECT = 0.1
 """Fall of the onset margin, in logits, below which there is no effect to take apart."""
-
-SMALLEST = 1e-12
-"""Share of the largest eigenvalue of ``W^T W`` that is rounding."""
 
 Directions = Mapping[int, np.ndarray]
 """By layer: orthonormal directions, (n_directions, hidden)."""
@@ -90,7 +84,7 @@ def row_space_of(
     whole, row, null, ranks, share = {}, {}, {}, [], []
     for layer in sorted({layer for layer, _ in units}):
         own = [unit for layer_, unit in units if layer_ == layer]
-        basis = _read_out(subject, layer, place)
+        basis = read_out(subject, layer, place)
         parts = split_directions(_directions(subject, kind, own), basis)
         whole[layer], row[layer], null[layer] = parts
         ranks.append(len(basis))
@@ -132,60 +126,6 @@ def _directions(subject: Subject, kind: str, own: Sequence[int]) -> np.ndarray:
     if kind == "feature":
         return subject.dictionary.decoder[list(own)].double().cpu().numpy()
     return np.eye(subject.anatomy.hidden)[list(own)]
-
-
-def _read_out(subject: Subject, layer: int, place: str) -> np.ndarray:
-    """Orthonormal basis of what reads the residual at a place or later, (rank, hidden).
-
-    Gains of normalisations are taken not to be 0. The projection to the vocabulary comes first:
-    where it reads everything, as in nearly every model, nothing else can add to it.
-    """
-    hidden = subject.anatomy.hidden
-    gram = torch.zeros(hidden, hidden, dtype=torch.float64)
-    first = layer if place == "before" else layer + 1
-    readers = [[subject.model.get_output_embeddings().weight]]
-    readers.append(_later(subject.model, first, layer if place == "mid" else None, hidden))
-    for group in readers:
-        for weight in group:
-            rows = weight.detach().double().cpu()
-            gram += rows.T @ rows
-        values, vectors = torch.linalg.eigh(gram)
-        basis = vectors[:, values > values.max() * SMALLEST].T
-        if len(basis) == hidden:
-            break
-    return basis.numpy()
-
-
-def _later(model: nn.Module, first: int, half: int | None, hidden: int) -> Iterator[torch.Tensor]:
-    """Matrices (outputs, hidden) of blocks from the first on that read the residual.
-
-    Of a block of which only the MLP comes after the site (``half``), those of its attention are
-    left out.
-    """
-    written = [attention_outputs(model), dense_outputs(model), shared_outputs(model)]
-    writers = {id(module) for found in written for module in found.values()}
-    groups, choosers = expert_groups(model), routers(model)
-    for number, block in enumerate(blocks(model)):
-        if number < first and number != half:
-            continue
-        for name, module in block.named_modules():
-            attends = "attn" in name or "attention" in name
-            if id(module) in writers or (number == half and attends):
-                continue
-            weight = getattr(module, "weight", None)
-            if isinstance(module, nn.Linear) and weight.shape[1] == hidden:
-                yield weight
-            elif type(module).__name__ == "Conv1D" and weight.shape[0] == hidden:
-                yield weight.T
-        if number in groups:
-            yield _last_is(groups[number].gate_up_proj, hidden).reshape(-1, hidden)
-            if not isinstance(choosers[number], nn.Linear) and hasattr(choosers[number], "weight"):
-                yield choosers[number].weight.reshape(-1, hidden)
-
-
-def _last_is(weights: torch.Tensor, hidden: int) -> torch.Tensor:
-    """Fused experts with the inputs as their last dimension."""
-    return weights if weights.shape[-1] == hidden else weights.transpose(1, 2)
 
 
 def _set_along(

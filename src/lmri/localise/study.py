@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject
 from lmri.checks import check_choice
-from lmri.config import ContrastOptions, EvidenceOptions, LocaliseOptions
+from lmri.config import ClaimOptions, ContrastOptions, EvidenceOptions, LocaliseOptions
 from lmri.errors import EvidenceError
 from lmri.localise.findings import Selection, primary_finding
 from lmri.store import Recording, open_recording
@@ -39,6 +41,8 @@ class Study:
         Seed of the study.
     provenance : dict
         Kept in every file.
+    stated : sequence of ClaimOptions
+        Claims of every hypothesis beside the primary one.
     """
 
     subject: Subject
@@ -50,6 +54,7 @@ class Study:
     claims: int
     seed: int
     provenance: dict
+    stated: Sequence[ClaimOptions] = ()
 
 
 def selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
@@ -90,6 +95,7 @@ def tested_finding(
     finding: dict,
     result: Selection,
     trials: pd.DataFrame,
+    attribution: np.ndarray | None,
 ) -> dict:
     """Put a finding of a hypothesis on the way to its test.
 
@@ -105,6 +111,8 @@ def tested_finding(
         The map.
     trials : DataFrame
         Selection trials of the task.
+    attribution : ndarray of the shape of the units or None
+        Direct attribution of every unit, for a rival selection.
 
     Returns
     -------
@@ -123,6 +131,8 @@ def tested_finding(
         claims=study.claims,
         max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
         seed=study.seed,
+        asked=study.stated,
+        attribution=attribution,
     )
 
 

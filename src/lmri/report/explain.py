@@ -18,6 +18,8 @@ from lmri.report import words
 from lmri.report.inputs import VERDICTS
 from lmri.report.kinds import MapName
 from lmri.report.row_space import row_space_line
+from lmri.report.validation.tables import CLAIMS
+from lmri.report.validation.ways import other_way
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 WIDTH = 12
@@ -50,6 +52,7 @@ def explain_verdict(study: Path, name: str) -> list[str]:
     finding_path = study / "findings" / "localise" / place / f"{file}.json"
     return [
         *_verdict_lines(study, verdict),
+        *_claim_lines(study, verdict),
         *_finding_lines(finding_path, verdict),
         *_map_lines(study / "maps" / place / f"{file}.zarr"),
         *_recording_lines(study, finding_path, str(verdict["subject"])),
@@ -84,23 +87,30 @@ def _verdict_lines(study: Path, verdict: dict) -> Iterator[str]:
     for check in words.read_checks(verdict["checks"]):
         held = "held" if check["passed"] else "failed"
         yield _line("", f"{held}: {check['check']} ({check['detail']})")
-    yield _line("", f"would change it: {_other_way(verdict)}")
+    yield _line("", f"would change it: {other_way(verdict)}")
     yield _file(study / "validation" / str(verdict["subject"]) / "verdicts.parquet")
 
 
-def _other_way(verdict: dict) -> str:
-    """What the same trials would have had to show for another verdict."""
-    checks = {str(c["check"]): bool(c["passed"]) for c in words.read_checks(verdict["checks"])}
-    control = "positive control"
-    failed = [check for check, passed in checks.items() if not passed and check != control]
-    ways = {
-        "confirmed": f"any of these not holding: {', '.join(c for c in checks if c != control)}",
-        "refuted": "an effect whose interval reaches beyond the margin, or a positive control that "
-        "does not move the behaviour",
-        "inconclusive": f"{' and '.join(failed)} holding would confirm it; an effect within the "
-        "margin, with a positive control that moves the behaviour, would refute it",
-    }
-    return ways.get(str(verdict["verdict"]), "a finding that can be tested")
+def _claim_lines(study: Path, verdict: dict) -> Iterator[str]:
+    """Every claim of the finding beside the verdict; none of a study that states none."""
+    path = study / "validation" / str(verdict["subject"]) / "claims.parquet"
+    if not path.is_file():
+        return
+    try:
+        table = read_table(path, CLAIMS)
+    except StoreError as error:
+        yield _line("claims", str(error))
+        return
+    names = ("contrast", "phase", "kind", "method")
+    own = table[(table[list(names)] == [verdict[name] for name in names]).all(axis=1)]
+    for number, row in enumerate(own.to_dict("records")):
+        told = f"{row['claim']} {row['outcome']}: {row['reason']}"
+        yield _line("claims" if number == 0 else "", told)
+        if row["statement"]:
+            p = words.probability(row["p_corrected"])
+            yield _line("", f"  {row['statement']} p {p} ({row['family']})")
+    if len(own):
+        yield _file(path)
 
 
 def _finding_lines(path: Path, verdict: dict) -> Iterator[str]:

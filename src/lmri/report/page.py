@@ -18,6 +18,7 @@ from lmri.report.leaves import leaf_links
 from lmri.report.map_figures import Limits
 from lmri.report.methods import describe_methods
 from lmri.report.provenance import provenance_tables
+from lmri.report.redaction import redact_settings
 from lmri.report.sections import overview, subject_view
 from lmri.report.tables import problem_table, verdict_table
 from lmri.report.view import Leaf, Link, Page
@@ -64,7 +65,9 @@ def build_page(inputs: StudyInputs, limits: Limits, provenance: Mapping, files: 
         subjects=[subject_view(subject, config, limits, files) for subject in inputs.subjects],
         methods=describe_methods(inputs),
         provenance=provenance_tables(inputs, provenance),
-        settings=json.dumps(config.to_dict(), indent=2, ensure_ascii=False),
+        settings=json.dumps(
+            redact_settings(config.to_dict(), config.report.redact), indent=2, ensure_ascii=False
+        ),
         problems=problem_table(inputs.problems),
         leaves=leaf_links(inputs),
     )

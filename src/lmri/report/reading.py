@@ -11,9 +11,12 @@ import xarray as xr
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
+from lmri.report.align.tables import read_alignment
 from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
+from lmri.report.connect.tables import read_networks
 from lmri.report.decode.tables import read_decoding
+from lmri.report.encoding.tables import read_encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -31,8 +34,10 @@ from lmri.report.kinds import CAUSAL_PHASE, MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
+from lmri.report.redaction import redact_table
 from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
+from lmri.report.validation.tables import CLAIMS, COMPARISONS
 from lmri.store import read_finding, read_manifest, read_map, read_table
 
 EVERYWHERE = ("head", "residual", "layer")
@@ -60,15 +65,22 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
         If no subject has a verdict on what the study claims: there is nothing to report.
     """
     reader = Reader(study)
-    subjects = [_read_subject(reader, name, config) for name in config.subjects]
-    benchmarks = _read_benchmarks(reader)
-    tables = _read_group(reader)
-    sparse = read_sparse(reader, config)
-    information = read_information(reader, config)
-    bottleneck = read_bottleneck(reader, config)
-    problems = reader.problems, reader.altered
-    more = sparse, information, bottleneck, read_decoding(reader, config)
-    inputs = StudyInputs(config, subjects, benchmarks, tables, *more, *problems)
+    inputs = StudyInputs(
+        config=config,
+        subjects=[_read_subject(reader, name, config) for name in config.subjects],
+        benchmarks=_read_benchmarks(reader),
+        group=_read_group(reader),
+        sparse=read_sparse(reader, config),
+        information=read_information(reader, config),
+        encoding=read_encoding(reader, config),
+        decoding=read_decoding(reader, config),
+        networks=read_networks(reader, config),
+        alignment=read_alignment(reader, config),
+        bottleneck=read_bottleneck(reader, config),
+        comparisons=_read_comparisons(reader, config),
+        problems=reader.problems,
+        altered=reader.altered,
+    )
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
         raise LmriError(
@@ -85,7 +97,7 @@ def phases_of(config: StudyConfig) -> list[str]:
 
 def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInputs:
     tables = {
-        table: _read_table(reader, name, table, columns)
+        table: _read_table(reader, name, table, columns, config.report.redact)
         for table, columns in (
             ("arms", ARMS),
             ("transcripts", TRANSCRIPTS),
@@ -104,10 +116,28 @@ def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInpu
         scans=scans,
         causal=_read_causal(reader, name, config),
         probes=_read_probes(reader, name, config),
+        claims=_read_claims(reader, name, scans),
         **tables,
     )
     _check_verdicts(reader, subject, config)
     return subject
+
+
+def _read_claims(reader: Reader, name: str, scans: dict[str, list[Scan]]) -> pd.DataFrame:
+    """Read what came of claims, where a finding states any."""
+    findings = [scan.finding for own in scans.values() for scan in own]
+    if not any(finding is not None and "claims" in finding for finding in findings):
+        return pd.DataFrame()
+    return _read_table(reader, name, "claims", CLAIMS)
+
+
+def _read_comparisons(reader: Reader, config: StudyConfig) -> pd.DataFrame:
+    """Read how subjects differ; a study that was validated only may not have compared them."""
+    path = "comparisons.parquet"
+    if not config.compared or not (reader.study / path).is_file():
+        return pd.DataFrame()
+    empty = pd.DataFrame(columns=list(COMPARISONS))
+    return reader.read("study", path, lambda own: read_table(own, COMPARISONS), empty)
 
 
 def _read_causal(reader: Reader, name: str, config: StudyConfig) -> dict[str, list[CausalMap]]:
@@ -139,11 +169,13 @@ def _maps_of(study: Path, subject: str, config: StudyConfig) -> list[MapName]:
     return expected or names[:1]
 
 
-def _read_table(reader: Reader, subject: str, table: str, columns: tuple[str, ...]) -> pd.DataFrame:
+def _read_table(
+    reader: Reader, subject: str, table: str, columns: tuple[str, ...], redact: str
+) -> pd.DataFrame:
     return reader.read(
         subject,
         f"validation/{subject}/{table}.parquet",
-        lambda path: read_table(path, columns),
+        lambda path: redact_table(read_table(path, columns), redact),
         pd.DataFrame(columns=list(columns)),
     )
 

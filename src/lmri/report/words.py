@@ -36,6 +36,11 @@ MODES = {
     "flip": ("flipped", "set to their negative"),
     "uniform": ("attending alike", "looking at all tokens before alike"),
     "gain": ("scaled", "multiplied by a factor"),
+    "sink": ("attending otherwise to the first token", "its attention multiplied, the sum kept"),
+    "pattern": ("looking as told", "their attention patterns replaced"),
+    "void": ("skipped where void", "passed over at tokens where they add little"),
+    "add": ("steered", "a vector added to the residual"),
+    "ablate": ("ablated", "along directions, set to where it is on other trials"),
     "adjust": ("adjusted", "moved to where they are on other trials where they look like these"),
 }
 """Name and meaning of each mode of intervention."""

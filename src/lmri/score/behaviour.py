@@ -96,17 +96,18 @@ def score_responses(
     scores["onset_margin"] = np.where(
         np.array(starts) == 0, onset_margin.astype(np.float64), np.nan
     )
-    scores["refusal_exact"] = _matches(text, trials["refusal"], ended)
+    scores["refusal_exact"] = matches(text, trials["refusal"], ended)
     scores["fact_told"] = [
         float(bool(fact) and fact in said) for fact, said in zip(trials["fact"], text, strict=True)
     ]
-    scores["exact"] = _matches(text, trials["reference"], ended)
+    scores["exact"] = matches(text, trials["reference"], ended)
     without = (trials["refusal"] == "").to_numpy()
     scores.loc[without, ["refusal_onset", "refusal_exact"]] = 0.0
     scores.loc[without, "onset_margin"] = np.nan
     return scores
 
 
-def _matches(text: list[str], wanted: pd.Series, ended: np.ndarray) -> list[float]:
+def matches(text: Sequence[str], wanted: Sequence[str], ended: np.ndarray) -> list[float]:
+    """Whether each text is the wanted one, but for outer white space, and ended: 1. or 0."""
     rows = zip(text, wanted, ended, strict=True)
     return [float(done and said == want.strip()) for said, want, done in rows]

@@ -63,7 +63,8 @@ def read_map(path: Path) -> xr.Dataset:
     try:
         _check_chunks(path)
         with xr.open_zarr(path, consolidated=False, chunks=None) as dataset:
-            return dataset.load()
+            # Folders are listed in any order, and what is made of a map has its columns in theirs.
+            return dataset.load()[sorted(map(str, dataset.data_vars))]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"{path}: not a readable map ({error}). Localise again.") from None
 

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject, encode, prompt_room, render_trials
-from lmri.intervene import INTACT, Plan, Responses, most_new_tokens, respond, says_exactly
+from lmri.intervene import (
+    INTACT,
+    Plan,
+    Responses,
+    exact,
+    most_new_tokens,
+    onsets,
+    respond,
+    same_plans,
+)
 from lmri.score import coherent, onset_tokens, response_log_probability, score_responses
 
 
@@ -97,6 +106,12 @@ class Bench:
         self._max_new_tokens = max_new_tokens
         self._limits = limits
 
+    @property
+    def identity(self) -> tuple[int, str]:
+        """What scores depend on besides subject, trial and plan: room for responses, dictionary."""
+        dictionary = self._subject.dictionary
+        return self._max_new_tokens, "" if dictionary is None else dictionary.sha256
+
     def run(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[pd.DataFrame]:
         """Free responses of every arm to the same trials.
 
@@ -113,8 +128,10 @@ class Bench:
             For every arm the scores of the trials, ``coherent`` among them.
         """
         subject = self._subject
+        like = same_plans([arm.plan for arm in arms])
+        own = np.unique(like)
         results = []
-        for chunk in self._chunks(arms, len(trials)):
+        for chunk in self._chunks([arms[i] for i in own], len(trials)):
             repeated = pd.concat([trials] * len(chunk), ignore_index=True)
             prompts, responses = self._respond(chunk, trials, repeated, self._max_new_tokens)
             scores = score_responses(
@@ -124,10 +141,25 @@ class Bench:
                 responses.ended,
                 responses.onset_margin,
             )
-            likely = response_log_probability(subject, prompts, responses.tokens, self._rows)
+            likely = self._log_probability(prompts, responses)
             scores["coherent"] = coherent(likely, responses.tokens, responses.ended, self._limits)
             results += _per_arm(scores, len(chunk))
-        return results
+        place = {int(arm): number for number, arm in enumerate(own)}
+        return [results[place[int(arm)]].copy() for arm in like]
+
+    def _log_probability(self, prompts: list[list[int]], responses: Responses) -> np.ndarray:
+        """Of every response under the intact subject; one that several arms give is read once."""
+        texts = zip(prompts, responses.tokens, strict=True)
+        keys = [(tuple(prompt), tokens.tobytes()) for prompt, tokens in texts]
+        rows = list({key: row for row, key in reversed(list(enumerate(keys)))}.values())
+        likely = response_log_probability(
+            self._subject,
+            [prompts[row] for row in rows],
+            [responses.tokens[row] for row in rows],
+            self._rows,
+        )
+        found = dict(zip([keys[row] for row in rows], likely, strict=True))
+        return np.array([found[key] for key in keys])
 
     def quick(self, arms: Sequence[Arm], trials: pd.DataFrame, score: str) -> list[np.ndarray]:
         """One score of every arm, in the fewest passes that give it exactly.
@@ -156,36 +188,22 @@ class Bench:
         return [scores[score].to_numpy() for scores in self.run(arms, trials)]
 
     def _onset(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[pd.DataFrame]:
-        results = []
-        for chunk in self._chunks(arms, len(trials)):
-            repeated = pd.concat([trials] * len(chunk), ignore_index=True)
-            _, responses = self._respond(chunk, trials, repeated, 1)
-            first = np.array([row[0] for row in responses.tokens])
-            watched = np.array(onset_tokens(self._subject.tokenizer, repeated))
-            onset = (first == watched).astype(np.float64)
-            margin = responses.onset_margin.astype(np.float64)
-            scores = pd.DataFrame({"refusal_onset": onset, "onset_margin": margin})
-            results += _per_arm(scores, len(chunk))
-        return results
+        subject = self._subject
+        watched = onset_tokens(subject.tokenizer, trials)
+        plans = [arm.plan for arm in arms]
+        first, margins = onsets(subject, self._prompts(trials), watched, plans, self._rows)
+        onset = (first == np.array(watched)).astype(np.float64)
+        pairs = zip(onset, margins.astype(np.float64), strict=True)
+        return [pd.DataFrame({"refusal_onset": own, "onset_margin": m}) for own, m in pairs]
 
     def _exact(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[np.ndarray]:
-        tokenizer = self._subject.tokenizer
-        prompts, references = self._prompts(trials), []
+        tokenizer, references = self._subject.tokenizer, []
         for row in trials.itertuples():
             tokens = encode(tokenizer, row.reference, f"reference of {row.trial!r}")
             references.append([*tokens, tokenizer.eos_token_id])
-        results = []
-        for chunk in self._chunks(arms, len(trials)):
-            exact = says_exactly(
-                self._subject,
-                prompts * len(chunk),
-                references * len(chunk),
-                plans=[arm.plan for arm in chunk],
-                plan_of_row=np.repeat(np.arange(len(chunk)), len(trials)),
-                rows=self._rows,
-            )
-            results += list(exact.astype(np.float64).reshape(len(chunk), len(trials)))
-        return results
+        plans = [arm.plan for arm in arms]
+        said = exact(self._subject, self._prompts(trials), references, plans, self._rows)
+        return list(said.astype(np.float64))
 
     def _chunks(self, arms: Sequence[Arm], n_trials: int) -> list[Sequence[Arm]]:
         # Bounded by rows, so that memory does not grow with the number of draws.

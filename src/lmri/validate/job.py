@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
-from lmri.checks import check_choice
+from lmri.anatomy import Subject, load_subject
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
 from lmri.sparse.plan_file import read_plan
-from lmri.store import atomic_directory, read_finding, write_table
+from lmri.store import atomic_directory, write_table
+from lmri.store.claims import Claim
+from lmri.validate.before import check_finding
+from lmri.validate.claims import (
+    CLAIM_COLUMNS,
+    Ground,
+    Primary,
+    claim_rows,
+    judge_claims,
+    untested_rows,
+)
+from lmri.validate.drawn import read_drawn
+from lmri.validate.given import fitted_subject, read_findings
+from lmri.validate.kernel import KernelRepeat, repeat_on_kernel
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
+from lmri.validate.settling import bound_verdicts, settled
+from lmri.validate.trials import TRIAL_SCORES
 from lmri.validate.verdict import Evidence, Verdict, decide, not_testable, stays
 
 JUDGED = ("hypothesis", "negative_control")
@@ -36,6 +51,11 @@ VERDICT_COLUMNS = (
     *("p_corrected", "claims", "effect", "low", "high", "shams", "sham_mean", "sham_most"),
     *("positive_control", "positive_low", "positive_high", "bystanders", "bystanders_held"),
     *("worst_bystander", "worst_effect", "coherent", "checks", "finding_hash"),
+    *("cut", "kernel", "kernel_trials", "kernel_agreeing", "kernel_reason"),
+)
+TRIAL_COLUMNS = (
+    *("subject", "contrast", "phase", "kind", "method", "arm", "mode", "dose", "primary"),
+    *("task", "condition", "trial_role", "trial", *TRIAL_SCORES),
 )
 TRANSCRIPT_COLUMNS = (
     *("trial", "condition", "prompt", "fact", "reference", "intact", "finding", "sham"),
@@ -55,6 +75,8 @@ def validate_subject(
     provenance: dict,
     load: LoadOptions | None = None,
     plan: Path | None = None,
+    subjects: Path | None = None,
+    draws: Path | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -69,7 +91,8 @@ def validate_subject(
     findings : Path
         Folder with the subject's findings; one changed since it was written is refused.
     out : Path
-        Folder to write: ``arms.parquet``, ``transcripts.parquet``, ``verdicts.parquet``.
+        Folder to write: ``arms``, ``transcripts``, ``trials``, ``claims`` and ``verdicts``, each
+        as ``.parquet``.
     options : ValidateOptions
         Resamples and sizes.
     seed : int
@@ -80,6 +103,10 @@ def validate_subject(
         How the subject is loaded; by default in float32 on the CPU.
     plan : Path, optional
         Sparse plan of the subject that findings are re-run under too; it decides nothing.
+    subjects : Path, optional
+        Folder with the prepared folders of all subjects, for claims about another one.
+    draws : Path, optional
+        Folder with control draws that were scored before, see :func:`score_draws`.
 
     Returns
     -------
@@ -91,80 +118,122 @@ def validate_subject(
     StoreError
         If a finding is missing, was changed, belongs to another subject, or is to be tested and
         names units that cannot be intervened on.
+    EvidenceError
+        If the rule of a finding cannot be followed, see :func:`lmri.validate.before.check_finding`.
     SparseError
         If the plan was changed or is for another subject.
     """
     # All are read before any trial is run: a changed one stops the job at once.
-    read = [_read(path, subject) for path in sorted(findings.glob("*/*.json"))]
-    if not read:
-        raise StoreError(f"{findings}: no finding. Localise before validating.")
+    read = read_findings(findings, subject)
+    scored = read_drawn(sorted(draws.glob("*.parquet")) if draws else [], provenance.get("subject"))
     loaded = load_subject(model, subject, load=load)
     within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
-    arms, transcripts, verdicts = [], [], []
-    subjects = [_fitted(loaded, finding) for finding in read]
-    for own, finding in zip(subjects, read, strict=True):
-        again = partial(Rerun, own, finding, stimuli, options, seed, within)
+    fitted = [fitted_subject(loaded, finding) for finding in read.values()]
+    claims = [
+        check_finding(finding, path, own.anatomy, stimuli) if "primary_endpoint" in finding else []
+        for (path, finding), own in zip(read.items(), fitted, strict=True)
+    ]
+    other = _Others(subjects, load)
+    tables = _Tables()
+    for own, finding, stated in zip(fitted, read.values(), claims, strict=True):
+        again = partial(Rerun, own, finding, stimuli, options, seed, within, scored)
         if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            arms.append(again().explore())
+            tables.arms.append(again().explore())
         elif finding["role"] in JUDGED:
-            row, tables = _judge(finding, again)
-            verdicts.append(row)
-            arms += tables[:1]
-            transcripts += tables[1:]
+            _judge(finding, again, stated, other, tables)
     with atomic_directory(out) as folder:
-        for name, frames, columns in (
-            ("arms", arms, ARM_COLUMNS),
-            ("transcripts", transcripts, TRANSCRIPT_COLUMNS),
-            ("verdicts", [pd.DataFrame(verdicts)] if verdicts else [], VERDICT_COLUMNS),
-        ):
-            table = (
-                pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-            )
+        for name, table in tables.named():
             table.attrs["provenance"] = json.dumps(provenance)
             write_table(folder / f"{name}.parquet", table)
-    return pd.DataFrame(verdicts)
+    return pd.DataFrame(tables.verdicts)
 
 
-def _read(path: Path, subject: str) -> dict:
-    finding = read_finding(path)
-    if finding["subject"] != subject:
-        raise StoreError(
-            f"{path}: the 'subject' of the finding must be '{subject}'. Got '{finding['subject']}'."
-        )
-    kind = finding["kind"]
-    if finding["status"] == "testable":
-        check_choice(kind, KINDS, "kind", f"the finding {path}", StoreError)
-    names = KINDS[kind].names if kind in KINDS else ()
-    if any(name not in unit for unit in finding["units"] for name in names):
-        raise StoreError(
-            f"{path}: the 'units' of a finding of kind '{kind}' must name their "
-            f"{', '.join(names)}. Localise again."
-        )
-    return finding
+@dataclass
+class _Tables:
+    """Tables that grow finding by finding."""
+
+    arms: list[pd.DataFrame] = field(default_factory=list)
+    transcripts: list[pd.DataFrame] = field(default_factory=list)
+    trials: list[pd.DataFrame] = field(default_factory=list)
+    claims: list[dict] = field(default_factory=list)
+    verdicts: list[dict] = field(default_factory=list)
+
+    def named(self) -> list[tuple[str, pd.DataFrame]]:
+        columns = {
+            "arms": ARM_COLUMNS,
+            "transcripts": TRANSCRIPT_COLUMNS,
+            "trials": TRIAL_COLUMNS,
+            "claims": CLAIM_COLUMNS,
+            "verdicts": VERDICT_COLUMNS,
+        }
+        return [(name, _table(getattr(self, name), own)) for name, own in columns.items()]
 
 
-def _fitted(subject: Subject, finding: dict) -> Subject:
-    """Give the subject the dictionary that a finding about features was made with."""
-    named = finding.get("dictionary")
-    if named is None or finding["status"] != "testable":
-        return subject
-    dictionary = read_dictionary(Path(named["path"]), subject)
-    if dictionary.sha256 != named["sha256"]:
-        raise StoreError(
-            f"{named['path']}: the 'dictionary' of the finding on '{finding['contrast']}' must be "
-            f"the file that it was made with (sha256 {named['sha256'][:12]}). Got "
-            f"{dictionary.sha256[:12]}: bring the file back, or localise again."
-        )
-    return with_dictionary(subject, dictionary)
+def _table(parts: list[pd.DataFrame] | list[dict], columns: tuple[str, ...]) -> pd.DataFrame:
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    if isinstance(parts[0], dict):
+        return pd.DataFrame(parts)
+    return pd.concat(parts, ignore_index=True)
 
 
-def _judge(finding: dict, again: Callable[[], Rerun]) -> tuple[dict, list[pd.DataFrame]]:
+class _Others:
+    """Loads other subjects when a claim is about one, each once."""
+
+    def __init__(self, subjects: Path | None, load: LoadOptions | None) -> None:
+        self._subjects, self._load = subjects, load
+        self._loaded: dict[str, Subject] = {}
+
+    def __call__(self, name: str) -> Subject:
+        if self._subjects is None:
+            raise StoreError(
+                f"A claim is about the subject '{name}': give the folder with the prepared folders "
+                "of all subjects as --subjects."
+            )
+        if name not in self._loaded:
+            self._loaded[name] = load_subject(self._subjects / name, name, load=self._load)
+        return self._loaded[name]
+
+
+def _judge(
+    finding: dict,
+    again: Callable[[], Rerun],
+    claims: list[Claim],
+    other: Callable[[str], Subject],
+    tables: _Tables,
+) -> None:
+    """Reach a verdict on a finding and add what it rests on to the tables."""
     if finding["status"] != "testable":
-        return _row(finding, not_testable(finding["reason"]), None, {}), []
-    arms, evidence, transcripts = again().confirm()
-    endpoint = finding["primary_endpoint"]
-    verdict = decide(endpoint, evidence)
-    return _row(finding, verdict, evidence, _values(arms, endpoint)), [arms, transcripts]
+        verdict = not_testable(finding["reason"])
+        tables.verdicts.append(_row(finding, verdict, None, {}, 0, KernelRepeat()))
+        if finding["role"] == "hypothesis":
+            tables.claims += untested_rows(finding)
+        return
+    rerun = again()
+    arms, evidence, transcripts = rerun.confirm()
+    endpoint, options, seed = finding["primary_endpoint"], rerun.options, rerun.seed
+    ruled = decide(endpoint, evidence)
+    about = endpoint, evidence, rerun.trials, rerun.parts, options, seed
+    bounds, cut = bound_verdicts(*about)
+    target = rerun.parts[0]
+    kernel = repeat_on_kernel(
+        rerun.subject,
+        finding,
+        target,
+        rerun.trials.of(target, endpoint["score"], "finding"),
+        limits=endpoint["coherence"],
+        trials=options.kernel_trials,
+        seed=seed,
+    )
+    verdict = settled(ruled, bounds, cut, kernel)
+    ground = Ground(rerun.subject, finding, rerun.stimuli, options, seed, rerun.trials, other)
+    primary = Primary(ruled, evidence, rerun.parts)
+    tables.claims += claim_rows(finding, judge_claims(claims, ground, primary))
+    values = _values(arms, endpoint)
+    tables.verdicts.append(_row(finding, verdict, evidence, values, cut, kernel))
+    tables.arms.append(arms)
+    tables.transcripts.append(transcripts)
+    tables.trials.append(rerun.trials.table(rerun.finding_columns))
 
 
 def _values(arms: pd.DataFrame, endpoint: dict) -> dict:
@@ -174,7 +243,14 @@ def _values(arms: pd.DataFrame, endpoint: dict) -> dict:
     return {"value": float(row["value"]), "intact": float(row["intact"])}
 
 
-def _row(finding: dict, verdict: Verdict, evidence: Evidence | None, values: dict) -> dict:
+def _row(
+    finding: dict,
+    verdict: Verdict,
+    evidence: Evidence | None,
+    values: dict,
+    cut: int,
+    kernel: KernelRepeat,
+) -> dict:
     endpoint = finding.get("primary_endpoint", {})
     named = named_units(finding) if finding["kind"] in KINDS else []
     return {
@@ -196,6 +272,11 @@ def _row(finding: dict, verdict: Verdict, evidence: Evidence | None, values: dic
         **_numbers(evidence, endpoint),
         "checks": json.dumps([vars(check) for check in verdict.checks]),
         "finding_hash": finding["hash"],
+        "cut": cut,
+        "kernel": kernel.backend,
+        "kernel_trials": kernel.n,
+        "kernel_agreeing": kernel.agreeing,
+        "kernel_reason": kernel.reason,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -64,6 +65,41 @@ def target_part(finding: dict, stimuli: Path, split: str = "evaluation") -> Part
     trials = table[table["condition"].isin(target)].reset_index(drop=True)
     name = target[0] if len(target) == 1 else "+".join(target)
     return _checked(Part("target", finding["task"], name, trials))
+
+
+def named_part(task: str, conditions: Sequence[str], stimuli: Path, split: str) -> Part:
+    """Trials that a claim names.
+
+    Parameters
+    ----------
+    task : str
+        The task.
+    conditions : sequence of str
+        Its conditions; none are all of them together.
+    stimuli : Path
+        Folder with ``<task>.parquet``.
+    split : str
+        The split.
+
+    Returns
+    -------
+    Part
+        The trials.
+
+    Raises
+    ------
+    EvidenceError
+        If there is none.
+    """
+    trials = _trials(task, stimuli, split)
+    if conditions:
+        trials = trials[trials["condition"].isin(list(conditions))].reset_index(drop=True)
+    return _checked(Part("claim", task, "+".join(conditions) or ALL, trials))
+
+
+def part_name(part: Part) -> str:
+    """Name of a part for tables: its task, and its condition unless all are pooled."""
+    return f"{part.task}, {part.condition}".removesuffix(f", {ALL}")
 
 
 def condition_trials(task: str, condition: str, stimuli: Path, split: str) -> pd.DataFrame:

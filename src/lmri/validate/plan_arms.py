@@ -13,6 +13,10 @@ INTACT_ARM = Arm("intact", "none")
 MATCHED = ("layer_matched", "load_matched", "massive_matched")
 """Control draws that decide nothing; the last only of dimensions of the residual."""
 
+RIVALS = ("bottom", "top_load", "top_attribution")
+"""Other ways to choose as many units: the last of the ranking, the most active, the most
+attributed to. One set each; they are shown beside and decide nothing."""
+
 
 def finding_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     """The finding's units at every dose and mode that the subject can carry out.
@@ -78,8 +82,30 @@ def matched_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     list of Arm
         The arms that the subject can carry out.
     """
+    return _listed_arms(finding, anatomy, MATCHED)
+
+
+def rival_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
+    """Rival selections at every dose, in the primary mode.
+
+    Parameters
+    ----------
+    finding : dict
+        A finding with a primary endpoint.
+    anatomy : Anatomy
+        Of the subject.
+
+    Returns
+    -------
+    list of Arm
+        The arms that the subject can carry out.
+    """
+    return _listed_arms(finding, anatomy, RIVALS)
+
+
+def _listed_arms(finding: dict, anatomy: Anatomy, names: Sequence[str]) -> list[Arm]:
     mode, arms, make = finding["secondary"]["mode"], [], _Maker(finding)
-    for name in MATCHED:
+    for name in names:
         for dose, draws in finding["controls"].get(name, {}).items():
             sets = _units(draws)
             arms += [make(name, mode, sets[d], int(dose), d) for d in range(len(sets))]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,18 @@ from lmri.score import Effect, Resampler, carrier_columns
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.runtime import sparse
 from lmri.validate.arms import Arm, Bench, Part
-from lmri.validate.parts import evaluation_parts, target_part
-from lmri.validate.plan_arms import INTACT_ARM, finding_arms, matched_arms, sham_arms
+from lmri.validate.drawn import Drawn
+from lmri.validate.parts import evaluation_parts, part_name, target_part
+from lmri.validate.plan_arms import (
+    INTACT_ARM,
+    finding_arms,
+    matched_arms,
+    rival_arms,
+    sham_arms,
+)
 from lmri.validate.positive_control import mean_difference, random_direction
+from lmri.validate.statistics import as_large, stopped_draws
+from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Evidence
 
 SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact", "coherent")
@@ -27,6 +36,9 @@ LOGITS = "onset_margin"
 
 TRANSCRIPTS = 40
 """Paired transcripts kept of every primary finding; the report shows the first of them."""
+
+DRAWS_AT_ONCE = 16
+"""Sham maps that are run before a test that may stop early looks at them."""
 
 
 @dataclass
@@ -47,6 +59,10 @@ class Rerun:
         Seed of the study.
     plan : SparsePlan, optional
         The finding is also re-run under it.
+    drawn : Drawn
+        Control draws that were scored before.
+
+    After :meth:`confirm`, ``trials`` has the scores of every trial and ``parts`` what was run.
     """
 
     subject: Subject
@@ -55,13 +71,16 @@ class Rerun:
     options: ValidateOptions
     seed: int
     plan: SparsePlan | None = None
+    drawn: Drawn = field(default_factory=Drawn)
 
     def __post_init__(self) -> None:
         secondary = self.finding["secondary"]
         endpoint = self.finding.get("primary_endpoint", {})
         limits = endpoint.get("coherence", {"log_probability": -np.inf, "repeats": np.inf})
-        self._bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
+        self.bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
         self._level = 1 - endpoint.get("alpha", 0.05)
+        self.trials = TrialScores()
+        self.parts: list[Part] = []
         self._rows: list[dict] = []
         self._resamplers: dict[tuple, Resampler] = {}
 
@@ -76,7 +95,7 @@ class Rerun:
         part = target_part(self.finding, self.stimuli)
         score = self.finding["secondary"]["score"]
         arms = finding_arms(self.finding, self.subject.anatomy)
-        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        intact, *values = self.bench.quick([INTACT_ARM, *arms], part.trials, score)
         for arm, value in zip(arms, values, strict=True):
             effect = self._effect(part, value - intact, score)
             self._add(arm, part, score, value, intact, effect)
@@ -96,7 +115,7 @@ class Rerun:
         transcripts : DataFrame
             Rows of ``transcripts.parquet``.
         """
-        parts = evaluation_parts(self.finding, self.stimuli)
+        self.parts = parts = evaluation_parts(self.finding, self.stimuli)
         endpoint = self.finding["primary_endpoint"]
         arms = finding_arms(self.finding, self.subject.anatomy)
         primary = next(arm for arm in arms if arm.primary)
@@ -106,25 +125,27 @@ class Rerun:
             scores = self._run_part(part, arms, endpoint["mode"])
             responses[number] = scores["intact"]["response"], scores["primary"]["response"]
             if part.role == "bystander":
-                name = f"{part.task}, {part.condition}".removesuffix(", all")
                 change = scores["primary"]["exact"] - scores["intact"]["exact"]
-                effects[name] = self._effect(part, change.to_numpy(), "exact")
+                effects[part_name(part)] = self._effect(part, change.to_numpy(), "exact")
         target = parts[0]
         score = endpoint["score"]
         self._add_sparse(target, score)
         control = self._run_directions(target)
+        effect = _decrease(self._row_effect(pd.DataFrame(self._rows), primary, target, score))
         sham = sham_arms(self.finding, self.subject.anatomy)
-        shams = self._add_controls(sham, target, score)
+        shams = self._add_shams(sham, target, effect.mean)
         self._add_controls(matched_arms(self.finding, self.subject.anatomy), target, score)
+        if rivals := rival_arms(self.finding, self.subject.anatomy):
+            self._add_controls(rivals, target, score)
         self._add_bystander_controls(parts)
         table = pd.DataFrame(self._rows)
         evidence = Evidence(
-            effect=_decrease(self._row_effect(table, primary, target, score)),
+            effect=effect,
             shams=shams,
             bystanders=effects,
             coherent=float(self._row_value(table, primary, target, "coherent")),
             positive_control=_decrease(control),
-            sham_sets=len({frozenset(arm.plan.units) for arm in sham if arm.primary}),
+            sham_sets=_different([arm for arm in sham if arm.primary][: len(shams)]),
         )
         return table, evidence, self._transcripts(parts, responses)
 
@@ -133,14 +154,17 @@ class Rerun:
         self._resamplers.clear()  # one part at a time: draws of all would be large
         decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
         others = [arm for arm in arms if arm not in decisive]
-        intact, *scores = self._bench.run([INTACT_ARM, *decisive], part.trials)
+        intact, *scores = self.bench.run([INTACT_ARM, *decisive], part.trials)
         self._add_scores(INTACT_ARM, part, intact, intact)
+        self.trials.add(INTACT_ARM, part, intact)
         for arm, scored in zip(decisive, scores, strict=True):
             self._add_scores(arm, part, scored, intact)
+            if arm.mode == mode:
+                self.trials.add(arm, part, scored)
         if others:
             rows = self._few(len(part.trials))
             shown, base = _rows_of(part, rows), intact.iloc[rows].reset_index(drop=True)
-            for arm, scored in zip(others, self._bench.run(others, shown.trials), strict=True):
+            for arm, scored in zip(others, self.bench.run(others, shown.trials), strict=True):
                 self._add_scores(arm, shown, scored, base)
         primary = next(i for i, arm in enumerate(decisive) if arm.primary)
         return {"intact": intact, "primary": scores[primary]}
@@ -154,9 +178,9 @@ class Rerun:
         chosen = [arm for arm in own if arm.primary] or [arm for arm in own if arm.mode == mode][
             -1:
         ]
-        (intact,) = self._bench.quick([INTACT_ARM], target.trials, score)
+        (intact,) = self.bench.quick([INTACT_ARM], target.trials, score)
         with sparse(self.subject, plan, "reference", subject_hash=plan.subject, count=False):
-            alone, *values = self._bench.quick([INTACT_ARM, *chosen], target.trials, score)
+            alone, *values = self.bench.quick([INTACT_ARM, *chosen], target.trials, score)
         effect = self._effect(target, alone - intact, score)
         self._add(Arm("intact_sparse", plan.policy), target, score, alone, intact, effect)
         for arm, value in zip(chosen, values, strict=True):
@@ -173,19 +197,39 @@ class Rerun:
             "positive_control": direction,
             "random_direction": random_direction(self.subject, self.seed),
         }
-        (intact,) = self._bench.run([INTACT_ARM], target.trials)
+        (intact,) = self.bench.run([INTACT_ARM], target.trials)
         effects = {}
         for name, direction in directions.items():
             with ablated_direction(self.subject, last, direction, origin):
-                (scored,) = self._bench.run([INTACT_ARM], target.trials)
-            self._add_scores(Arm(name, "ablate"), target, scored, intact)
+                (scored,) = self.bench.run([INTACT_ARM], target.trials)
+            arm = Arm(name, "ablate")
+            self._add_scores(arm, target, scored, intact)
+            self.trials.add(arm, target, scored)
             change = (scored[score] - intact[score]).to_numpy()
             effects[name] = self._effect(target, change, score)
         return effects["positive_control"]
 
+    def _add_shams(self, arms: Sequence[Arm], part: Part, effect: float) -> list[float]:
+        """Add sham maps; where the finding says so, no more than decide at the endpoint."""
+        endpoint = self.finding["primary_endpoint"]
+        score, stop = endpoint["score"], endpoint.get("stop_after")
+        if stop is None:
+            return self._add_controls(arms, part, score)
+        drawn: list[float] = []
+        waiting = [arm for arm in arms if arm.primary]
+        while waiting and as_large(effect, drawn) < stop:
+            drawn += self._add_controls(waiting[:DRAWS_AT_ONCE], part, score)
+            waiting = waiting[DRAWS_AT_ONCE:]
+        # Draws of the last batch beyond the one that ended the test do not count.
+        extra = len(drawn) - stopped_draws(effect, drawn, stop)
+        if extra:
+            del self._rows[-extra:]
+        self._add_controls([arm for arm in arms if not arm.primary], part, score)
+        return drawn[: len(drawn) - extra]
+
     def _add_controls(self, arms: Sequence[Arm], part: Part, score: str) -> list[float]:
         """Add control draws on a part; returns the decreases at the primary endpoint."""
-        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        intact, *values = self.drawn.run(self.bench, [INTACT_ARM, *arms], part.trials, score)
         for arm, value in zip(arms, values, strict=True):
             self._add(arm, part, score, value, intact, None)
         pairs = zip(arms, values, strict=True)
@@ -193,14 +237,30 @@ class Rerun:
 
     def _add_bystander_controls(self, parts: Sequence[Part]) -> None:
         """Control draws on a few trials of every bystander, in the primary mode."""
+        for shown, arms in self._bystander_controls(parts):
+            self._add_controls(arms, shown, "exact")
+
+    def _bystander_controls(self, parts: Sequence[Part]) -> Iterator[tuple[Part, list[Arm]]]:
         mode, draws = self.finding["secondary"]["mode"], self.finding["secondary"]["draws"]
         shams = sham_arms(self.finding, self.subject.anatomy)
         arms = [arm for arm in shams if arm.mode == mode and arm.draw < draws]
         arms += matched_arms(self.finding, self.subject.anatomy)
         for part in parts:
             if part.role == "bystander":
-                shown = _rows_of(part, self._few(len(part.trials)))
-                self._add_controls(arms, shown, "exact")
+                yield _rows_of(part, self._few(len(part.trials))), arms
+
+    def control_work(self) -> Iterator[tuple[Part, list[Arm], str]]:
+        """Yield trials, control draws and score of everything that can be scored beforehand."""
+        shams = sham_arms(self.finding, self.subject.anatomy)
+        target = target_part(self.finding, self.stimuli)
+        if "primary_endpoint" not in self.finding:
+            yield target, shams, self.finding["secondary"]["score"]
+            return
+        matched = matched_arms(self.finding, self.subject.anatomy)
+        rivals = rival_arms(self.finding, self.subject.anatomy)
+        yield target, [*shams, *matched, *rivals], self.finding["primary_endpoint"]["score"]
+        for shown, arms in self._bystander_controls(evaluation_parts(self.finding, self.stimuli)):
+            yield shown, arms, "exact"
 
     def _few(self, trials: int) -> np.ndarray:
         """Rows that stand for a part in secondary runs; tables are sorted, so drawn by the seed."""
@@ -262,7 +322,7 @@ class Rerun:
         carriers = carrier_columns(part.trials)
         self._rows.append(
             {
-                **self._finding_columns(),
+                **self.finding_columns,
                 **arm.describe(),
                 "task": part.task,
                 "condition": part.condition,
@@ -302,7 +362,7 @@ class Rerun:
             picks = rng.choice(len(trials), size=min(count, len(trials)), replace=False)
             chosen = trials.iloc[picks].reset_index(drop=True)
             intact, finding = (column.iloc[picks].to_numpy() for column in responses[number])
-            (shammed,) = self._bench.run([sham], chosen)
+            (shammed,) = self.bench.run([sham], chosen)
             columns = chosen[["trial", "condition", "prompt", "fact", "reference"]]
             frames.append(columns.assign(intact=intact, finding=finding, sham=shammed["response"]))
         target, *bystanders = frames
@@ -312,9 +372,10 @@ class Rerun:
             else target[:0]
         )
         table = _interleave(target, rest)[:TRANSCRIPTS]
-        return table.assign(**self._finding_columns(), sham_draw=sham.draw)
+        return table.assign(**self.finding_columns, sham_draw=sham.draw)
 
-    def _finding_columns(self) -> dict[str, str]:
+    @property
+    def finding_columns(self) -> dict[str, str]:
         """Columns that say which finding a row belongs to."""
         named = {name: self.finding[name] for name in ("contrast", "phase", "kind", "method")}
         return {"subject": self.subject.name, **named}
@@ -324,6 +385,10 @@ def _row(table: pd.DataFrame, arm: Arm, part: Part, score: str) -> pd.Series:
     keep = (table["arm"] == arm.name) & (table["mode"] == arm.mode) & (table["dose"] == arm.dose)
     keep &= (table["trial_role"] == part.role) & (table["score"] == score)
     return table[keep & (table["held_out"] == "all")].iloc[0]
+
+
+def _different(arms: Sequence[Arm]) -> int:
+    return len({frozenset(arm.plan.units) for arm in arms})
 
 
 def _decrease(effect: Effect) -> Effect:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from lmri.score import Effect
-from lmri.validate.statistics import rank_p, within_margin
+from lmri.validate.statistics import as_large, rank_p, sequential_p, within_margin
 
 VERDICTS = ("confirmed", "refuted", "inconclusive", "not testable")
 
@@ -107,7 +107,7 @@ def decide(endpoint: dict, evidence: Evidence) -> Verdict:
     Verdict
         The verdict.
     """
-    p = rank_p(evidence.effect.mean, evidence.shams)
+    p = _sham_p(endpoint, evidence)
     corrected = min(1.0, p * endpoint["claims"])
     checks = [
         _sham_check(endpoint, evidence, p, corrected),
@@ -195,14 +195,23 @@ def _unchanged_by_carrier(effect: Effect) -> str:
     )
 
 
+def _sham_p(endpoint: dict, evidence: Evidence) -> float:
+    stop, effect = endpoint.get("stop_after"), evidence.effect.mean
+    if stop is None:
+        return rank_p(effect, evidence.shams)
+    return sequential_p(effect, evidence.shams, stop)
+
+
 def _sham_check(endpoint: dict, evidence: Evidence, p: float, corrected: float) -> Check:
-    as_large = sum(sham >= evidence.effect.mean - 1e-12 for sham in evidence.shams)
-    shams, claims = len(evidence.shams), endpoint["claims"]
+    exceeded = as_large(evidence.effect.mean, evidence.shams)
+    shams, claims, stop = len(evidence.shams), endpoint["claims"], endpoint.get("stop_after")
     detail = (
-        f"{as_large} of {shams} sham maps do as much ({evidence.sham_sets} different sets of "
+        f"{exceeded} of {shams} sham maps do as much ({evidence.sham_sets} different sets of "
         f"units; p = {p:.3g}, corrected for {claims} claims {corrected:.3g})"
     )
-    if claims / (1 + shams) > endpoint["alpha"] + 1e-12:
+    if exceeded == stop:
+        detail += f", where the draws end by the rule of {stop}"
+    elif claims / (1 + shams) > endpoint["alpha"] + 1e-12:
         detail += (
             f", which could not be confirmed: the subject can be run without {shams} of the "
             f"{endpoint['shams']} sham maps asked for, too few for p to reach {endpoint['alpha']:g}"

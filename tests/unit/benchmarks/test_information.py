@@ -44,7 +44,7 @@ CANNED = {
         ("line", []),
         ("wide", ["against cKDTree"]),
         ("kernel", []),
-        ("permutation", ["as a share of 200 estimates"] * 2),
+        ("permutation", ["as a share of 200 estimates"] * 3),
     ],
 )
 def test_bars_judge_what_was_measured(part, failed, monkeypatch):

@@ -118,3 +118,34 @@ def recorded(tiny_model_folder, stimuli, tmp_path_factory):
         )
         shards.append(open_recording(store, manifest))
     return shards
+
+
+PLANTED, PLANTED_UNITS = 120, 12
+PLANTED_PHASES = ["content", "response", "think"]
+
+
+@pytest.fixture
+def planted(record_texts, generator):
+    """Trials of two classes that differ in layer 1 in the response, and in nothing else."""
+    condition = np.arange(PLANTED) // 2 % 2
+    states = generator.standard_normal((PLANTED, len(PLANTED_PHASES), 2, 2, PLANTED_UNITS))
+    states[:, 1, :, 1, :4] += 4.0 * np.where(condition, 1, -1)[:, None, None]
+    states[:, 1, :, 1, 4] *= np.where(condition, 1, 0.01)[:, None]
+    states[:, 2] = np.nan
+    arrays = {}
+    for node, values in (
+        ("residual/residual", np.stack([states, states + 0.5], axis=4)),
+        ("neuron/activation", states),
+        ("preactivation/preactivation", states),
+    ):
+        name, array = node.split("/")
+        labels = {"statistic": ["mean", "last"], "layer": [0, 1], "place": ["before", "after"]}
+        kept = {key: own for key, own in labels.items() if key != "place" or name == "residual"}
+        arrays |= {f"pooled/{name}/{key}": np.array(own) for key, own in kept.items()}
+        arrays[f"pooled/{name}/{array}"] = values
+    splits = ["selection", "calibration"] * (PLANTED // 2)
+    recording = record_texts([(np.arange(1), np.zeros(1, int))] * PLANTED, splits, 32, **arrays)
+    recording.attributes["phases"] = PLANTED_PHASES
+    recording.trials["condition"] = np.where(condition, "sensitive", "benign")
+    recording.trials["carrier_place"] = [f"p{i // 12}" for i in range(PLANTED)]
+    return recording

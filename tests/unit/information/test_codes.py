@@ -52,6 +52,19 @@ def test_bits_that_are_constant_in_training_are_dropped(generator):
     assert neural_codes(wider[0], labels, wider[1], truth) == reference
 
 
+def test_exchanged_classes_are_the_null_of_what_was_predicted(generator):
+    (train, labels), (test, truth) = trials(generator, 60, 0.1), trials(generator, 60, 0.1)
+    drawn = generator.permuted(np.tile(truth, (99, 1)), axis=1)
+    found = neural_codes(train, labels, test, truth, exchanged=drawn)
+    assert found.nearest_p == found.logistic_p == pytest.approx(0.01)
+    assert found.nearest_null == pytest.approx(found.chance, abs=0.1)
+    assert "failed_null" not in found.flags
+    shuffled = neural_codes(train, labels, test, drawn[0], exchanged=drawn)
+    assert shuffled.nearest_p > 0.05
+    assert "failed_null" in shuffled.flags
+    assert np.isnan(neural_codes(train, labels, test, truth).nearest_p)
+
+
 def test_two_clusters_cannot_take_one_class():
     classes = np.array([0, 0, 0, 0, 1, 1])
     clusters = np.array([0, 0, 1, 1, 1, 1])

@@ -29,7 +29,7 @@ SOUND = Estimate(
     d=(2, 0),
     ceiling=math.log(4),
     null=Null(0.001, 0.02, 0.03, 0.005, 200, "samples"),
-    interval=Interval(0.4, 0.6, 0.05, 0.95, "5 disjoint parts"),
+    interval=Interval(0.4, 0.6, 0.05, 4, 0.95, "5 disjoint parts"),
 )
 KNOWN = Evidence(probe=0.4, intrinsic_dimension=2.0, slope=0.02, groups=1_000)
 
@@ -58,7 +58,7 @@ def test_sound_estimates_have_no_flag():
         ("dimension", {"n_distinct": 1}, {}),
         ("ceiling", {"family": "neural", "ceiling": 0.55}, {}),
         ("ceiling", {"value": 7.0, "ceiling": None}, {}),
-        ("instability", {"interval": Interval(0.1, 0.9, 0.2, 0.95, "parts")}, {}),
+        ("instability", {"interval": Interval(0.1, 0.9, 0.2, 4, 0.95, "parts")}, {}),
         ("instability", {}, {"slope": -0.2}),
         ("dependent_tokens", {}, {"groups": 40}),
     ],

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.stats import t as student
 
 from lmri.errors import EvidenceError, StoreError
 from lmri.information import readings
 from lmri.information.agreement import NOT_SHOWN, information_change
+from lmri.information.changes import corrected
 from lmri.information.estimate import FLAGS
 from lmri.information.measuring import Refused, Settings, measure, measure_choices
 from lmri.information.mutual_profile import NUMBERS, information_of
@@ -186,8 +188,14 @@ def test_p_is_corrected_over_layers(profile):
     stepped = own["p"].values[order] * 3 / np.array([1, 2, 3])
     expected = np.minimum.accumulate(stepped[::-1])[::-1]
     assert own["q"].values[order] == pytest.approx(expected)
-    untested = profile.sel(estimator="ebab I(X;T)")
-    assert untested["q"].isnull().all()
+
+
+def test_bins_that_are_saturated_tell_no_more_than_independent_units(profile):
+    own = profile.sel(estimator="ebab I(X;T)").squeeze()
+    np.testing.assert_allclose(own["null_mean"], own["value"])
+    assert (own["p"] == 1).all()
+    assert own["flagged"].sel(flag="failed_null").all()
+    assert "independent units" in str(own["reasons"].values[0])
 
 
 def test_profile_can_be_stored_and_read(profile, tmp_path):
@@ -196,15 +204,17 @@ def test_profile_can_be_stored_and_read(profile, tmp_path):
 
 
 def test_inputs_and_activity(recorded):
-    settings = Settings(estimators=("pair",), draws=19, dimensions=2)
+    settings = Settings(estimators=("pair", "copula"), draws=19, dimensions=2)
     found = information_of(
         recorded[0], [PLACE], phases=["content"], settings=settings, inputs="content"
     )
-    own = found.sel(estimator="pair I(X;T)").squeeze()
-    assert own["value"].sel(layer=0) > 0.5
-    assert own["p"].sel(layer=0) == pytest.approx(1 / 20)
-    assert own["value"].sel(layer=3) < 0.15
-    assert own["flagged"].sel(layer=3, flag="failed_null")
+    for name in ("pair I(X;T)", "copula I(X;T)"):
+        own = found.sel(estimator=name).squeeze()
+        assert own["value"].sel(layer=0) > 0.5
+        assert own["p"].sel(layer=0) == pytest.approx(1 / 20)
+        assert own["value"].sel(layer=3) < 0.15
+        assert own["flagged"].sel(layer=3, flag="failed_null")
+    assert found["family"].values.tolist() == ["neighbours", "gaussian"]
     assert json.loads(str(own["channel"].sel(layer=0).values))["noise"] == 0.1
     with pytest.raises(EvidenceError, match="The 'phase' of"):
         information_of(recorded[0], [PLACE], phases=["content"], inputs="question")
@@ -217,6 +227,21 @@ def test_profile_is_reproducible(recorded):
         for _ in range(2)
     )
     xr.testing.assert_identical(first, second)
+
+
+def test_crossed_carriers_are_both_kept_whole(recorded):
+    crossed = Question("condition", ("place", "year"))
+    trials = select_trials(recorded[0])
+    sample = sample_of(trials, crossed, np.arange(len(trials.table)), 9, 0)
+    assert sample.groups.shape == (2, 14 * YEARS)
+    assert sample.independent == YEARS
+    settings = Settings(estimators=("probe", "kt"), noise=(1.0,), draws=9, probe_draws=9)
+    found = information_of(recorded[0], [crossed], phases=["content"], settings=settings)
+    probe = found.sel(estimator="probe I(T;Y)").squeeze()
+    assert (probe["groups"] == YEARS).all()
+    assert (probe["freedom"] == YEARS - 1).all()
+    bounds = found.sel(estimator="kt_upper 1 I(X;T)").squeeze()
+    assert (bounds["freedom"] == 2).all()  # of three parts that share nothing
 
 
 def test_experts(recorded):
@@ -282,6 +307,7 @@ def changed(values, sds, flagged=()):
         {
             "value": ("estimator", np.array(values, dtype=float)),
             "sd": ("estimator", np.array(sds, dtype=float)),
+            "freedom": ("estimator", np.full(len(sds), 4.0)),
             "flagged": (("estimator", "flag"), flags),
         },
         coords={
@@ -308,6 +334,26 @@ def test_two_channels_must_agree_before_a_word_is_said():
     assert alone.left_out == ("ebab I(X;T)",)
     refused = information_change(before, changed([3, np.nan, 1], small))
     assert refused.word == NOT_SHOWN
+
+
+def test_p_is_of_the_channel_that_changed_second_most():
+    before = changed([5, 4, 1], [0.1, 0.1, 0.1])
+    found = information_change(before, changed([3, 3.6, 1], [0.1, 0.1, 0.1]))
+    p = 2 * student.sf(0.4 / np.hypot(0.1, 0.1), 8)  # of the bins; 4 degrees of freedom each
+    assert found.p == pytest.approx(p)
+    alone = information_change(before, changed([3, 2, 1], [0.1] * 3, flagged=["ebab I(X;T)"]))
+    assert np.isnan(alone.p)
+
+
+def test_words_are_taken_back_where_many_comparisons_are_made():
+    p = [0.01, 0.04, *[0.9] * 8, np.nan]
+    words = ["compression", "compression", *["not shown"] * 9]
+    found = corrected(pd.DataFrame({"p": p, "word": words}))
+    assert found["q"].tolist()[:2] == pytest.approx([0.1, 0.2])
+    assert np.isnan(found["q"].tolist()[-1])
+    assert set(found["word"]) == {NOT_SHOWN}
+    one = corrected(pd.DataFrame({"p": [0.01, np.nan], "word": ["compression", NOT_SHOWN]}))
+    assert one["word"].tolist() == ["compression", NOT_SHOWN]
 
 
 def test_the_recorded_layers_show_no_compression(profile):
@@ -348,6 +394,6 @@ def test_what_was_not_recorded(recorded):
         information_of(recorded[0], [PLACE], kind="neuron", phases=["content"], settings=QUICK)
     with pytest.raises(EvidenceError, match="'estimators' of information"):
         Settings(estimators=("mine",))
-    own = xr.Dataset({name: ("layer", [0.0]) for name in ("value", "sd", "flagged")})
+    own = xr.Dataset({name: ("layer", [0.0]) for name in ("value", "sd", "freedom", "flagged")})
     with pytest.raises(EvidenceError, match="over 'estimator'"):
         information_change(own, own)

@@ -9,8 +9,9 @@ from scipy.stats import norm
 from sklearn.feature_selection import mutual_info_classif
 
 from lmri.errors import EvidenceError
-from lmri.information.distances import count_within, two_nearest_dimension
+from lmri.information.distances import count_within
 from lmri.information.gaussian import gaussian_copula, normal_ranks
+from lmri.information.geometry import two_nearest_dimension
 from lmri.information.neighbours import _pair_terms, _tree_terms, ksg, ross
 
 

@@ -1,21 +1,29 @@
 """Nulls: what is exchanged, that they centre at 0, and what dependence does without groups."""
 
+from dataclasses import replace
+
 import closed_forms as known
 import numpy as np
 import pytest
 
 from lmri.errors import EvidenceError
+from lmri.information.estimate import Estimate
 from lmri.information.gaussian import gaussian, gaussian_copula, gaussian_with_null
+from lmri.information.guards import guard
+from lmri.information.kernel import kolchinsky_tracey
 from lmri.information.neighbours import ksg, ross
 from lmri.information.nulls import (
     block_orders,
     crossed_labels,
     exchanged_labels,
+    independent_units,
     null_of,
+    structure_null,
     with_label_null,
     with_order_null,
 )
 from lmri.information.plugin import choice_information
+from lmri.information.samples import root_mean_square
 
 
 @pytest.mark.parametrize("d", [1, 5])
@@ -134,3 +142,41 @@ def test_what_is_refused():
         crossed_labels(codes, {"g": (np.arange(4), groups)}, 3, 0)
     with pytest.raises(EvidenceError, match="must have one class"):
         crossed_labels(codes, {"g": (groups, codes)}, 3, 0)
+
+
+def test_independent_units_keep_what_each_does_alone():
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=200)
+    t = np.stack([line, 2 * line, -line], axis=1)
+    for own in independent_units(t, 3, 0):
+        np.testing.assert_array_equal(np.sort(own, axis=0), np.sort(t, axis=0))
+        assert abs(np.corrcoef(own.T)[0, 1]) < 0.2
+        assert root_mean_square(own) == pytest.approx(root_mean_square(t))
+
+
+def test_a_layer_that_lies_on_a_line_tells_less_than_independent_units():
+    rng = np.random.default_rng(0)
+    line = np.outer(rng.normal(size=150), np.ones(8))
+    spread = rng.normal(size=(150, 8))
+
+    def found(t):
+        value = kolchinsky_tracey(t, noise=[1.0])[0].value
+        drawn = [
+            kolchinsky_tracey(own, noise=[1.0])[0].value for own in independent_units(t, 39, 0)
+        ]
+        return value, structure_null(value, drawn)
+
+    value, null = found(line)
+    assert value < null.mean - 5 * null.sd
+    assert null.p == pytest.approx(0.05)  # as small as 39 draws in two directions can make it
+    assert found(spread)[1].p > 0.05
+
+
+def test_a_value_among_its_draws_is_flagged_and_one_beyond_is_not():
+    drawn = np.linspace(1, 2, 39)
+    for value, flagged in ((1.5, True), (0.5, False), (2.5, False)):
+        estimate = Estimate(
+            value, "I(X;T)", "kt_upper", "kernel", {}, 100, 100, (0, 3), saturation=0.3
+        )
+        found = guard(replace(estimate, null=structure_null(value, drawn)))
+        assert found.has("failed_null") == flagged

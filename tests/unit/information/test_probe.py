@@ -6,6 +6,7 @@ import pytest
 
 from lmri.errors import EvidenceError
 from lmri.information.probe import (
+    _group_interval,
     group_folds,
     held_out_gains,
     probe_information,
@@ -51,6 +52,47 @@ def test_groups_are_held_out_together():
     assert sorted(seen) == list(range(400))
     for rows in folds.held_out:
         assert not set(groups[rows]) & set(np.delete(groups, rows))
+
+
+def crossed(places=9, years=6):
+    """A grid of places and years; the label follows from a class of each."""
+    place, year = (own.ravel() for own in np.meshgrid(np.arange(places), np.arange(years)))
+    return np.stack([place, year]), 2 * (place % 3 == 0) + (year % 2)
+
+
+def test_crossed_carriers_are_held_out_together():
+    carriers, y = crossed()
+    folds = group_folds(y, carriers, 5, 0)
+    assert len(folds.held_out) == 9  # three parts of each
+    assert sorted(np.concatenate(folds.held_out)) == list(range(54))
+    for rows, train in zip(folds.held_out, folds.trained_on, strict=True):
+        for own in carriers:
+            assert not set(own[rows]) & set(own[train])
+        assert set(y[train]) == set(y)
+        assert len(train) == 24
+
+
+def test_a_second_carrier_that_is_seen_again_is_no_evidence():
+    """States tell which year it is, and nothing else: years are recognised, classes are not."""
+    rng = np.random.default_rng(0)
+    carriers, _ = crossed(12, 12)
+    y = rng.permutation(np.arange(12) % 2)[carriers[1]]
+    t = rng.normal(size=(12, 30))[carriers[1]] + 0.01 * rng.normal(size=(144, 30))
+    assert probe_information(t, y, groups=carriers[0]).value > 0.3
+    found = probe_information(t, y, groups=carriers)
+    assert found.value < 0.1
+    assert found.interval.method == "means of 12 x 12 groups"
+    assert found.interval.freedom == 11
+
+
+def test_the_interval_is_over_both_carriers():
+    rng = np.random.default_rng(0)
+    carriers, _ = crossed(20, 20)
+    gains = rng.normal(size=20)[carriers[0]] + rng.normal(size=20)[carriers[1]]
+    both = _group_interval(gains, carriers)
+    alone = _group_interval(gains, carriers[:1])
+    truth = np.sqrt(gains.reshape(20, 20).mean(0).var(ddof=1) / 20 * 2)
+    assert alone.sd < both.sd == pytest.approx(truth, rel=0.25)
 
 
 def test_rotation_into_few_coordinates_changes_nothing():

@@ -19,6 +19,21 @@ def test_parts_are_disjoint_and_keep_groups():
     assert sorted(map(len, owners)) == [3, 3, 4]
 
 
+def test_parts_of_crossed_carriers_share_no_value_of_either():
+    place, year = (own.ravel() for own in np.meshgrid(np.arange(9), np.arange(6)))
+    codes = 2 * (place % 3 == 0) + (year % 2)
+    parts = disjoint_parts(np.stack([place, year]), 3, 0, codes)
+    assert [len(rows) for rows in parts] == [6, 6, 6]
+    for own in (place, year):
+        seen = [set(own[rows]) for rows in parts]
+        assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
+    assert all(set(codes[rows]) == set(codes) for rows in parts)
+    interval = disjoint_interval(
+        lambda rows: float(len(rows)), 1.0, np.stack([place, year]), parts=5, codes=codes
+    )
+    assert (interval.method, interval.freedom, interval.sd) == ("3 disjoint parts", 2, 0)
+
+
 def test_interval_holds_the_truth_about_as_often_as_it_says():
     truth = known.gaussian_information(1, 0.6)
     held, errors, values = 0, [], []

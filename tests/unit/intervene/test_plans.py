@@ -72,7 +72,9 @@ def test_a_unit_is_named_once(tiny_subject):
 
 
 def test_an_unknown_mode_is_named_with_those_allowed(tiny_subject):
-    message = "'mode' of an intervention must be one of 'force', 'mask', 'zero', .*Got 'off'"
+    message = (
+        "'mode' of an intervention must be one of 'force', 'gain', 'mask', 'zero', .*Got 'off'"
+    )
     refused(Plan("off"), tiny_subject.anatomy, message)
 
 
@@ -168,7 +170,7 @@ def test_kinds_and_modes_are_named_with_those_allowed(mixed):
     message = "'mode' of an intervention on units of kind 'head' must be one of 'clamp', 'flip', "
     refused(Plan("mask", ((0, 0),), "head"), mixed, message)
     refused(Plan("zero", ((0, 0), (0, 0)), "head"), mixed, "must be distinct")
-    refused(Plan("mean", ((1, 0),)), mixed, "'force', 'mask', 'zero', .*Got 'mean'")
+    refused(Plan("mean", ((1, 0),)), mixed, "'force', 'gain', 'mask', 'zero', .*Got 'mean'")
 
 
 def test_means_are_needed_for_every_unit_and_of_its_width(mixed):

@@ -12,6 +12,7 @@ from lmri.errors import LmriError
 from lmri.intervene import (
     INTACT,
     Plan,
+    check_plan,
     donor_activity,
     donors_of,
     feasible,
@@ -19,7 +20,6 @@ from lmri.intervene import (
     preactivation_statistics,
     respond,
 )
-from lmri.intervene.plans import check_plan
 from lmri.intervene.rules import RULES, Place, uniform
 from lmri.intervene.session import trial_keys
 
@@ -210,7 +210,7 @@ def test_neuron_adjust_is_made_before_the_activation_function(subject):
         (Plan("flip", ((0, 1),), "neuron", ((1.0,),)), "'flip' must be none"),
         (Plan("clamp", ((0, 1),), "head", ((1.0,) * 9,)), "16 numbers, or sets of as many"),
         (Plan("resample", ((0, 1), (0, 2)), "neuron", ((1.0,), (1.0, 2.0))), "Got 3 numbers"),
-        (Plan("clamp", ((0, 1),), "expert", ((1.0,),)), "one of 'force', 'mask'"),
+        (Plan("clamp", ((0, 1),), "expert", ((1.0,),)), "one of 'force', 'gain', 'mask'"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(subject, plan, words):

@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from families import FAMILIES, tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lmri.anatomy import Dictionary, Subject, blocks, describe, with_dictionary
-from lmri.localise.attribution import split_directions
-from lmri.localise.row_space import _later, _read_out, row_space_of
+from lmri.anatomy import Dictionary, Subject, describe, with_dictionary
+from lmri.localise.row_space import row_space_of
 
 WORDS = ["<pad>", "<bos>", "<eos>", "no", "ok", "go", *(f"s{i}" for i in range(8))]
 WORDS += [f"b{i}" for i in range(8)]
@@ -107,31 +104,3 @@ def test_dimensions_are_directions_too(subject):
     sides = trials("s"), trials("b")
     found = row_space_of(subject, "residual", [(0, REFUSE)], *sides, "refusal_onset", 2)
     assert found["kept"] == pytest.approx(1)
-
-
-def test_parts_are_orthonormal_and_span_what_was_given():
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(rng.normal(size=(6, 3)))[0].T
-    directions = np.concatenate([rng.normal(size=(2, 6)), basis[:1]])
-    whole, row, null = split_directions(directions, basis)
-    for part in (whole, row, null):
-        np.testing.assert_allclose(part @ part.T, np.eye(len(part)), atol=1e-12)
-    np.testing.assert_allclose(null @ basis.T, 0, atol=1e-12)
-    np.testing.assert_allclose(row @ basis.T @ basis, row, atol=1e-12)
-    assert [len(part) for part in (whole, row, null)] == [3, 3, 2]
-    assert [len(part) for part in split_directions(basis[:1], basis)] == [1, 1, 0]
-
-
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "bert"])
-def test_every_family_reads_its_residual(family):
-    model = tiny_model(family)
-    read = list(_later(model, 0, None, 32))
-    # Queries, keys and values; an MLP, or router and experts.
-    assert len(read) >= 2 * (2 if family in {"gpt2", "gpt_neox", "phi3"} else 4)
-    assert {weight.shape[1] for weight in read} == {32}
-    assert len(list(_later(model, 2, None, 32))) == 0
-    half, whole = (len(list(_later(model, 2, half, 32))) for half in (1, None))
-    assert whole == 0 < half < len(list(_later(model, 1, None, 32)))
-    subject = Subject(family, model, None, describe(model))
-    assert _read_out(subject, 1, "after").shape == (32, 32)
-    assert len(blocks(model)) == 2

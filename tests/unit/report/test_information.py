@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
@@ -18,6 +20,7 @@ from lmri.report.information.changes import change_blocks
 from lmri.report.information.names import FLAGS, estimator_name, flag_names, target_name
 from lmri.report.information.page import information_leaf, information_table
 from lmri.report.information.tables import (
+    ENDS,
     NUMBERS,
     Information,
     mutual_frame,
@@ -32,7 +35,10 @@ from lmri.report.view import Figure, Fold, Heading, Prose, Table
 from lmri.store import write_map, write_text_atomic
 
 HOSTILE = "<script>alert(1)</script>"
-MEASURES = ["residual", "expert", "spectral", "rate_reduction", "attention", "lens"]
+MEASURES = [
+    *("residual", "expert", "spectral", "resolution", "rate_reduction", "codes", "unit_entropy"),
+    *("attention", "lens", "eigenscore", "massive", "active", "logits"),
+]
 ESTIMATORS = ["probe I(T;Y)", "compressed I(T;Y)", "kt_upper 0.1 I(X;T)"]
 
 
@@ -74,14 +80,22 @@ def mutual(estimators, target="condition", values=(0.1, 0.7)):
 
 def changes(word="compression", target="condition"):
     own = {"quantity": "I(X;T)", "target": target, "phase": "prompt_last", "word": word}
-    own |= {"layer": 0, "until_layer": 1}
+    own |= {"layer": 0, "until_layer": 1, "p": 0.01, "q": 0.03}
     own |= {"channels": json.dumps({"kernel": -1, "neighbours": -1}), "left_out": "a, b"}
     return xr.Dataset({name: ("change", np.array([value])) for name, value in own.items()})
 
 
 def plain(**variables):
-    sizes = {"scaling": 2, "phase": 1, "layer": 2, "target": 1, "measure": 2}
     coordinates = {
+        "noise": [1.0, 0.1],
+        "class": ["benign", "sensitive"],
+        "unit": [0, 1, 2],
+        "place": ["after"],
+        "kind": ["expert_neuron"],
+        "head": [0, 1],
+        "keys": [64],
+        "step": [0, 50, 100],
+        "task": ["events"],
         "scaling": ["raw", "standardised"],
         "phase": ["prompt_last"],
         "layer": [0, 1],
@@ -90,7 +104,7 @@ def plain(**variables):
     }
     made = {}
     for name, (dims, value) in variables.items():
-        made[name] = (dims, np.full([sizes[own] for own in dims], value))
+        made[name] = (dims, np.full([len(coordinates[own]) for own in dims], value))
     used = {own for dims, _ in variables.values() for own in dims}
     return xr.Dataset(made, {name: own for name, own in coordinates.items() if name in used})
 
@@ -103,6 +117,13 @@ def profiles(target="condition"):
     flags = {f"{name}_flags": (own[0], "") for name, own in ranks.items()}
     dimension = {"dimension_two_nn": (CELLS, 2.5), "dimension_two_nn_flags": (CELLS, "dimension")}
     classes = {"excess": 1.5, "p": 0.01, "flags": "", "reason": ""}
+    curve = dict.fromkeys(("upper", "lower", "gaussian", "independent"), ((*CELLS, "noise"), 1.5))
+    curve |= {"upper_flags": ((*CELLS, "noise"), "")}
+    curve |= dict.fromkeys(("saturation", "samples", "distinct"), (CELLS, 40))
+    codes = dict.fromkeys(("nearest", "logistic", "k_means", "nearest_p", "logistic_p"), 0.8)
+    codes |= {"chance": 0.25, "redundancy": 0.0, "bits": 9, "within_between": 0.5, "samples": 40}
+    codes |= {"flags": "saturation", "reason": ""}
+    kinds, places = ("kind", "layer"), ("layer", "place")
     lens = {"information": 2.0, "information_error": 0.1, "information_flags": ""}
     return {
         "residual": mutual(ESTIMATORS, target),
@@ -114,13 +135,33 @@ def profiles(target="condition"):
             collapsed_share=(("measure", *CELLS), 0.25), overloaded_share=(("measure", *CELLS), 0.0)
         ),
         "lens": plain(**{name: (CELLS, value) for name, value in lens.items()}),
+        "resolution": plain(**curve),
+        "codes": plain(**{k: (("target", *CELLS), v) for k, v in codes.items()}),
+        "unit_entropy": plain(
+            relative=(("class", *CELLS, "unit"), 0.75),
+            samples=(("class", *CELLS), 40),
+            flags=(("class", *CELLS), ""),
+        ).assign_attrs(reference="benign"),
+        "eigenscore": plain(told=(("layer",), 0.75), p=(("layer",), 0.01), flags=(("layer",), "")),
+        "massive": plain(
+            **dict.fromkeys(("largest", "median", "ratio", "ratio_error"), (places, 12.0)),
+            flags=(places, ""),
+        ),
+        "active": plain(
+            **dict.fromkeys(("active", "active_error", "nonzero", "nonzero_error"), (kinds, 0.5)),
+            flags=(kinds, ""),
+        ),
+        "logits": plain(
+            largest_logit=(("layer", "head"), 90.0), least_entropy=(("keys", "layer", "head"), 0.1)
+        ),
     }
 
 
 def write(study, found, left_out=None):
     folder = study / "analyses/information/localised"
     for measure, own in found.items():
-        write_map(folder / f"events.{measure}.zarr", own)
+        name = measure if measure == "logits" else f"events.{measure}"
+        write_map(folder / f"{name}.zarr", own)
     write_text_atomic(folder / "left_out.json", json.dumps(left_out or {}))
 
 
@@ -173,12 +214,19 @@ def test_every_part_is_on_the_page(tmp_path, config):
         "What routing tells",
         "May one say “compression”?",
         "How states lie",
+        "Resolution",
         "Classes",
+        "Codes",
+        "Units",
         "What layers would say",
+        "Sampled answers",
         "How heads attend",
+        "How sharp heads can be",
+        "Massive activations",
+        "Active neurons",
     ]
     figures = [block for block in leaf.blocks if isinstance(block, Figure)]
-    assert len(figures) == 6
+    assert len(figures) == 14
     for figure in figures:
         assert figure.look_for.startswith("Good")
         assert figure.falsify.startswith("Bad")
@@ -195,7 +243,7 @@ def test_compression_is_said_only_where_the_stage_says_it():
     said = change_blocks(rows, "The last layer.", "", "")
     assert [type(block) for block in said] == [Table]
     assert said[0].rows[0][4].text == "compression"
-    assert said[0].rows[0][5].note == "2 estimates left out for a flag"
+    assert said[0].rows[0][6].note == "2 estimates left out for a flag"
     rows = plain_frame("changes", {"events": {"x": changes("not shown")}})
     none, fold = change_blocks(rows, "The last layer.", "", "")
     assert isinstance(none, Prose)
@@ -207,7 +255,7 @@ def test_compression_is_said_only_where_the_stage_says_it():
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"kernel": 7}', '{"kernel": [1]}'])
 def test_channels_that_cannot_be_read_say_nothing(text):
     rows = plain_frame("changes", {"events": {"x": changes()}}).assign(channels=text)
-    assert change_blocks(rows, "", "", "")[0].rows[0][5].text == "none without a flag"
+    assert change_blocks(rows, "", "", "")[0].rows[0][6].text == "none without a flag"
 
 
 def test_without_measures_there_is_no_page(tmp_path, config):
@@ -267,30 +315,139 @@ def series(followed=True):
         numbers |= {"jump": -0.75, "p": 0.01, "q": 0.02}
         found |= {name: (("number",), [value]) for name, value in numbers.items()}
         found["flags"] = (("number",), ["few_checkpoints"])
+        warned = {"warning_tau": 0.9, "warning_p": 0.004, "warning_q": 0.008}
+        dims = ("indicator", "number")
+        found |= {name: (dims, [[value], [np.nan]]) for name, value in warned.items()}
+        found["warning_flags"] = (dims, [["few_checkpoints"], [""]])
     claim = {"task": "events", "target": "condition", "phase": "prompt_last", "layer": 1}
-    claim |= {"quantity": "I(T;Y)", "word": "compression", "left_out": ""}
+    claim |= {"quantity": "I(T;Y)", "word": "compression", "p": 0.01, "q": 0.03, "left_out": ""}
     claim["channels"] = json.dumps({"probe": -1, "neighbours": -1})
     found |= {f"claim_{name}": (("claim",), [value]) for name, value in claim.items()}
     made = {name: ("number", [value]) for name, value in labels.items()}
     attributes = {} if followed else {"not_followed": "Record more checkpoints."}
+    made["indicator"] = ["variance", "autocorrelation"]
     return xr.Dataset(found, {"step": steps, **made}, attributes)
 
 
+def curves():
+    """The other stores of a series: a plane, massive activations, sparsity, sensitive units."""
+    steps = [0, 50, 100]
+    plane = {"i_xt": [[4.0], [5.0], [3.0]], "i_ty": [[0.1], [0.5], [0.6]]}
+    plane |= {"flagged_x": [[True], [False], [False]], "flagged_y": [[False]] * 3}
+    labels = {"task": "events", "target": "condition", "phase": "prompt_last", "layer": 1}
+    labels |= {"channel": "kt_upper 1 I(X;T)"}
+    massive = {"task": "events", "layer": 1, "place": "after", "peak": 40.0, "r_squared": 0.99}
+    massive |= {f"{n}{e}": 1.0 for n in ("A", "decay", "rate", "offset", "K") for e in ENDS}
+    massive |= {"flags": "unidentified", "reason": ""}
+    law = {"task": "events", "kind": "neuron", "layer": 1, "variable": "active", "limit": 0.1}
+    law |= {"limit_low": 0.05, "limit_high": 0.2, "first": 0.5, "last": 0.2, "reason": ""}
+    rows = [{**law, "law": "relu", "behind": 0.0, "r_squared": 0.9, "flags": ""}]
+    rows += [{**law, "law": "logarithm", "behind": 9.0, "r_squared": 0.5, "flags": ""}]
+    table = pd.DataFrame(rows)
+    cells = ("task", *CELLS)
+    return {
+        "plane": xr.Dataset(
+            {
+                **{name: (("step", "point"), np.array(own)) for name, own in plane.items()},
+                **{name: ("point", [own]) for name, own in labels.items()},
+            },
+            {"step": steps},
+        ),
+        "massive": xr.Dataset(
+            {
+                **{name: ("curve", [own]) for name, own in massive.items()},
+                "ratio": (("curve", "step"), [[3.0, 40.0, 20.0]]),
+                "fitted": (("curve", "step"), [[3.0, 39.0, 21.0]]),
+            },
+            {"step": steps},
+        ),
+        "sparsity": xr.Dataset({name: ("fit", table[name].to_numpy()) for name in table}),
+        "sensitive": plain(
+            variability=((*cells, "unit"), 1.0),
+            selected=((*cells, "unit"), True),
+            texts=(cells, 40),
+            halves=(cells, 0.9),
+            share=(cells, 0.7),
+            flags=(cells, ""),
+        ).assign_attrs(kind="residual", steps="0, 50, 100"),
+    }
+
+
 def test_training_is_drawn_and_its_changes_told(config):
-    leaf = leaf_of(Information(dynamics={"growth": series()}), config)
-    heading, figure, jumps, claims = leaf.blocks
+    leaf = leaf_of(Information(dynamics={"growth": {"numbers": series()}}), config)
+    heading, figure, jumps, warnings, claims = leaf.blocks
     assert heading.text.startswith("3 checkpoints, steps 0 to 100; 1 number")
     assert "layer 1 0.25" in figure.alt
     assert (jumps.rows[0][4].text, jumps.rows[0][4].note) == ("−0.75", "50 to 100")
     assert jumps.rows[0][6].text == "few checkpoints; flagged at a checkpoint"
     assert claims.rows[0][4].text == "compression"
+    assert (claims.rows[0][5].text, claims.rows[0][5].note) == ("0.010", "q 0.030")
     assert claims.rows[0][2].text == "last token of the prompt, layer 1"
+    (warning,) = warnings.rows
+    assert [cell.text for cell in warning[2:6]] == ["variance", "50", "+0.90", "0.004"]
+    assert warning[4].kind == "number flagged"
+    assert warning[6].text == "few checkpoints"
+    assert "of 1 indicator, 1 with q" in warnings.caption
 
 
 def test_a_series_that_was_not_followed_says_so(config):
-    leaf = leaf_of(Information(dynamics={"growth": series(followed=False)}), config)
+    leaf = leaf_of(Information(dynamics={"growth": {"numbers": series(followed=False)}}), config)
     assert leaf.blocks[0].text == "Record more checkpoints."
-    assert [type(block) for block in leaf.blocks[1:]] == [Figure, Table]
+    assert [type(block) for block in leaf.blocks[1:]] == [Figure, Prose, Table]
+    assert "12 checkpoints" in leaf.blocks[2].lines[0][1]
+
+
+def test_curves_over_training_are_drawn_and_told(config):
+    stores = {"numbers": series(), **curves()}
+    leaf = leaf_of(Information(dynamics={"growth": stores}), config)
+    figures = {block.title: block for block in leaf.blocks if isinstance(block, Figure)}
+    plane = figures["Information planes over training: a path per layer, a point per checkpoint"]
+    assert "from 4.00, 0.10 to 3.00, 0.60" in plane.alt
+    assert "kernel, upper bound, noise 1" in plane.panels[0].title
+    massive = figures["The largest activation over the median one, over training"]
+    assert "layer 1: 3.00 to 20.00" in massive.alt
+    fold = next(block for block in leaf.blocks if isinstance(block, Fold))
+    assert fold.table.rows[0][8].text == "unidentified"
+    tables = {
+        block.caption.split(":")[0]: block for block in leaf.blocks if isinstance(block, Table)
+    }
+    law = tables["The share of active neurons over training"].rows[0]
+    assert [cell.text for cell in law[:3]] == [
+        "neurons, layer 1: active",
+        "0.500, 0.200",
+        "falls to a limit",
+    ]
+    units = next(own for name, own in tables.items() if name.startswith("Units of the residual"))
+    assert units.rows[0][4].text == "0, 1, 2"
+    html = render_leaf(leaf, [])
+    assert "information-plane-0.csv" in html
+
+
+def test_a_law_that_a_logarithm_does_as_well_is_not_shown(config):
+    own = curves()["sparsity"]
+    own["behind"] = ("fit", [0.0, 1.5])
+    leaf = leaf_of(Information(dynamics={"growth": {"numbers": series(), "sparsity": own}}), config)
+    table = next(b for b in leaf.blocks if isinstance(b, Table) and "Akaike" in b.caption)
+    assert table.rows[0][2].text == "not shown"
+
+
+def test_stores_of_a_series_are_read_and_others_are_no_problem(tmp_path, config):
+    values = config.to_dict()
+    for step in (0, 50):
+        entry = {"source": "base", "base_seed": 1, "series": "growth", "step": step}
+        values["subjects"][f"growth_{step}"] = entry
+    study = StudyConfig.from_dict(values)
+    folder = tmp_path / "analyses/dynamics/growth"
+    write_map(folder / "numbers.zarr", series())
+    write_map(folder / "plane.zarr", curves()["plane"])
+    write_text_atomic(folder / "left_out.json", json.dumps({"events.massive": "None."}))
+    found, problems = read(tmp_path, study)
+    assert set(found.dynamics["growth"]) == {"numbers", "plane"}
+    assert found.left_out["growth"] == {"events.massive": "None."}
+    assert not [problem for problem in problems if "dynamics" in problem.path]
+    shutil.rmtree(folder / "numbers.zarr")
+    _, problems = read(tmp_path, study)
+    assert "analyses/dynamics/growth/numbers.zarr" in [problem.path for problem in problems]
 
 
 def test_faint_points_are_drawn_over_their_curve():

@@ -131,7 +131,7 @@ def planted_finding(kind: str, units: list, shams: list, mode: str = "zero", **c
             "alpha": 0.05,
             "claims": 1,
             "minimum_trials": 30,
-            "shams": len(shams),
+            "shams": max(len(shams), 19),
             "bystanders": [{"task": "events", "condition": "benign", "score": "exact"}],
             "transfer": None,
             "coherence": {"log_probability": -100.0, "repeats": 3, "share": 0.9},

@@ -228,7 +228,7 @@ def test_dimensions_are_resampled_with_controls_that_are_as_massive(study, tmp_p
     assert finding["primary_endpoint"]["mode"] == "resample"
     assert finding["secondary"]["modes"] == ["zero", "mean", "resample"]
     assert set(finding["controls"]) == {
-        *("sham", "layer_matched", "load_matched", "massive_matched"),
+        *("sham", "layer_matched", "load_matched", "massive_matched", "bottom", "top_load"),
     }
     assert len(finding["controls"]["massive_matched"]["1"]) == 3
     assert {len(numbers) for _, numbers in finding["values"]} == {32}

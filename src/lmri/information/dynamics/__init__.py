@@ -4,7 +4,7 @@ from lmri.information.dynamics.change_points import ChangePoints, change_points
 from lmri.information.dynamics.early_warning import early_warning
 from lmri.information.dynamics.fits import CurveFit
 from lmri.information.dynamics.follow import follow
-from lmri.information.dynamics.massive_curve import fit_massive_curve, massive_ratio, peak_step
+from lmri.information.dynamics.massive_curve import fit_massive_curve, peak_step
 from lmri.information.dynamics.sensitive import sensitive_units
 from lmri.information.dynamics.series import series
 from lmri.information.dynamics.sparsity_law import compare_sparsity_laws, fit_sparsity_law
@@ -18,7 +18,6 @@ __all__ = [
     "fit_massive_curve",
     "fit_sparsity_law",
     "follow",
-    "massive_ratio",
     "peak_step",
     "sensitive_units",
     "series",

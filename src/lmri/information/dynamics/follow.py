@@ -34,8 +34,9 @@ def follow(
         Over the other dimensions: ``first`` and ``last``, values at both ends; ``changes``, their
         number; of the change with the largest jump ``after``, ``until`` and ``jump``, NaN where
         there is none; ``p`` of any change and ``q``, over all numbers (Benjamini and Hochberg);
-        ``warning_p`` (indicator, ...) of the checkpoints up to that change, or of all, NaN where
-        they are fewer than 12; ``flags``, those of the change points joined by commas, or
+        ``warning_tau`` and ``warning_p`` (indicator, ...) of the checkpoints up to that change, or
+        of all, NaN where they are fewer than 12, with ``warning_q`` over all numbers and
+        indicators and ``warning_flags``; ``flags``, those of the change points joined by commas, or
         ``few_checkpoints`` where fewer than 6 are finite and all else is NaN.
 
     Raises
@@ -52,7 +53,8 @@ def follow(
     series = values.values.reshape(len(steps), -1).astype(np.float64)
     names = ("first", "last", "changes", "after", "until", "jump", "p")
     found = {name: np.full(series.shape[1], np.nan) for name in names}
-    warned = np.full((len(INDICATORS), series.shape[1]), np.nan)
+    warned = np.full((2, len(INDICATORS), series.shape[1]), np.nan)
+    warning_flags = np.full((len(INDICATORS), series.shape[1]), "", dtype="U64")
     flags = np.full(series.shape[1], "few_checkpoints", dtype="U64")
     for cell, own in enumerate(series.T):
         finite = np.isfinite(own)
@@ -72,20 +74,25 @@ def follow(
         ahead = at <= before
         if ahead.sum() >= LEAST_TO_WARN and np.ptp(numbers[ahead]) > 0:
             warning = early_warning(at[ahead], numbers[ahead], draws=draws, seed=seed)
-            warned[:, cell] = warning["p"].values
+            warned[:, :, cell] = np.stack([warning["tau"].values, warning["p"].values])
+            warning_flags[:, cell] = warning["flags"].values
     tested = np.isfinite(found["p"])
     if not tested.any():
         raise EvidenceError(
             f"What is followed must be finite at {LEAST} checkpoints at least. No number is: "
             "record more checkpoints of the series."
         )
-    found["q"] = np.full(series.shape[1], np.nan)
-    found["q"][tested] = false_discovery_control(found["p"][tested])
+    found["q"] = _corrected(found["p"])
+    named = {"warning_tau": warned[0], "warning_p": warned[1]}
+    named |= {"warning_q": _corrected(warned[1]), "warning_flags": warning_flags}
     dims = values.dims[1:]
     return xr.Dataset(
         {
             **{name: (dims, own.reshape(shape)) for name, own in found.items()},
-            "warning_p": (("indicator", *dims), warned.reshape(len(INDICATORS), *shape)),
+            **{
+                name: (("indicator", *dims), own.reshape(len(INDICATORS), *shape))
+                for name, own in named.items()
+            },
             "flags": (dims, flags.reshape(shape)),
         },
         coords={
@@ -94,3 +101,11 @@ def follow(
         },
         attrs={"variable": str(values.name), "model": model, "draws": draws},
     )
+
+
+def _corrected(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg over all p that are there; NaN elsewhere."""
+    q, tested = np.full(p.shape, np.nan), np.isfinite(p)
+    if tested.any():
+        q[tested] = false_discovery_control(p[tested])
+    return q

@@ -14,39 +14,16 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
-import xarray as xr
 from scipy.special import lambertw
 
 from lmri.errors import EvidenceError
 from lmri.information.dynamics.fits import CurveFit, Law, fit
-from lmri.information.dynamics.series import checked, series
+from lmri.information.dynamics.series import checked
 
 LEAST = 10
 """Checkpoints that are needed: twice the parameters."""
 
 NAMES = ("A", "decay", "rate", "offset", "K")
-
-
-def massive_ratio(maps: Mapping[int, xr.Dataset]) -> xr.DataArray:
-    """Largest over median magnitude of the residual stream, over checkpoints.
-
-    Parameters
-    ----------
-    maps : mapping of int to Dataset
-        ``layer.massive`` maps of the localise stage by step, with ``largest`` and ``median``.
-
-    Returns
-    -------
-    DataArray
-        Over (step, layer, place). The largest of all tokens over the mean of the medians of all
-        states; the paper averages both over ten texts first.
-
-    Raises
-    ------
-    EvidenceError
-        As :func:`lmri.information.dynamics.series`.
-    """
-    return (series(maps, "largest") / series(maps, "median")).rename("massive_ratio")
 
 
 def fit_massive_curve(steps: Sequence[float], ratios: Sequence[float]) -> CurveFit:
@@ -57,7 +34,8 @@ def fit_massive_curve(steps: Sequence[float], ratios: Sequence[float]) -> CurveF
     steps : sequence of float
         Steps of the checkpoints, ascending.
     ratios : sequence of float
-        Largest over median magnitude at each, see :func:`massive_ratio`.
+        Largest over median magnitude at each, the ``ratio`` of
+        :func:`lmri.information.token_profiles.massive_profile`.
 
     Returns
     -------

@@ -1,12 +1,6 @@
 """Causal localisers: which units carry a difference between paired prompts to the answer."""
 
 from lmri.localise.attribution.agreement import Agreement, agreement
-from lmri.localise.attribution.illusion import (
-    RowSpaceCheck,
-    patched_along,
-    row_space_check,
-    split_directions,
-)
 from lmri.localise.attribution.inference import sign_flip_test
 from lmri.localise.attribution.maps import (
     METRICS,
@@ -34,19 +28,15 @@ __all__ = [
     "ROLES",
     "ROLE_KINDS",
     "RULES",
-    "RowSpaceCheck",
     "Run",
     "Site",
     "Tracer",
     "agreement",
     "attribution_maps",
     "contrast_pairs",
-    "patched_along",
     "render_pairs",
     "role_masks",
-    "row_space_check",
     "sign_flip_test",
     "sites",
-    "split_directions",
     "traced",
 ]

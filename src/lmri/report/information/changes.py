@@ -60,6 +60,7 @@ def _table(rows: pd.DataFrame, caption: str, source: str, data: str) -> Table:
             Column("Phase"),
             Column("Information"),
             Column("What may be said"),
+            Column("p", "q over all comparisons", "number"),
             Column("Ways of measuring"),
         ],
         rows=[_row(row, who) for row in rows.to_dict("records")],
@@ -80,6 +81,7 @@ def _row(row: dict, who: str) -> list[Cell]:
         Cell(f"{words.phase_name(str(row['phase']))}{layer}"),
         Cell(QUANTITIES.get(str(row["quantity"]), str(row["quantity"]))),
         Cell(word, "flagged" if word == NOT_SHOWN else "text"),
+        Cell(words.probability(row["p"]), "number", f"q {words.probability(row['q'])}"),
         Cell(
             _channels(str(row["channels"])) or "none without a flag",
             note=f"{words.plural(count, 'estimate')} left out for a flag" if count else "",

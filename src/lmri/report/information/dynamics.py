@@ -12,28 +12,45 @@ from lmri.report import words
 from lmri.report.figures.curves import Curve, draw_curves
 from lmri.report.files import Files
 from lmri.report.information.changes import change_blocks
+from lmri.report.information.courses import (
+    massive_course,
+    massive_table,
+    number_name,
+    number_place,
+    sensitive_frame,
+    sensitive_table,
+    sparsity_table,
+    warning_blocks,
+    warning_frame,
+)
 from lmri.report.information.figures import WIDTH
-from lmri.report.information.names import estimator_name, flag_names, target_name
+from lmri.report.information.names import flag_names, target_name
+from lmri.report.information.planes import plane_frame, training_planes
 from lmri.report.view import Cell, Column, Figure, Fold, Heading, Panel, Prose, Table
 
-SOURCE = "analyses/dynamics/<series>.zarr"
+SOURCE = "analyses/dynamics/<series>/numbers.zarr"
 MOST = 20
 """Changes in the table; all are in the file."""
 
 LABELS = ("task", "measure", "variable", "target", "phase", "layer", "detail")
 FOUND = ("first", "last", "changes", "after", "until", "jump", "p", "q", "flags")
-CLAIMS = ("task", "target", "phase", "layer", "quantity", "word", "channels", "left_out")
+CLAIMS = (
+    *("task", "target", "phase", "layer", "quantity", "word", "p", "q"),
+    *("channels", "left_out"),
+)
 
 Block = Figure | Fold | Heading | Prose | Table
 
 
-def dynamics_blocks(found: Mapping[str, xr.Dataset], files: Files) -> list[Block | None]:
+def dynamics_blocks(
+    found: Mapping[str, Mapping[str, xr.Dataset]], files: Files
+) -> list[Block | None]:
     """Show what changes over training, and what may be said of it.
 
     Parameters
     ----------
-    found : mapping of str to Dataset
-        By series.
+    found : mapping of str to mapping of str to Dataset
+        By series and store.
     files : Files
         Takes the numbers.
 
@@ -43,17 +60,46 @@ def dynamics_blocks(found: Mapping[str, xr.Dataset], files: Files) -> list[Block
         Nothing without a series.
     """
     blocks: list[Block | None] = []
-    for number, (series, own) in enumerate(found.items()):
+    for number, (series, stores) in enumerate(found.items()):
+        if (own := stores.get("numbers")) is None:
+            continue
         numbers = followed_frame(series, own)
         data = files.add(f"information-dynamics-{number}", numbers)
         claims = claimed_frame(series, own)
         claimed = files.add(f"information-claims-{number}", claims)
+        warned = warning_frame(own)
+        warnings = files.add(f"information-warnings-{number}", warned)
         blocks += [
             Heading(f"Over training: {words.readable(series)}", _text(own)),
             training_figure(series, own, f"training-{number}", data),
+            *_curves(series, number, stores, files),
             _change_points(numbers, data),
+            *warning_blocks(warned, warnings),
             *change_blocks(claims, "The last checkpoint against the first.", SOURCE, claimed),
         ]
+    return blocks
+
+
+def _curves(
+    series: str, number: int, stores: Mapping[str, xr.Dataset], files: Files
+) -> list[Block | None]:
+    blocks: list[Block | None] = []
+    if (own := stores.get("plane")) is not None:
+        data = files.add(f"information-plane-{number}", plane_frame(series, own))
+        blocks.append(training_planes(own, f"plane-{number}", data))
+    if (own := stores.get("massive")) is not None:
+        frame = own.drop_dims("step").to_dataframe().reset_index(drop=True)
+        data = files.add(f"information-massive-fit-{number}", frame.assign(series=series))
+        blocks.append(massive_course(own, f"massive-course-{number}", data))
+        table = massive_table(own, data)
+        blocks.append(Fold("Parameters of the curves", table) if table else None)
+    if (own := stores.get("sparsity")) is not None:
+        frame = own.to_dataframe().reset_index(drop=True)
+        data = files.add(f"information-sparsity-{number}", frame.assign(series=series))
+        blocks.append(sparsity_table(own, data))
+    if (own := stores.get("sensitive")) is not None:
+        data = files.add(f"information-sensitive-{number}", sensitive_frame(series, own))
+        blocks.append(sensitive_table(own, data))
     return blocks
 
 
@@ -156,16 +202,12 @@ def _change_points(numbers: pd.DataFrame, data: str) -> Table | None:
 
 
 def _number_row(row: dict) -> list[Cell]:
-    detail = str(row["detail"])
-    name = estimator_name(detail) if row["measure"] in ("residual", "expert") else detail
     flags = [own for own in str(row["flags"]).split(",") if own]
     flags += ["flagged at a checkpoint"] if row["ever_flagged"] else []
     number = "number flagged" if flags else "number"
-    target = target_name(str(row["target"])) if row["target"] else ""
-    where = [target, words.phase_name(str(row["phase"])), f"layer {row['layer']}"]
     return [
-        Cell(words.readable(f"{row['measure']} {row['variable']}"), note=words.readable(name)),
-        Cell(", ".join(part for part in where if part), note=words.readable(str(row["task"]))),
+        number_name(row),
+        number_place(row),
         Cell(words.number(row["first"]), "number"),
         Cell(words.number(row["last"]), "number"),
         Cell(

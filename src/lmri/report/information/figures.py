@@ -156,10 +156,10 @@ def spectral_figure(found: Profiles, task: str, phases: Sequence[str], data: str
             at = {"phase": phase} | ({} if scaling is None else {"scaling": scaling})
             if scaling is None or scaling in own["scaling"].values:
                 values, flags = own[variable].sel(at), own[f"{variable}_flags"].sel(at)
-                drawn.append(_plain(name, values, flags.values != ""))
+                drawn.append(plain_curve(name, values, flags.values != ""))
         return drawn
 
-    return _figure(
+    return panels_figure(
         found,
         phases,
         f"spectral-{task}",
@@ -189,10 +189,10 @@ def class_figure(found: Profiles, task: str, phases: Sequence[str], data: str) -
         for target in own["target"].values:
             cell = own.sel(phase=phase, target=target)
             faint = (cell["flags"].values != "") | (cell["p"].values > CHANCE)
-            drawn.append(_plain(target_name(str(target)), cell["excess"], faint))
+            drawn.append(plain_curve(target_name(str(target)), cell["excess"], faint))
         return drawn
 
-    return _figure(
+    return panels_figure(
         found,
         phases,
         f"classes-{task}",
@@ -221,7 +221,7 @@ def lens_figure(found: Profiles, task: str, phases: Sequence[str], data: str) ->
                 flags = cell["information_flags"].values != ""
                 error = 2 * cell["information_error"].values
                 name = words.short(words.phase_name(str(phase)))
-                curves.append(_plain(name, cell["information"], flags, error))
+                curves.append(plain_curve(name, cell["information"], flags, error))
         if curves:
             names = ("layer", "nats")
             drawing = draw_curves(
@@ -257,9 +257,9 @@ def attention_figure(found: Profiles, task: str, phases: Sequence[str], data: st
             rest = few.sel(phase=phase, measure="without_first")
             named.append(("same, without sink", rest))
         named.append(("all keys alike", all_alike.sel(phase=phase, measure="all")))
-        return [_plain(name, values) for name, values in named]
+        return [plain_curve(name, values) for name, values in named]
 
-    return _figure(
+    return panels_figure(
         found,
         phases,
         f"attention-{task}",
@@ -279,12 +279,30 @@ def attention_figure(found: Profiles, task: str, phases: Sequence[str], data: st
     )
 
 
-def _plain(
+def plain_curve(
     name: str,
     values: xr.DataArray,
     faint: np.ndarray | None = None,
     error: np.ndarray | None = None,
 ) -> Curve:
+    """Make a curve of values over layers; what is not finite is no point of it.
+
+    Parameters
+    ----------
+    name : str
+        As in the key.
+    values : DataArray
+        Over ``layer``.
+    faint : ndarray of shape (n_layers,), bool, optional
+        Which points are drawn grey.
+    error : ndarray of shape (n_layers,), optional
+        Half of an interval around every point.
+
+    Returns
+    -------
+    Curve
+        The curve.
+    """
     known = np.isfinite(values.values)
     y = values.values[known]
     ends = ((), ()) if error is None else (y - error[known], y + error[known])
@@ -292,30 +310,65 @@ def _plain(
     return Curve(name, values["layer"].values[known].tolist(), y.tolist(), *ends, grey)
 
 
-def _figure(
+def panels_figure(
     found: Profiles,
-    phases: Sequence[str],
+    phases: Sequence[str | None],
     key: str,
-    curves: Callable[[xr.Dataset, str], list[Curve]],
+    curves: Callable[[xr.Dataset, str | None], list[Curve]],
     *,
     names: tuple[str, str],
     linear: float | None = None,
+    line: Callable[[xr.Dataset, str | None], Curve] | None = None,
     **texts: str,
 ) -> Figure | None:
-    """A panel per subject and phase, of curves with a point at least."""
+    """Draw a panel per subject and phase, of curves with a point at least.
+
+    Parameters
+    ----------
+    found : mapping of str to Dataset
+        Profiles by subject.
+    phases : sequence of str
+        In their order; None is drawn once for a measure without phases.
+    key : str
+        Distinguishes the drawings from all others of the page.
+    curves : callable
+        Takes a profile and a phase, and gives the curves of a panel.
+    names : tuple of str
+        Of both axes.
+    linear : float, optional
+        As for :func:`lmri.report.figures.curves.draw_curves`.
+    line : callable, optional
+        Takes a profile and a phase, and gives the dashed line of a panel.
+    **texts : str
+        Of the figure.
+
+    Returns
+    -------
+    Figure or None
+        None without a panel.
+    """
     panels, told = [], []
     for subject, own in found.items():
-        for phase in (name for name in phases if name in own["phase"].values):
+        for phase in phases:
+            if phase is not None and phase not in own["phase"].values:
+                continue
             drawn = [curve for curve in curves(own, phase) if len(curve.x)]
             if not drawn:
                 continue
             level = None if linear else 0.0
             drawing = draw_curves(
-                drawn, f"{key}-{len(panels)}", names=names, level=level, linear=linear, width=WIDTH
+                drawn,
+                f"{key}-{len(panels)}",
+                names=names,
+                line=None if line is None else line(own, phase),
+                level=level,
+                linear=linear,
+                width=WIDTH,
             )
-            panels.append(Panel(drawing, title=f"{subject}, {words.phase_name(phase)}"))
-            ends = [f"{own.name} {words.number(own.y[-1])}" for own in drawn]
-            told.append(f"{subject}, {words.phase_name(phase)}, last layer: {', '.join(ends)}")
+            title = subject if phase is None else f"{subject}, {words.phase_name(phase)}"
+            panels.append(Panel(drawing, title=title))
+            ends = [f"{curve.name} {words.number(curve.y[-1])}" for curve in drawn]
+            told.append(f"{title}, at the end: {', '.join(ends)}")
     if not panels:
         return None
     return Figure(panels=panels, alt=f"{'; '.join(told)}.", layout="medium", **texts)

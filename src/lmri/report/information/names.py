@@ -6,6 +6,7 @@ from lmri.report import words
 
 ESTIMATORS = {
     "compressed": "neighbours",
+    "copula": "Gaussian copula, inputs and states",
     "ebab": "bins",
     "kt_lower": "kernel, lower bound",
     "kt_upper": "kernel, upper bound",

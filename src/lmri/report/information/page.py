@@ -20,7 +20,17 @@ from lmri.report.information.figures import (
     lens_figure,
     spectral_figure,
 )
+from lmri.report.information.measures import (
+    active_figure,
+    answer_figure,
+    code_figure,
+    entropy_figure,
+    logit_figure,
+    massive_figure,
+    resolution_figure,
+)
 from lmri.report.information.names import SOURCE, estimator_name, flag_names, target_name
+from lmri.report.information.planes import layer_planes
 from lmri.report.information.tables import Information, mutual_frame, plain_frame
 from lmri.report.inputs import StudyInputs
 from lmri.report.view import Cell, Column, Figure, Fold, Heading, Leaf, Prose, Table
@@ -33,9 +43,16 @@ SWEPT = ("kt_", "ebab")
 
 PLAIN: dict[str, tuple[str, Drawer]] = {
     "spectral": ("How states lie", spectral_figure),
+    "resolution": ("Resolution", resolution_figure),
     "rate_reduction": ("Classes", class_figure),
+    "codes": ("Codes", code_figure),
+    "unit_entropy": ("Units", entropy_figure),
     "lens": ("What layers would say", lens_figure),
+    "eigenscore": ("Sampled answers", answer_figure),
     "attention": ("How heads attend", attention_figure),
+    "logits": ("How sharp heads can be", logit_figure),
+    "massive": ("Massive activations", massive_figure),
+    "active": ("Active neurons", active_figure),
 }
 """Measures without a null of their own table: heading and figure."""
 
@@ -114,6 +131,7 @@ def _attributes(rows: pd.DataFrame, drawn: pd.DataFrame, files: Files) -> list[B
     return [
         Heading("What layers tell of trials", text),
         *figures,
+        layer_planes(drawn, data),
         Fold("Every layer, phase and attribute", information_table(drawn, data)),
     ]
 
@@ -191,9 +209,9 @@ def _changes(found: Information, files: Files) -> list[Block | None]:
         return []
     data = files.add("information-changes", rows)
     text = (
-        "A word is said only where two ways of measuring that work differently changed by more "
-        "than two standard errors in one direction, on numbers without a flag, and none in the "
-        "other. Else it is not shown, which does not mean that there is none."
+        "A word is said only where two ways of measuring that work differently changed in one "
+        "direction, on numbers without a flag, and none in the other, with q at most .05 over all "
+        "comparisons of the table. Else it is not shown, which does not mean that there is none."
     )
     blocks = change_blocks(
         rows, "The last layer against the first.", SOURCE.format("changes"), data

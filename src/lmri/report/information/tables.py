@@ -17,6 +17,11 @@ from lmri.store import read_map
 
 MUTUAL = ("target", "phase", "layer", "estimator")
 CELLS = ("phase", "layer")
+PLACES = ("layer", "place")
+ENDS = ("", "_low", "_high")
+
+LOGITS = "logits"
+"""The measure that is of no task."""
 
 NUMBERS = ("value", "null_mean", "null_upper", "p", "q", "low", "high", "n")
 
@@ -30,7 +35,7 @@ VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
         "flagged": (*MUTUAL, "flag"),
     },
     "changes": dict.fromkeys(
-        ("quantity", "target", "phase", "word", "channels", "left_out"), ("change",)
+        ("quantity", "target", "phase", "word", "p", "q", "channels", "left_out"), ("change",)
     ),
     "spectral": {
         **dict.fromkeys(("effective_rank", "participation_ratio"), ("scaling", *CELLS)),
@@ -40,10 +45,59 @@ VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "rate_reduction": dict.fromkeys(("excess", "p", "flags", "reason"), ("target", *CELLS)),
     "attention": dict.fromkeys(("collapsed_share", "overloaded_share"), ("measure", *CELLS)),
     "lens": dict.fromkeys(("information", "information_error", "information_flags"), CELLS),
+    "resolution": {
+        **dict.fromkeys(("upper", "lower", "gaussian", "independent"), (*CELLS, "noise")),
+        "upper_flags": (*CELLS, "noise"),
+        **dict.fromkeys(("saturation", "samples", "distinct"), CELLS),
+    },
+    "codes": dict.fromkeys(
+        ("nearest", "logistic", "k_means", "chance", "redundancy", "bits")
+        + ("nearest_p", "logistic_p", "within_between", "samples", "flags", "reason"),
+        ("target", *CELLS),
+    ),
+    "unit_entropy": {
+        "relative": ("class", *CELLS, "unit"),
+        **dict.fromkeys(("samples", "flags"), ("class", *CELLS)),
+    },
+    "massive": dict.fromkeys(("largest", "median", "ratio", "ratio_error", "flags"), PLACES),
+    "active": dict.fromkeys(
+        ("active", "active_error", "nonzero", "nonzero_error", "flags"), ("kind", "layer")
+    ),
+    "eigenscore": dict.fromkeys(("told", "p", "flags"), ("layer",)),
+    LOGITS: {
+        "largest_logit": ("layer", "head"),
+        "least_entropy": ("keys", "layer", "head"),
+    },
 }
 """What is shown of each measure, with its dimensions."""
 
-FOLLOWED = ("value", "flagged")
+CURVES: dict[str, dict[str, tuple[str, ...]]] = {
+    "numbers": dict.fromkeys(("value", "flagged"), ("step", "number")),
+    "plane": {
+        **dict.fromkeys(("i_xt", "i_ty", "flagged_x", "flagged_y"), ("step", "point")),
+        **dict.fromkeys(("task", "target", "phase", "layer", "channel"), ("point",)),
+    },
+    "massive": {
+        **dict.fromkeys(("ratio", "fitted"), ("curve", "step")),
+        **dict.fromkeys(
+            ("task", "layer", "place", "peak", "r_squared", "flags", "reason"), ("curve",)
+        ),
+        **dict.fromkeys(
+            (f"{own}{end}" for own in ("A", "decay", "rate", "offset", "K") for end in ENDS),
+            ("curve",),
+        ),
+    },
+    "sparsity": dict.fromkeys(
+        ("task", "kind", "layer", "variable", "law", "behind", "r_squared", "limit")
+        + ("limit_low", "limit_high", "first", "last", "flags", "reason"),
+        ("fit",),
+    ),
+    "sensitive": {
+        **dict.fromkeys(("variability", "selected"), ("task", *CELLS, "unit")),
+        **dict.fromkeys(("texts", "halves", "share", "flags"), ("task", *CELLS)),
+    },
+}
+"""What is shown of a series, by store; only the first is always there."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +110,13 @@ class Information:
         Datasets by measure, task and subject.
     left_out : dict of str to dict of str to str
         By subject: why something is not there.
-    dynamics : dict of str to Dataset
-        By series.
+    dynamics : dict of str to dict of str to Dataset
+        By series and store.
     """
 
     profiles: dict[str, dict[str, dict[str, xr.Dataset]]] = field(default_factory=dict)
     left_out: dict[str, dict[str, str]] = field(default_factory=dict)
-    dynamics: dict[str, xr.Dataset] = field(default_factory=dict)
+    dynamics: dict[str, dict[str, xr.Dataset]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Whether there is anything to show, or to say of why there is not."""
@@ -96,23 +150,29 @@ def read_information(reader: Reader, config: StudyConfig) -> Information:
         left_out = reader.read(subject, f"{folder}/left_out.json", read_reasons, {})
         found.left_out[subject] = left_out
         for measure in measures:
-            for task in config.informed_tasks:
+            for task in ("",) if measure == LOGITS else config.informed_tasks:
                 # Without states there is nothing to say of their change either.
                 needs = (f"{task}.residual",) if measure == "changes" else ()
-                if any(name in left_out for name in (f"{task}.{measure}", *needs)):
+                name = f"{task}.{measure}".removeprefix(".")
+                if any(own in left_out for own in (name, *needs)):
                     continue
-                path = f"{folder}/{task}.{measure}.zarr"
+                path = f"{folder}/{name}.zarr"
                 own = reader.read(
                     subject, path, lambda at, m=measure: _read(at, VARIABLES[m]), None
                 )
                 if own is not None:
                     found.profiles.setdefault(measure, {}).setdefault(task, {})[subject] = own
     for series in config.followed_series:
-        wanted = dict.fromkeys(FOLLOWED, ("step", "number"))
-        path = f"analyses/dynamics/{series}.zarr"
-        own = reader.read("study", path, lambda at, w=wanted: _read(at, w), None)
-        if own is not None:
-            found.dynamics[series] = own
+        folder = f"analyses/dynamics/{series}"
+        left_out = reader.read("study", f"{folder}/left_out.json", read_reasons, {})
+        found.left_out[series] = left_out
+        for name, wanted in CURVES.items():
+            path = f"{folder}/{name}.zarr"
+            if name != "numbers" and not (reader.study / path).is_dir():
+                continue  # its measure is not asked for, or no task has it
+            own = reader.read("study", path, lambda at, w=wanted: _read(at, w), None)
+            if own is not None:
+                found.dynamics.setdefault(series, {})[name] = own
     return found
 
 

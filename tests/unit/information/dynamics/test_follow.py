@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import false_discovery_control
 
 from lmri.errors import EvidenceError
 from lmri.information.dynamics import follow
@@ -30,10 +31,22 @@ def test_each_number_has_its_change(profile):
     assert float(own["q"]) == pytest.approx(0.015)
     # The jump itself is left out of the checkpoints that might warn of it.
     assert (own["warning_p"] > 0.05).all()
+    assert all("failed_null" in text for text in own["warning_flags"].values)
     quiet = found.sel(phase="content", layer=1)
     assert int(quiet["changes"]) == 0 and np.isnan(quiet["after"])
     assert "failed_null" in str(quiet["flags"].values)
     assert found.attrs["variable"] == "rank"
+
+
+def test_warnings_are_corrected_over_all_numbers(profile):
+    found = follow(profile, draws=199)
+    p, q = found["warning_p"].values.ravel(), found["warning_q"].values.ravel()
+    tested = np.isfinite(p)
+    np.testing.assert_allclose(q[tested], false_discovery_control(p[tested]))
+    assert np.isnan(q[~tested]).all()
+    few = follow(profile[:8], draws=19)
+    assert np.isnan(few["warning_q"]).all()
+    assert (few["warning_flags"] == "").all()
 
 
 def test_numbers_that_are_not_there(profile):

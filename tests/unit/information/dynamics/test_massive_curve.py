@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 
 from lmri.errors import EvidenceError
-from lmri.information.dynamics import fit_massive_curve, massive_ratio, peak_step
+from lmri.information.dynamics import fit_massive_curve, peak_step
 
 STEPS = np.r_[0, 2.0 ** np.arange(10), np.arange(1000, 143_001, 4000)]  # as of Pythia
 TRUE = {"A": 300.0, "decay": 0.05, "rate": 1e-3, "offset": 1.0, "K": 50.0}
@@ -50,16 +49,6 @@ def test_noise_is_not_explained(generator):
     found = fit_massive_curve(STEPS, generator.standard_normal(len(STEPS)))
     assert found.r_squared < 0.5
     assert "unidentified" in found.flags
-
-
-def test_the_ratio_of_maps():
-    def massive(largest, median):
-        dims = ("layer", "place")
-        return xr.Dataset({"largest": (dims, [[largest]]), "median": (dims, [[median]])})
-
-    found = massive_ratio({100: massive(50.0, 0.5), 0: massive(3.0, 1.0)})
-    assert found["step"].values.tolist() == [0, 100]
-    assert found.values[:, 0, 0].tolist() == [3, 100]
 
 
 def test_series_without_a_curve():

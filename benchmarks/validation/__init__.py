@@ -1,0 +1,1 @@
+"""What the benchmark of validation is made of."""

@@ -1,0 +1,1 @@
+"""A study to share: what it found, without activations, weights or, if asked, words."""

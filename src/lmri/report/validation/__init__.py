@@ -1,0 +1,1 @@
+"""Evidence cards, claims and comparisons: what every verdict rests on."""
