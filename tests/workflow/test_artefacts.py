@@ -11,7 +11,7 @@ from lmri.store import read_finding, read_map, read_table
 pytestmark = pytest.mark.slow
 
 # What the small study does not ask for: subjects to train, sparse runs, information.
-NOT_ASKED_FOR = ("bases/", "plans/", "sparse/", "analyses/", "report/information")
+NOT_ASKED_FOR = ("bases/", "draws/", "plans/", "sparse/", "analyses/", "report/information")
 
 # Folders whose inside is described elsewhere: Hugging Face layout, zarr nodes, one file per job.
 WHOLE = ("subjects/<subject>/", "bases/<base_seed>/", "logs/", "benchmarks/")
