@@ -47,9 +47,9 @@ MinJobAge=3600
 KillWait=5
 GresTypes=gpu
 JobCompType=jobcomp/none
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=12000
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]} Gres=gpu:1
+NodeName=DEFAULT CPUs=2 RealMemory=12000
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} Gres=gpu:1
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=120 State=UP
 PartitionName=gpu Nodes=n2 MaxTime=120 State=UP
 """

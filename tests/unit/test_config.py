@@ -41,8 +41,8 @@ SELECTORS = {
     "decode": {"subject": "localised"},
     "draws": {"subject": "localised"},
     "validate": {"subject": "localised"},
-    "bottleneck_summary": {},
     "compare": {},
+    "bottleneck_summary": {},
     "report": {},
 }
 """A job of every stage of the default study; ``bottleneck`` has its tests below."""
@@ -316,6 +316,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     [
         ("report.transcripts", 3, {"report"}),
         ("validate.bootstrap", 300, {"validate", "compare", "report"}),
+        ("validate.claims", ["dose"], {"localise", "validate", "report"}),
         ("validate.rows", 30, {"draws", "validate", "report"}),
         ("validate.shards", 3, {"draws", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),

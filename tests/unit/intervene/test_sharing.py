@@ -1,5 +1,7 @@
 """Many plans on the same texts: the same as one after another, and less of it is run."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -197,3 +199,67 @@ def test_modules_are_as_before_also_after_an_error(tiny_subject, prompts):
     for module in tiny_subject.model.modules():
         assert "forward" not in vars(module)
         assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def acting_together(anatomy):
+    """Plans of one phase, of several parts, and such that need what was before their layer."""
+    last = anatomy.layers - 1
+    site = (last, len(anatomy.places) - 1)
+    hidden = [0.3] * anatomy.hidden
+    parts = [
+        Plan("zero", ((last, 1),), "head", phase="prompt"),
+        Plan("zero", ((last, 2),), "head", phase="response"),
+        Plan.of("add", [site], "residual_site", {site: hidden}, "prompt_last"),
+    ]
+    layers = [(layer,) for layer in range(anatomy.layers)]
+    plans = [
+        INTACT,
+        *parts,
+        Combined(tuple(parts)),
+        Combined((parts[1], Plan("flip", ((0,),), "layer"))),
+    ]
+    plans.append(Plan.of("void", layers[1:], "layer", {layer: [0.8] for layer in layers}))
+    if anatomy.moe_layers:
+        expert = (anatomy.moe_layers[-1], 1)
+        plans += [Plan("mask", (expert,), phase=phase) for phase in ("prompt", "response")]
+        plans.append(Plan.of("gain", [expert], "expert", {expert: [2.0]}))
+    return [plan for plan in plans if feasible(plan, anatomy)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "olmoe", "deepseek_v3", "qwen2_moe"])
+def test_phases_and_parts_are_those_of_a_pass_through_all_layers(family):
+    model = tiny_model(family)
+    subject = Subject(family, model, SimpleNamespace(eos_token_id=127), describe(model))
+    texts, n_prompt = tokens(family).tolist(), 9
+    plans = acting_together(subject.anatomy)
+    kept = [len(text) - n_prompt + 1 for text in texts]
+    seen = 0
+    prompts = [n_prompt] * len(texts)
+    for passed in list(passes(subject, texts, prompts, kept, plans, rows=64)):
+        for plan, text, logits in zip(passed.plans, passed.texts, passed.logits, strict=True):
+            seen += 1
+            wanted = forced(subject, texts[text], plans[plan], n_prompt)[-kept[text] :]
+            torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
+    assert seen == len(plans) * len(texts)
+
+
+def forced(subject, text, plan, n_prompt):
+    """Logits of a text alone under a plan that knows where the response begins."""
+    with intervened(subject, [plan]) as session:
+        session.prompts = torch.tensor([n_prompt])
+        return subject.model(input_ids=torch.tensor([text]), use_cache=False).logits[0]
+
+
+def test_plans_of_the_same_parts_are_the_same():
+    first, second = Plan("zero", ((0, 1), (0, 2)), "head"), Plan("mask", ((1, 0),))
+    plans = [
+        Combined((first, second)),
+        Combined((Plan("zero", ((0, 2), (0, 1)), "head"), INTACT, second)),
+        first,
+        Combined((first,)),
+        Combined(()),
+        INTACT,
+        Plan("zero", ((0, 1), (0, 2)), "head", phase="prompt"),
+        Combined((second, first)),
+    ]
+    assert same_plans(plans).tolist() == [0, 0, 2, 2, 4, 4, 6, 7]

@@ -313,7 +313,6 @@ def test_mistakes_in_maps_are_told_before_anything_is_recorded(small, section, t
 
 
 def test_a_claim_of_a_condition_that_is_not_there(table):
-    path = table(animal=8, plant=8)
-    study = hypothesis_of(path)
+    study = hypothesis_of(table(animal=20, plant=20))
     study["validate"] = {"claims": [{"kind": "interference", "task": "words", "condition": "rock"}]}
     refused(study, r"The 'condition' of 'validate.claims.0' \(task 'words'\) .* Got 'rock'")

@@ -161,7 +161,7 @@ def control_figure(found: Found, task: str, phase: str, data: str) -> Figure | N
             layers = cell["layer"].values.tolist()
             control, spread = cell["control"].values, 2 * cell["control_sd"].values
             curves = [
-                Curve("label", layers, cell["task"].values.tolist()),
+                Curve("label", layers, cell["accuracy"].values.tolist()),
                 Curve(
                     "control task",
                     layers,
@@ -174,10 +174,10 @@ def control_figure(found: Found, task: str, phase: str, data: str) -> Figure | N
                 curves, f"control-{task}-{len(panels)}", names=("layer", "accuracy"), width=WIDTH
             )
             panels.append(Panel(drawing, title=f"{subject}, {words.readable(str(question))}"))
-            gain = cell["selectivity"]
+            gain = cell["selectivity"].values
             told.append(
                 f"{subject}, {words.readable(str(question))}: selectivity up to "
-                f"{words.signed(float(gain.max()))} (layer {int(layers[int(gain.argmax())])})"
+                f"{words.signed(float(gain.max()))} (layer {layers[int(np.argmax(gain))]})"
             )
     if not panels:
         return None

@@ -31,7 +31,7 @@ VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
     "generalisation": dict.fromkeys(
         TESTED, ("statistic", "question", "layer", "train_position", "test_position")
     ),
-    "control": dict.fromkeys(("task", "control", "control_sd", "selectivity"), CELL),
+    "control": dict.fromkeys(("accuracy", "control", "control_sd", "selectivity"), CELL),
     "masks": dict.fromkeys(
         (
             *("contrast", "kind", "method", "units", "layers", "n", "localised", "low", "high"),
