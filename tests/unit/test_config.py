@@ -39,6 +39,8 @@ SELECTORS = {
     "connect": {"subject": "localised"},
     "align": {},
     "decode": {"subject": "localised"},
+    "encode": {"subject": "localised"},
+    "draws": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "compare": {},
     "bottleneck_summary": {},
@@ -316,6 +318,8 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         ("report.transcripts", 3, {"report"}),
         ("validate.bootstrap", 300, {"validate", "compare", "report"}),
         ("validate.claims", ["dose"], {"localise", "validate", "report"}),
+        ("validate.rows", 30, {"draws", "validate", "report"}),
+        ("validate.shards", 3, {"draws", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),
@@ -325,7 +329,7 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         (
             "subjects.localised.dtype",
             "bfloat16",
-            {"record", "localise", "information", "validate", "report", *SPARSE_STAGES},
+            {"record", "localise", "information", "draws", "validate", "report", *SPARSE_STAGES},
         ),
         ("information.measures", ["lens"], {"information", "report"}),
         (
