@@ -37,7 +37,7 @@ CALLS = {
         "localise",
         "localise_subject",
         {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
-        | {"options", "load", "evidence", "claims", "seed", "provenance"},
+        | {"options", "load", "evidence", "claims", "stated", "seed", "provenance"},
     ),
     "calibrate": (
         "sparse",
@@ -94,7 +94,7 @@ CALLS = {
         "validate",
         "validate_subject",
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
-        | {"provenance"},
+        | {"subjects", "provenance"},
     ),
     "bottleneck-summary": (
         "information.bottleneck",
@@ -199,11 +199,13 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "subjects   2: localised, distributed" in lines
     assert (
-        "jobs       31: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
-        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 report" in lines
+        "jobs       32: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
+        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 compare, 1 report" in lines
     )
     assert "sham maps  99 at each primary endpoint" in lines
-    assert lines[-1] == "report     results/default/report/index.html"
+    assert "report     results/default/report/index.html" in lines
+    assert any(line.startswith("planner    refusal: to stay within 0.1") for line in lines)
+    assert lines[-1].startswith("           copying: 182 evaluation trials, enough if at most 17%")
 
 
 def test_user_error_is_one_line_and_exit_code_2(tmp_path, capsys):

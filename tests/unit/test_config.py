@@ -40,6 +40,7 @@ SELECTORS = {
     "align": {},
     "decode": {"subject": "localised"},
     "validate": {"subject": "localised"},
+    "compare": {},
     "bottleneck_summary": {},
     "report": {},
 }
@@ -313,7 +314,8 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     ("key", "value", "touched"),
     [
         ("report.transcripts", 3, {"report"}),
-        ("validate.bootstrap", 300, {"validate", "report"}),
+        ("validate.bootstrap", 300, {"validate", "compare", "report"}),
+        ("validate.claims", ["dose"], {"localise", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),

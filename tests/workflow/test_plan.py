@@ -79,7 +79,7 @@ def test_networks_are_of_a_subject_and_alignments_of_all(workflow):
 
 def test_decoding_is_planned_where_it_is_asked_for(workflow):
     assert "decode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
-    study = {**STUDY, "decode": {"analyses": ["profile"]}}
+    study = {**STUDY, "decode": {"analyses": ["profile"], "quantity": "layer"}}
     plan = workflow.plan("--configfile", workflow.write("decode.yaml", study))
     assert (plan["decode"], plan["report"]) == (1, 1)
 

@@ -30,6 +30,10 @@ rule report:
             "<study>/analyses/decode/{subject}",
             subject=STUDY.subjects if STUDY.decoded_tasks else [],
         ),
+        encode=expand(
+            "<study>/analyses/encode/{subject}",
+            subject=STUDY.subjects if STUDY.encoded_tasks else [],
+        ),
         dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
         connect=expand(
             "<study>/analyses/connect/{subject}",

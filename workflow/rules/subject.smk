@@ -6,12 +6,12 @@ rule fetch:
     output:
         model=directory("<study>/subjects/{subject}"),
         manifest=ensure("<study>/subjects/{subject}.manifest.json", non_empty=True),
-    wildcard_constraints:
-        subject=one_of(STUDY.fetched) or NO_NAME,
     log:
         "<study>/logs/subject/{subject}.log",
     benchmark:
         "<study>/benchmarks/subject/{subject}.tsv"
+    wildcard_constraints:
+        subject=one_of(STUDY.fetched) or NO_NAME,
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -30,12 +30,12 @@ rule subject:
     output:
         model=directory("<study>/subjects/{subject}"),
         manifest=ensure("<study>/subjects/{subject}.manifest.json", non_empty=True),
-    wildcard_constraints:
-        subject=one_of(name for name in STUDY.subjects if name not in STUDY.fetched) or NO_NAME,
     log:
         "<study>/logs/subject/{subject}.log",
     benchmark:
         "<study>/benchmarks/subject/{subject}.tsv"
+    wildcard_constraints:
+        subject=one_of(name for name in STUDY.subjects if name not in STUDY.fetched) or NO_NAME,
     threads: 1
     resources:
         mem_mb=growing(4000),

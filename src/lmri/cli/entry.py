@@ -18,6 +18,7 @@ from lmri import __version__
 from lmri.cli import (
     cluster,
     decoding,
+    encoding,
     information,
     mapping,
     networks,
@@ -49,6 +50,7 @@ COMMANDS: Commands = {
     **information.COMMANDS,
     **networks.COMMANDS,
     **decoding.COMMANDS,
+    **encoding.COMMANDS,
     **validation.COMMANDS,
     **scoring.COMMANDS,
     **reporting.COMMANDS,

@@ -9,6 +9,7 @@ from lmri.config.analyses import (
     plan_name,
 )
 from lmri.config.decoding import DecodeOptions, LabelOptions
+from lmri.config.encoding import EncodeOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
@@ -43,6 +44,7 @@ __all__ = [
     "ConnectOptions",
     "ContrastOptions",
     "DecodeOptions",
+    "EncodeOptions",
     "EvidenceOptions",
     "FunctionOptions",
     "FollowOptions",

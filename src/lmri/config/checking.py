@@ -214,6 +214,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from study.sparse.problems()
     yield from network_problems(study)
     yield from study.decode.problems(study.tasks, study.record.quantities, study.record.full)
+    yield from study.encode.problems(study.tasks)
     yield from _evidence(study)
     yield from claim_problems(study)
 

@@ -152,6 +152,18 @@ def _decode(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _encode(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    own = study.encode.to_dict()
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "tasks": {name: list(study.tasks[name].carriers) for name in study.encoded_tasks},
+        "encode": {**own, "phases": own.get("phases") or list(study.localise.phases)},
+    }
+
+
 def _connect(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     tasks = study.connected_tasks
@@ -243,6 +255,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "dynamics": (_dynamics, ("series",)),
     "connect": (_connect, ("subject",)),
     "decode": (_decode, ("subject",)),
+    "encode": (_encode, ("subject",)),
     "align": (_align, ()),
     "validate": (_validate, ("subject",)),
     "score": (_score, ()),

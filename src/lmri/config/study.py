@@ -12,6 +12,7 @@ import yaml
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
+from lmri.config.encoding import EncodeOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[Options]] = {
     "connect": ConnectOptions,
     "align": AlignOptions,
     "decode": DecodeOptions,
+    "encode": EncodeOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -69,7 +71,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    scorers, sparse, information, connect, align, decode, bottleneck
+    scorers, sparse, information, connect, align, decode, encode, bottleneck
         The seed of the study and its sections.
     """
 
@@ -91,6 +93,7 @@ class StudyConfig:
     connect: ConnectOptions = field(default_factory=ConnectOptions)
     align: AlignOptions = field(default_factory=AlignOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -181,6 +184,11 @@ class StudyConfig:
         return [task for task in self.tasks if task in tasks]
 
     @property
+    def encoded_tasks(self) -> list[str]:
+        """Tasks whose trials are encoded, in the order of the study."""
+        return [task for task in self.tasks if task in self.encode.tasks]
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
@@ -246,6 +254,7 @@ class StudyConfig:
             "connect": subjects if self.connected_tasks else 0,
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
+            "encode": subjects if self.encoded_tasks else 0,
             "validate": subjects,
             "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),

@@ -46,13 +46,15 @@ class ClaimOptions(Options):
 class ValidateOptions(Options):
     """Resamples of the carriers, the size of the re-runs, and the claims beside the primary one.
 
-    ``kernel_trials`` evaluation trials are repeated on the kernels at batch 1.
+    ``kernel_trials`` evaluation trials are repeated on the kernels at batch 1. With more than one
+    of ``shards``, control draws are scored by as many jobs before.
     """
 
     bootstrap: int = 2000
     rows: int = 1024
     control_bystander_trials: int = 40
     kernel_trials: int = 16
+    shards: int = 1
     claims: tuple[ClaimOptions, ...] = field(
         default=tuple(ClaimOptions(kind) for kind in DEFAULT_CLAIMS),
         metadata={"section": ClaimOptions},

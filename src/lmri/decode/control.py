@@ -55,8 +55,8 @@ def selectivity(
     Returns
     -------
     Dataset
-        Balanced accuracy of the ``task``, of the ``control`` tasks (mean) with ``control_sd``, and
-        their difference ``selectivity``, over (position, layer).
+        Balanced ``accuracy`` of the label, that of the ``control`` tasks (mean) with
+        ``control_sd``, and their difference ``selectivity``, over (position, layer).
 
     Raises
     ------
@@ -91,7 +91,7 @@ def selectivity(
     task, control = scores[0], scores[1:].mean(axis=0)
     found = xr.Dataset(
         {
-            "task": (CELL, task),
+            "accuracy": (CELL, task),
             "control": (CELL, control),
             "control_sd": (CELL, scores[1:].std(axis=0, ddof=1)),
             "selectivity": (CELL, task - control),

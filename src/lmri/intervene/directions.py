@@ -1,4 +1,4 @@
-"""Interventions on the residual stream: ablating a direction at the last prompt token."""
+"""Interventions on the residual stream at the last prompt token: a direction, or a subspace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from lmri.anatomy import Subject, blocks
+from lmri.intervene.points import changed_state
 
 
 @contextmanager
@@ -48,3 +49,40 @@ def ablated_direction(
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def ablated_subspace(
+    subject: Subject, layer: int, basis: torch.Tensor, origin: torch.Tensor, place: int = -1
+) -> Iterator[None]:
+    """Ablate a subspace of the residual after a block, at the last token of the prompt.
+
+    ``h <- h - B B' (h - c)``: within the subspace the state becomes that of the origin c, see
+    :func:`ablated_direction`. Passes over a single token are steps of decoding and are left alone.
+    Where a response follows in the same pass, the token is counted from the end.
+
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    layer : int
+        Block whose output is changed.
+    basis : Tensor of shape (hidden, rank)
+        Orthonormal columns that span the subspace.
+    origin : Tensor of shape (hidden,)
+        The state c.
+    place : int
+        The token, from the end: -1 if the prompt ends the pass, ``-1 - n`` if n tokens follow.
+    """
+
+    def remove(state: torch.Tensor) -> torch.Tensor:
+        if state.shape[1] == 1:
+            return state
+        changed = state.clone()  # (batch, tokens, hidden)
+        own, start = basis.to(state.device), origin.to(state.device)
+        last = changed[:, place].to(own.dtype)
+        changed[:, place] = (last - (last - start) @ own @ own.T).to(changed.dtype)
+        return changed
+
+    with changed_state(subject.model, layer, "after", remove):
+        yield

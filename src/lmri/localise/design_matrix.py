@@ -19,7 +19,7 @@ import pandas as pd
 
 from lmri.checks import quoted
 from lmri.errors import EvidenceError
-from lmri.localise.confounds import TokenConfounds, trial_lengths
+from lmri.stimuli.confounds import TokenConfounds, trial_lengths
 from lmri.store import Recording
 
 TOGETHER = 64
@@ -131,7 +131,7 @@ def token_blocks(
         Its design.
     frequency : ndarray of shape (n_vocabulary,), float64, optional
         Log frequencies of the task's tokens; then the confounds of
-        :data:`lmri.localise.confounds.CONFOUNDS` follow the columns of the design.
+        :data:`lmri.stimuli.confounds.CONFOUNDS` follow the columns of the design.
 
     Yields
     ------

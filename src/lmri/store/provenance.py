@@ -37,6 +37,7 @@ ENTRIES = {
     "connect": ("connect", "connect_subject"),
     "align": ("align", "align_subjects"),
     "decode": ("decode", "decode_subject"),
+    "encode": ("encode", "encode_subject"),
     "validate": ("validate", "validate_subject"),
     "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),

@@ -106,6 +106,12 @@ class Bench:
         self._max_new_tokens = max_new_tokens
         self._limits = limits
 
+    @property
+    def identity(self) -> tuple[int, str]:
+        """What scores depend on besides subject, trial and plan: room for responses, dictionary."""
+        dictionary = self._subject.dictionary
+        return self._max_new_tokens, "" if dictionary is None else dictionary.sha256
+
     def run(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[pd.DataFrame]:
         """Free responses of every arm to the same trials.
 

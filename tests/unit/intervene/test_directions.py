@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lmri.anatomy import blocks
-from lmri.intervene import ablated_direction, respond
+from lmri.intervene import ablated_direction, ablated_subspace, respond
 
 DIRECTION, ORIGIN = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
 
@@ -75,3 +75,48 @@ def test_the_hook_is_removed_after_an_exception(tiny_subject):
     with pytest.raises(RuntimeError):
         fail()
     assert not blocks(tiny_subject.model)[0]._forward_hooks
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_subspace_becomes_that_of_the_origin_and_the_rest_stays(tiny_subject, prompts, layer):
+    ids = torch.tensor(prompts[:4])
+    basis = torch.linalg.qr(torch.randn(32, 3, generator=torch.Generator().manual_seed(1)))[0]
+    before = states(tiny_subject, ids, layer)
+    with ablated_subspace(tiny_subject, layer, basis, ORIGIN):
+        after = states(tiny_subject, ids, layer)
+    assert ((before[:, -1] - ORIGIN) @ basis).abs().min() > 1e-2
+    assert ((after[:, -1] - ORIGIN) @ basis).abs().max() < 1e-5
+    assert torch.equal(after[:, :-1], before[:, :-1])
+    rest = torch.eye(32) - basis @ basis.T
+    torch.testing.assert_close(after[:, -1] @ rest, before[:, -1] @ rest, atol=1e-5, rtol=0)
+    assert torch.equal(states(tiny_subject, ids, layer), before)
+
+
+def test_a_subspace_of_one_direction_is_that_direction(tiny_subject, prompts):
+    ids = torch.tensor(prompts[:4])
+    unit = DIRECTION / DIRECTION.norm()
+    with ablated_direction(tiny_subject, 0, DIRECTION, ORIGIN):
+        one = tiny_subject.model(input_ids=ids).logits
+    with ablated_subspace(tiny_subject, 0, unit[:, None], ORIGIN):
+        other = tiny_subject.model(input_ids=ids).logits
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_a_subspace_of_a_token_that_others_follow(tiny_subject, prompts):
+    ids = torch.tensor(prompts[:4])
+    basis = torch.eye(32)[:, :5]
+    before = states(tiny_subject, ids, 0)
+    with ablated_subspace(tiny_subject, 0, basis, ORIGIN, place=-3):
+        after = states(tiny_subject, ids, 0)
+    assert after[:, -3, :5] == pytest.approx(ORIGIN[:5].expand(4, 5), abs=1e-6)
+    others = [place for place in range(ids.shape[1]) if place != ids.shape[1] - 3]
+    assert torch.equal(after[:, others], before[:, others])
+
+
+def test_a_subspace_leaves_steps_of_decoding_alone(tiny_subject, prompts):
+    ids = torch.tensor(prompts[:4])
+    cache = tiny_subject.model(input_ids=ids[:, :-1], use_cache=True).past_key_values
+    intact = tiny_subject.model(input_ids=ids).logits[:, -1]
+    with ablated_subspace(tiny_subject, 0, torch.eye(32)[:, :5], ORIGIN):
+        step = tiny_subject.model(input_ids=ids[:, -1:], past_key_values=cache).logits[:, -1]
+    torch.testing.assert_close(step, intact, atol=1e-5, rtol=0)

@@ -6,7 +6,7 @@ import pytest
 from streams import FakeRecording
 
 from lmri.errors import EvidenceError
-from lmri.localise.confounds import (
+from lmri.stimuli.confounds import (
     CONFOUNDS,
     TokenConfounds,
     token_frequency,

@@ -1,0 +1,1 @@
+"""Both sides of the benchmark of encoding."""

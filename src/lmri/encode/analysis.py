@@ -1,0 +1,247 @@
+"""Encoding of the trials of a task in one phase: every unit of a kind, block after block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from lmri.encode.activity import Trials, Units, blocks
+from lmri.encode.bands import Layout
+from lmri.encode.ceiling import Repeats, explainable_variance
+from lmri.encode.folds import Folds
+from lmri.encode.moments import Moments
+from lmri.encode.partition import Partition, partition
+from lmri.encode.ridge import Search
+from lmri.encode.scores import chosen_outside, held_out_scores, variance, varying
+from lmri.encode.significance import Exchange, exchanges, null_scores, p_values
+from lmri.errors import EvidenceError
+
+ALL = "all"
+"""Name of all bands of interest together, among those that are tested."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What trials are encoded by.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_rows, n_features), float64
+        The features.
+    layout : Layout
+        Their bands.
+    folds : Folds
+        The folds.
+    search : Search
+        Weights of bands and penalties that are tried.
+    """
+
+    X: np.ndarray
+    layout: Layout
+    folds: Folds
+    search: Search
+
+    @property
+    def tested(self) -> dict[str, np.ndarray]:
+        """Columns of every band of interest, and of :data:`ALL` where there are several."""
+        slices = self.layout.slices
+        own = {
+            name: np.arange(slices[name].start, slices[name].stop)
+            for name in self.layout.of_role("interest")
+        }
+        return own | ({ALL: np.concatenate(list(own.values()))} if len(own) > 1 else {})
+
+
+def exchanged(design: Design, trials: Trials, draws: int, seed: int) -> dict[str, Exchange]:
+    """Draw how every tested band changes places, see :func:`lmri.encode.significance.exchanges`."""
+    carriers = trials.table[
+        [name for name in trials.table if str(name).startswith("carrier_")]
+    ].sort_index(axis=1)
+    return {
+        name: exchanges(design.X[:, columns], carriers, draws, seed + place)
+        for place, (name, columns) in enumerate(design.tested.items())
+    }
+
+
+def encode_trials(
+    trials: Trials,
+    units: Units,
+    design: Design,
+    repeats: Repeats,
+    exchange: Mapping[str, Exchange],
+) -> xr.Dataset:
+    """Encode all units of a kind.
+
+    Parameters
+    ----------
+    trials : Trials
+        The rows.
+    units : Units
+        The units.
+    design : Design
+        Features, bands and folds.
+    repeats : Repeats
+        Rows that repeat each other.
+    exchange : mapping of str to Exchange
+        By tested band; see :func:`exchanged`.
+
+    Returns
+    -------
+    Dataset
+        Over the dimensions of the units: ``r2``, ``r``, ``nuisance``, ``explainable`` and
+        ``variance``; by ``band`` ``split``; by ``interest`` ``unique`` and ``alone``; by ``pair``
+        ``shared``; by ``tested`` ``gain``, ``p``, ``p_max`` and ``q``. See ``docs/encode.md``.
+
+    Raises
+    ------
+    EvidenceError
+        If no unit varies.
+    """
+    parts, drawn, gains = [], {name: [] for name in exchange}, {name: [] for name in exchange}
+    for _, Y in blocks(trials, units):
+        moments = Moments(len(design.folds.apart), design.X.shape[1], Y.shape[1])
+        moments.add(design.X, Y, design.folds.cell)
+        found = partition(moments, design.folds, design.search, design.layout)
+        parts.append(_scores(found, moments) | _ceiling(Y, repeats, moments))
+        for name, gain, null in _tested(design, moments, Y, exchange):
+            gains[name].append(gain)
+            drawn[name].append(null.astype(np.float32))
+    joined = {name: np.concatenate([own[name] for own in parts], axis=-1) for name in parts[0]}
+    still = int((~joined.pop("varies")).sum())
+    if still == joined["r2"].size:
+        raise EvidenceError(
+            f"The encoding of '{units.kind}' in '{trials.phase}' needs units that vary. All "
+            f"{still} are constant in {len(trials.table)} trials."
+        )
+    tests = {
+        name: {
+            "gain": np.concatenate(gains[name]),
+            **p_values(np.concatenate(gains[name]), np.concatenate(drawn[name], axis=1)),
+        }
+        for name in exchange
+    }
+    joined |= {
+        name: np.stack([own[name] for own in tests.values()])
+        for name in ("gain", "p", "p_max", "q")
+        if tests
+    }
+    labelled = _labelled(joined, units, design, tuple(tests), found.pairs)
+    return labelled.assign_attrs(
+        **_about(design, still, len(trials.table)),
+        exchanged={name: own.scheme for name, own in exchange.items()},
+        draws=max((len(own.orders) for own in exchange.values()), default=0),
+        ceiling=repeats.kind or repeats.reason,
+        repeated=repeats.n,
+    )
+
+
+def encode_sums(moments: Sequence[Moments], units: Units, design: Design) -> xr.Dataset:
+    """Encode units from sums alone, one of each layer: tokens, which are streamed.
+
+    Parameters
+    ----------
+    moments : sequence of Moments
+        Of every layer.
+    units : Units
+        The units.
+    design : Design
+        Bands and folds; its ``X`` is not used.
+
+    Returns
+    -------
+    Dataset
+        As :func:`encode_trials`, without a ceiling and tests: tokens of a trial cannot change
+        places with those of a longer one.
+    """
+    found = [partition(own, design.folds, design.search, design.layout) for own in moments]
+    parts = [_scores(own, sums) for own, sums in zip(found, moments, strict=True)]
+    joined = {name: np.concatenate([own[name] for own in parts], axis=-1) for name in parts[0]}
+    still = int(sum((~varying(own)).sum() for own in moments))
+    labelled = _labelled(joined, units, design, (), found[0].pairs)
+    return labelled.assign_attrs(
+        **_about(design, still, int(moments[0].n.sum())),
+        ceiling="no ceiling: tokens are not repeated",
+    )
+
+
+def _about(design: Design, constant: int, n: int) -> dict[str, object]:
+    """Attributes that say how it was made."""
+    layout, folds = design.layout, design.folds
+    return {
+        "n": n,
+        "constant": constant,
+        "carriers": folds.carriers,
+        "cells": len(folds.apart),
+        "tests": len(folds.tests),
+        "features": dict(zip(layout.names, layout.sizes, strict=True)),
+        "roles": dict(zip(layout.names, layout.roles, strict=True)),
+        "alphas": design.search.alphas.tolist(),
+        "candidates": len(design.search.gammas),
+    }
+
+
+def _scores(found: Partition, moments: Moments) -> dict[str, np.ndarray]:
+    return {
+        "variance": variance(moments),
+        "r2": found.full.r2,
+        "r": found.full.r,
+        "split": found.full.split,
+        "nuisance": found.nuisance,
+        "unique": found.unique,
+        "alone": found.alone,
+        "shared": found.shared,
+    }
+
+
+def _ceiling(Y: np.ndarray, repeats: Repeats, moments: Moments) -> dict[str, np.ndarray]:
+    explainable = np.full(Y.shape[1], np.nan)
+    if repeats.n:
+        explainable = explainable_variance(Y, repeats.stimulus)
+    return {"explainable": explainable, "varies": varying(moments)}
+
+
+def _tested(design: Design, moments: Moments, Y: np.ndarray, exchange: Mapping[str, Exchange]):
+    """Yield name, held-out gain and its draws of every tested band, by plain ridge."""
+    everything = design.X.shape[1]
+    plain = Search(design.search.alphas, np.ones((1, 1)))
+    chosen = chosen_outside(moments, design.folds, plain, [everything])
+    full = held_out_scores(moments, design.folds, plain, [everything], chosen).r2
+    for name, own in exchange.items():
+        columns = design.tested[name]
+        rest = np.setdiff1d(np.arange(everything), columns)
+        less = np.zeros_like(full)
+        if len(rest):
+            less = held_out_scores(moments.of(rest), design.folds, plain, [len(rest)]).r2
+        null = null_scores(design.X, Y, moments, design.folds, columns, own.orders, plain, chosen)
+        yield name, full - less, null - less
+
+
+def _labelled(
+    values: Mapping[str, np.ndarray],
+    units: Units,
+    design: Design,
+    tested: tuple[str, ...],
+    pairs: tuple[tuple[str, str], ...],
+) -> xr.Dataset:
+    labels = {
+        "band": list(design.layout.names),
+        "interest": list(design.layout.of_role("interest")),
+        "pair": [f"{first} and {second}" for first, second in pairs],
+        "tested": list(tested),
+    }
+    of = {"split": "band", "unique": "interest", "alone": "interest", "shared": "pair"}
+    of |= dict.fromkeys(("gain", "p", "p_max", "q"), "tested")
+    shape = (len(units.layers), *units.shape)
+    variables = {}
+    for name, array in values.items():
+        own = of.get(name)
+        dims = units.dims if own is None else (own, *units.dims)
+        full = array.reshape(shape if own is None else (len(labels[own]), *shape))
+        if full.size:
+            variables[name] = (dims, full.astype(np.float32))
+    used = {dim for dims, _ in variables.values() for dim in dims}
+    coordinates = {name: own for name, own in labels.items() if name in used}
+    return xr.Dataset(variables, {**units.coordinates, **coordinates})

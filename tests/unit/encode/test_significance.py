@@ -1,0 +1,116 @@
+"""Bands that change places: the right ones do, the null is uniform, planted units are found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kstest
+
+from lmri.encode.folds import carrier_folds
+from lmri.encode.ridge import search_of
+from lmri.encode.scores import chosen_outside, held_out_scores
+from lmri.encode.significance import exchanges, null_scores, p_values
+
+
+def _crossed(places=6, years=5):
+    rows = [(f"p{p}", f"y{y}") for p in range(places) for y in range(years)]
+    return pd.DataFrame(rows, columns=["carrier_place", "carrier_year"])
+
+
+def test_a_band_of_a_carrier_is_exchanged_between_its_values(rng):
+    carriers = _crossed()
+    value = {f"y{i}": i for i in range(5)}
+    band = carriers["carrier_year"].map(value).to_numpy()[:, None]
+    found = exchanges(band, carriers, 20, 0)
+    assert (found.scheme, found.carriers) == ("between", ("carrier_year",))
+    for order in found.orders:
+        own = band[order, 0].reshape(6, 5)
+        assert (own == own[0]).all()
+        assert sorted(own[0]) == [0, 1, 2, 3, 4]
+
+
+def test_a_band_of_all_carriers_is_exchanged_in_all(rng):
+    carriers = _crossed()
+    band = rng.normal(size=(30, 2))
+    found = exchanges(band, carriers, 20, 0)
+    assert found.scheme == "crossed"
+    for order in found.orders:
+        rows = order.reshape(6, 5)
+        assert ((rows // 5) == (rows // 5)[:, :1]).all()
+        assert ((rows % 5) == (rows % 5)[:1]).all()
+    gap = exchanges(band[1:], carriers[1:], 20, 0)
+    assert gap.scheme == "within"
+
+
+def test_a_band_that_differs_within_a_carrier_stays_there(rng):
+    carriers = pd.DataFrame({"carrier_place": np.repeat(["a", "b", "c"], 4)})
+    band = np.tile(np.eye(4), (3, 1))
+    found = exchanges(band, carriers, 10, 0)
+    assert found.scheme == "within"
+    assert all((order // 4 == np.arange(12) // 4).all() for order in found.orders)
+    assert (np.sort(found.orders) == np.arange(12)).all()
+
+
+def test_drawn_sums_are_those_of_an_exchanged_design(rng, grouped, sums):
+    folds = grouped(12, 4, k=3)
+    X, Y = rng.normal(size=(48, 5)), rng.normal(size=(48, 7))
+    search, columns = search_of(1, 1, 0), np.array([1, 3])
+    moments = sums(X, Y, folds)
+    chosen = chosen_outside(moments, folds, search, [5])
+    orders = np.stack([rng.permutation(48) for _ in range(3)])
+    drawn = null_scores(X, Y, moments, folds, columns, orders, search, chosen)
+    for order, own in zip(orders, drawn, strict=True):
+        moved = X.copy()
+        moved[:, columns] = X[order][:, columns]
+        expected = held_out_scores(sums(moved, Y, folds), folds, search, [5], chosen)
+        assert own == pytest.approx(expected.r2)
+
+
+def _gains(X, Y, folds, sums, nuisance, carriers, draws):
+    search, everything = search_of(1, 1, 0), X.shape[1]
+    moments = sums(X, Y, folds)
+    chosen = chosen_outside(moments, folds, search, [everything])
+    full = held_out_scores(moments, folds, search, [everything], chosen).r2
+    less = held_out_scores(moments.of(np.arange(nuisance)), folds, search, [nuisance]).r2
+    columns = np.arange(nuisance, everything)
+    found = exchanges(X[:, columns], carriers, draws, 1)
+    drawn = null_scores(X, Y, moments, folds, columns, found.orders, search, chosen)
+    return p_values(full - less, drawn - less)
+
+
+def test_p_is_uniform_where_there_is_nothing(rng, sums):
+    """Carriers have effects of their own, and a nuisance moves all units."""
+    names = np.repeat([f"v{i:02d}" for i in range(24)], 3)
+    carriers = pd.DataFrame({"carrier_item": names})
+    p = []
+    for seed in range(40):
+        folds = carrier_folds(carriers, 4, seed, "a test")
+        nuisance = rng.normal(size=(72, 1))
+        band = np.repeat(rng.normal(size=(24, 3)), 3, axis=0)
+        Y = np.repeat(rng.normal(size=(24, 6)), 3, axis=0) + nuisance + rng.normal(size=(72, 6))
+        X = np.column_stack([nuisance, band])
+        p.append(_gains(X, Y, folds, sums, 1, carriers, 39)["p"])
+    p = np.concatenate(p)
+    assert np.mean(p <= 0.05) < 0.1
+    assert kstest(p, "uniform").statistic < 0.12
+
+
+def test_planted_units_are_found_and_no_others(rng, sums):
+    carriers = pd.DataFrame({"carrier_item": np.repeat([f"v{i:02d}" for i in range(30)], 4)})
+    folds = carrier_folds(carriers, 5, 0, "a test")
+    nuisance = rng.normal(size=(120, 2))
+    band = np.repeat(rng.normal(size=(30, 1)), 4, axis=0)
+    Y = nuisance @ rng.normal(size=(2, 30)) + rng.normal(size=(120, 30))
+    Y[:, :8] += 1.5 * band
+    found = _gains(np.column_stack([nuisance, band]), Y, folds, sums, 2, carriers, 99)
+    assert (found["p_max"][:8] <= 0.05).all()
+    assert (found["q"][:8] <= 0.05).all()
+    assert (found["p_max"][8:] > 0.05).sum() >= 21
+    assert (found["p_max"] >= found["p"]).all()
+
+
+def test_units_without_a_score_have_no_p():
+    observed = np.array([0.5, np.nan])
+    found = p_values(observed, np.array([[0.1, np.nan], [0.2, np.nan], [0.6, np.nan]]))
+    assert found["p"][0] == found["p_max"][0] == found["q"][0] == 0.5
+    assert np.isnan([found[name][1] for name in found]).all()
+    assert np.isnan(p_values(observed, np.zeros((0, 2)))["p"]).all()
