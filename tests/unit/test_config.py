@@ -329,13 +329,19 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         (
             "subjects.localised.dtype",
             "bfloat16",
-            {"record", "localise", "information", "draws", "validate", "report", *SPARSE_STAGES},
+            {
+                *("record", "localise", "encode", "information", "draws", "validate", "report"),
+                *SPARSE_STAGES,
+            },
         ),
         ("information.measures", ["lens"], {"information", "report"}),
         (
             "localise.phases",
             ["content"],
-            {"localise", "group", "survive", "information", "connect", "align", "decode", "report"},
+            {
+                *("localise", "group", "survive", "encode", "decode", "connect", "align"),
+                *("information", "report"),
+            },
         ),
         ("connect.density", 0.2, {"connect", "report"}),
         ("align.dimensions", 3, {"align", "report"}),
