@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lmri.report import explain_verdict
 from lmri.report.evidence import Evidence
+from lmri.report.figures.controls import swarm
 from lmri.report.files import Files
 from lmri.report.reading import read_study
 from lmri.report.validation.page import evidence_leaf, has_evidence
@@ -108,7 +110,16 @@ def test_a_card_tells_rule_kernels_claims_and_what_would_change_it(leaf):
     assert prose["What would change this verdict:"].endswith(".")
     own = next(t for t in tables_of(leaf) if t.columns[0].label == "Claim")
     assert [row[1].text for row in own.rows] == ["holds", "fails", "not testable"]
-    assert [b.title for b in leaf.blocks if b.kind == "figure"] == ["Against the sham maps"] * 2
+    assert [b.title for b in leaf.blocks if b.kind == "figure"] == ["Against all control draws"] * 2
+
+
+def test_every_control_draw_is_a_dot(leaf):
+    (figure, *_) = [block for block in leaf.blocks if block.kind == "figure"]
+    svg = str(figure.panels[0].svg)
+    assert "sham maps (99)" in svg and "(20)" in svg
+    x, shift = swarm(np.array([0.1, np.nan, 0.1, 0.1, 0.5]))
+    assert x.tolist() == pytest.approx([0.1, 0.1, 0.1, 0.5])
+    assert sorted(shift[:3]) == pytest.approx([-0.08, 0, 0.08]) and shift[3] == 0
 
 
 def test_subjects_are_compared_by_their_difference(leaf):

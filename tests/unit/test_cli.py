@@ -90,11 +90,17 @@ CALLS = {
         "align_subjects",
         {"recordings", "out", "subjects", "tasks", "options", "seed", "provenance"},
     ),
+    "draws": (
+        "validate",
+        "score_draws",
+        {"subject", "model", "stimuli", "findings", "out", "shard", "options", "load", "seed"}
+        | {"provenance"},
+    ),
     "validate": (
         "validate",
         "validate_subject",
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
-        | {"subjects", "provenance"},
+        | {"subjects", "draws", "provenance"},
     ),
     "bottleneck-summary": (
         "information.bottleneck",

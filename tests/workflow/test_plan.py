@@ -84,6 +84,13 @@ def test_decoding_is_planned_where_it_is_asked_for(workflow):
     assert (plan["decode"], plan["report"]) == (1, 1)
 
 
+def test_encoding_is_planned_where_it_is_asked_for(workflow):
+    assert "encode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+    study = {**STUDY, "encode": {"tasks": ["copying"]}}
+    plan = workflow.plan("--configfile", workflow.write("encode.yaml", study))
+    assert (plan["encode"], plan["report"]) == (1, 1)
+
+
 def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))

@@ -137,6 +137,11 @@ def stimuli_folder(wildcards, input):
     return str(Path(input.stimuli[0]).parent)
 
 
+def draws_folder(wildcards, input):
+    """The folder of the scored control draws, as an argument; nothing where there are none."""
+    return f" --draws {Path(input.draws[0]).parent}" if input.draws else ""
+
+
 def recordings_folder(wildcards, input):
     """The folder of a subject's recordings: <folder>/<task>/<shard>.zarr."""
     return str(Path(input.stores[0]).parents[1])

@@ -255,6 +255,7 @@ class StudyConfig:
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
             "encode": subjects if self.encoded_tasks else 0,
+            "draws": subjects * self.validate.shards if self.validate.shards > 1 else 0,
             "validate": subjects,
             "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),

@@ -24,7 +24,6 @@ import pandas as pd
 from transformers import PreTrainedModel
 
 from lmri.anatomy import phase_tokens
-from lmri.checks import check_choice
 from lmri.encode.activity import Trials
 from lmri.encode.bands import Band, one_hot
 from lmri.errors import EvidenceError
@@ -93,6 +92,41 @@ def default_bands(table: pd.DataFrame) -> tuple[str, ...]:
     return (*several, *MADE[::-1])
 
 
+def known_bands(
+    table: pd.DataFrame, names: Sequence[str], made: Sequence[str] = MADE
+) -> tuple[list[str], dict[str, str]]:
+    """Choose the bands that the trials of a task have.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The trials.
+    names : sequence of str
+        Bands that are asked for.
+    made : sequence of str
+        Those that are no columns.
+
+    Returns
+    -------
+    list of str
+        Bands that can be made, each once.
+    dict of str to str
+        Why the others cannot.
+    """
+    kept, reasons = [], {}
+    for name in dict.fromkeys(names):
+        if name not in (*table, *made):
+            reasons[name] = "the trials of this task have no such column"
+        elif name not in made and not _numeric(table[name]) and table[name].nunique() > MOST_LABELS:
+            reasons[name] = (
+                f"{table[name].nunique()} labels, of at most {MOST_LABELS}: an identity predicts "
+                "nothing of others, use 'embedding'"
+            )
+        else:
+            kept.append(name)
+    return kept, reasons
+
+
 def trial_bands(
     trials: Trials, names: Sequence[str], embeddings: np.ndarray | None = None
 ) -> list[Band]:
@@ -103,7 +137,7 @@ def trial_bands(
     trials : Trials
         The rows.
     names : sequence of str
-        Bands of interest: columns of the table, or :data:`MADE`.
+        Bands of interest, see :func:`known_bands`.
     embeddings : ndarray of shape (n_vocabulary, n_columns), optional
         See :func:`projected_embeddings`; needed by ``embedding``.
 
@@ -111,20 +145,14 @@ def trial_bands(
     -------
     list of Band
         Nuisance bands first.
-
-    Raises
-    ------
-    EvidenceError
-        If a band is no column of the table.
     """
     made = nuisance_bands(trials)
-    for name in dict.fromkeys(names):
+    for name in names:
         if name == "embedding":
             made.append(_embedding(trials, embeddings))
         elif name == "numbers":
             made.append(number_band(trials.table[CONTENT]))
         else:
-            check_choice(name, [*trials.table, *MADE], "bands", "the encoding", EvidenceError)
             made.append(column_band(name, trials.table[name]))
     return made
 
@@ -161,27 +189,12 @@ def column_band(name: str, values: pd.Series) -> Band:
     -------
     Band
         The number and its logarithm where all values are numbers; else a column for each label.
-
-    Raises
-    ------
-    EvidenceError
-        If there are more labels than :data:`MOST_LABELS`.
     """
-    if values.dtype != bool:
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
-        if np.isfinite(numbers).all():
-            return Band(
-                name,
-                "interest",
-                ("value", "log"),
-                np.column_stack([numbers, np.sign(numbers) * np.log1p(np.abs(numbers))]),
-            )
-    if values.nunique() > MOST_LABELS:
-        raise EvidenceError(
-            f"The band '{name}' must have at most {MOST_LABELS} labels. Got {values.nunique()}: "
-            "an identity predicts nothing of others; use 'embedding'."
-        )
-    return one_hot(name, "interest", values)
+    if not _numeric(values):
+        return one_hot(name, "interest", values)
+    numbers = pd.to_numeric(values).to_numpy(dtype=np.float64)
+    log = np.sign(numbers) * np.log1p(np.abs(numbers))
+    return Band(name, "interest", ("value", "log"), np.column_stack([numbers, log]))
 
 
 def number_band(texts: Sequence[str]) -> Band:
@@ -190,6 +203,11 @@ def number_band(texts: Sequence[str]) -> Band:
     values = np.array([own + [0.0] * (2 - len(own)) for own in found]).reshape(-1, 2)
     both = np.column_stack([values, np.log1p(values)])
     return Band("numbers", "interest", ("first", "second", "log_first", "log_second"), both)
+
+
+def _numeric(values: pd.Series) -> bool:
+    numbers = pd.to_numeric(values, errors="coerce") if values.dtype != bool else np.nan
+    return bool(np.isfinite(numbers).all())
 
 
 def _embedding(trials: Trials, embeddings: np.ndarray | None) -> Band:

@@ -17,7 +17,7 @@ from lmri.encode.activity import Trials, Units, select_trials, units_of
 from lmri.encode.analysis import Design, encode_sums, encode_trials, exchanged
 from lmri.encode.bands import design_of
 from lmri.encode.ceiling import honest_repeats
-from lmri.encode.features import default_bands, projected_embeddings, trial_bands
+from lmri.encode.features import MADE, default_bands, known_bands, projected_embeddings, trial_bands
 from lmri.encode.folds import carrier_folds, check_rows
 from lmri.encode.ridge import search_of
 from lmri.encode.tokens import TokenDesign, check_recorded, token_moments, without_still
@@ -165,9 +165,10 @@ def trial_design(task: _Task, phase: str) -> tuple[Trials, Design]:
     trials = select_trials(task.recordings, SPLIT, phase)
     folds = carrier_folds(_carried(trials.table, task.carriers), options.folds, task.seed, owner)
     trials = replace(trials, table=_carried(trials.table, task.carriers))
-    names = options.bands or default_bands(trials.table)
+    names, reasons = known_bands(trials.table, options.bands or default_bands(trials.table))
     embeddings = projected_embeddings(task.subject.model, options.dimensions, task.seed)
     X, layout = design_of(trial_bands(trials, names, embeddings), folds, owner)
+    layout = replace(layout, left_out=layout.left_out | reasons)
     check_rows(len(X), X.shape[1], owner)
     search = search_of(len(layout.names), options.candidates, task.seed)
     return trials, Design(X, layout, folds, search)
@@ -180,8 +181,8 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     trials = select_trials(task.recordings, SPLIT, phase)
     folds = carrier_folds(_carried(trials.table, task.carriers), options.folds, task.seed, owner)
     table = pd.concat([own.trials for own in task.recordings], ignore_index=True)
-    given = options.bands or default_bands(trials.table)
-    columns = [name for name in given if name not in {"embedding", "numbers"}]
+    given = [own for own in options.bands or default_bands(trials.table) if own not in MADE]
+    columns, reasons = known_bands(table, given, made=())
     names = (*columns, "identity", "previous")
     embeddings = projected_embeddings(task.subject.model, options.dimensions, task.seed)
     made = TokenDesign.of(
@@ -195,7 +196,7 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     check_rows(int(sums[0].n.sum()), sums[0].features, owner)
     search = search_of(len(layout.names), options.candidates, task.seed)
     design = Design(np.empty((0, sums[0].features)), layout, folds, search)
-    return encode_sums(sums, units, design), layout.left_out
+    return encode_sums(sums, units, design), layout.left_out | reasons
 
 
 def _use(task: _Task) -> pd.DataFrame:

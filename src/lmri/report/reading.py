@@ -116,19 +116,21 @@ def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInpu
         scans=scans,
         causal=_read_causal(reader, name, config),
         probes=_read_probes(reader, name, config),
-        claims=_read_claims(reader, name, scans),
+        claims=_read_claims(reader, name, scans, config.report.redact),
         **tables,
     )
     _check_verdicts(reader, subject, config)
     return subject
 
 
-def _read_claims(reader: Reader, name: str, scans: dict[str, list[Scan]]) -> pd.DataFrame:
+def _read_claims(
+    reader: Reader, name: str, scans: dict[str, list[Scan]], redact: str
+) -> pd.DataFrame:
     """Read what came of claims, where a finding states any."""
     findings = [scan.finding for own in scans.values() for scan in own]
     if not any(finding is not None and "claims" in finding for finding in findings):
         return pd.DataFrame()
-    return _read_table(reader, name, "claims", CLAIMS)
+    return _read_table(reader, name, "claims", CLAIMS, redact)
 
 
 def _read_comparisons(reader: Reader, config: StudyConfig) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import Subject, load_subject
+from lmri.checks import check_slug
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
@@ -178,7 +179,7 @@ def _table(parts: list[pd.DataFrame] | list[dict], columns: tuple[str, ...]) -> 
 
 
 class _Others:
-    """Loads other subjects when a claim is about one, each once."""
+    """Loads other subjects when a claim is about one, each once, as the finding's own is."""
 
     def __init__(self, subjects: Path | None, load: LoadOptions | None) -> None:
         self._subjects, self._load = subjects, load
@@ -190,6 +191,8 @@ class _Others:
                 f"A claim is about the subject '{name}': give the folder with the prepared folders "
                 "of all subjects as --subjects."
             )
+        # A finding is a file that others may have written, and the name becomes a path.
+        check_slug(name, "subject", "a claim", StoreError)
         if name not in self._loaded:
             self._loaded[name] = load_subject(self._subjects / name, name, load=self._load)
         return self._loaded[name]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lmri.encode.bands import Band, design_of, one_hot
-from lmri.encode.features import column_band, default_bands, number_band
+from lmri.encode.features import column_band, default_bands, known_bands, number_band
 from lmri.encode.folds import carrier_folds, check_rows
 from lmri.errors import EvidenceError
 
@@ -135,8 +135,14 @@ def test_columns_of_the_table_become_bands():
     kinds = column_band("condition", pd.Series(["b", "a", "b"]))
     assert kinds.columns == ("a", "b")
     assert kinds.values.tolist() == [[0, 1], [1, 0], [0, 1]]
-    with pytest.raises(EvidenceError, match=r"at most 64 labels. Got 65: an identity"):
-        column_band("trial", pd.Series([f"t{i}" for i in range(65)]))
+
+
+def test_bands_that_a_task_does_not_have_are_told():
+    table = pd.DataFrame({"trial": [f"t{i}" for i in range(65)], "year": range(65), "kind": "a"})
+    kept, reasons = known_bands(table, ["kind", "year", "year", "trial", "class_year", "embedding"])
+    assert kept == ["kind", "year", "embedding"]
+    assert reasons["class_year"] == "the trials of this task have no such column"
+    assert reasons["trial"].startswith("65 labels, of at most 64: an identity")
 
 
 def test_numbers_of_a_text():

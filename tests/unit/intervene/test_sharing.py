@@ -234,7 +234,8 @@ def test_phases_and_parts_are_those_of_a_pass_through_all_layers(family):
     plans = acting_together(subject.anatomy)
     kept = [len(text) - n_prompt + 1 for text in texts]
     seen = 0
-    for passed in list(passes(subject, texts, kept, plans, rows=64)):
+    prompts = [n_prompt] * len(texts)
+    for passed in list(passes(subject, texts, prompts, kept, plans, rows=64)):
         for plan, text, logits in zip(passed.plans, passed.texts, passed.logits, strict=True):
             seen += 1
             wanted = forced(subject, texts[text], plans[plan], n_prompt)[-kept[text] :]

@@ -88,13 +88,15 @@ ARM_ROWS = [
     arm([1], 1, -0.2),
     arm([1, 1], 2, -0.8),
     arm([1, 1, 0], 3, -0.9),
+    arm([1, 1], 4, -6.2, score="onset_margin"),
+    arm([1, 1], 4, 0.9, mode="force"),
     arm([1], 1, -0.5, arm="sham"),
     arm([1], 1, -0.4, trial_role="bystander"),
 ]
 
 
 def inputs_of(config, found=None, left_out=None):
-    """A study with what was decoded and five arms."""
+    """A study with what was decoded, and arms."""
     decoding = Decoding(
         found or {name: {"events": {"localised": dataset(name)}} for name in ANALYSES},
         {"localised": left_out or {}},
@@ -107,7 +109,7 @@ def inputs_of(config, found=None, left_out=None):
 def test_what_is_decodable_stands_beside_what_is_used(config):
     inputs = inputs_of(config)
     arms = {"localised": inputs.subjects[0].arms}
-    rows = used_frame(inputs.decoding.of("profile"), arms, {"refusal": "events"}, "prompt_last")
+    rows = used_frame(inputs.decoding.of("profile"), arms, config)
     by_layer = rows.set_index("layer")
     # Layer 1: the most units that are all in it; layer 0: only together with those of layer 1.
     assert by_layer.loc[1, "effect"] == -0.8
@@ -119,7 +121,7 @@ def test_what_is_decodable_stands_beside_what_is_used(config):
 
 def test_a_layer_without_an_arm_still_says_what_is_decodable(config):
     profiles = {"events": {"localised": dataset("profile")}}
-    rows = used_frame(profiles, {}, {"refusal": "events"}, "prompt_last")
+    rows = used_frame(profiles, {}, config)
     assert rows["layer"].tolist() == [0, 1]
     assert "effect" not in rows
 

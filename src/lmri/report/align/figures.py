@@ -18,9 +18,9 @@ MOST_PAIRS = 6
 """Pairs of subjects of which layers are drawn against layers; all are in the file."""
 
 ARMS = {
-    "adapter": "shared decoder, adapter",
-    "scratch": "decoder of these trials",
-    "permuted": "adapter, trials mixed up",
+    "adapter": "adapter, shared",
+    "scratch": "these trials alone",
+    "permuted": "adapter, mixed up",
 }
 
 

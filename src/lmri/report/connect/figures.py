@@ -55,7 +55,7 @@ def edge_figure(
             width=WIDTH,
             axes_names=(_nodes(kind), _nodes(kind)),
             rows=_names(own),
-            scale_name="deviations from the null",
+            scale_name="z",
         )
         panels.append(Panel(drawing, title=_title(place)))
         told.append(f"{_title(place)}: {_counted(cell, alpha)}")
@@ -70,12 +70,12 @@ def edge_figure(
         alt=f"{'; '.join(told)}.",
         look_for=(
             "Good: blocks of orange, units that are active in the same trials more than the null "
-            "allows. Nodes are in the order of layers, and those of one layer stand together. 0 is "
-            "the null, not a correlation of 0: two experts of a layer exclude each other by the "
-            "number that a token chooses."
+            "allows (z: deviations above its mean). Nodes are in the order of layers, and those of "
+            "one layer stand together. 0 is the null, not a correlation of 0: two experts of a "
+            "layer exclude each other by the number that a token chooses."
             if kind == "expert"
             else "Good: blocks of orange, units whose activity goes together more than that of "
-            "units for which places have changed places."
+            "units for which places have changed places (z: deviations above that)."
         ),
         falsify=(
             "Bad: a pale matrix, which is what independent preferences give. Blue is less than "
@@ -112,7 +112,7 @@ def cycle_figure(networks: Networks, kind: str, network: str, data: str) -> Figu
             width=WIDTH,
             axes_names=(kind, "layer"),
             rows=[str(layer) for layer in layers],
-            scale_name="cycles beyond the null",
+            scale_name="excess",
         )
         panels.append(Panel(drawing, title=_title(place)))
         told.append(

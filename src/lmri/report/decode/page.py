@@ -50,7 +50,8 @@ def decoding_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
     """
     found = inputs.decoding
     phase = inputs.config.localise.phases[0]
-    used = _used(inputs, phase)
+    arms = {subject.name: subject.arms for subject in inputs.subjects}
+    used = used_frame(found.of("profile"), arms, inputs.config)
     blocks: list[Block | None] = [
         *_used_blocks(used, files),
         *_profiles(found, files),
@@ -75,12 +76,6 @@ def decoding_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         role="",
         blocks=[block for block in blocks if block is not None],
     )
-
-
-def _used(inputs: StudyInputs, phase: str) -> pd.DataFrame:
-    arms = {subject.name: subject.arms for subject in inputs.subjects}
-    contrasts = {name: own.task for name, own in inputs.config.contrasts.items()}
-    return used_frame(inputs.decoding.of("profile"), arms, contrasts, phase)
 
 
 def _used_blocks(used: pd.DataFrame, files: Files) -> list[Block | None]:

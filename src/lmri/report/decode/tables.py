@@ -178,8 +178,7 @@ def decoded_frame(analysis: str, found: dict[str, dict[str, xr.Dataset]]) -> pd.
 def used_frame(
     profiles: dict[str, dict[str, xr.Dataset]],
     arms: dict[str, pd.DataFrame],
-    contrasts: dict[str, str],
-    phase: str,
+    config: StudyConfig,
 ) -> pd.DataFrame:
     """Put what is decodable in each layer beside what switching its mapped units off does.
 
@@ -189,10 +188,9 @@ def used_frame(
         Profiles by task and subject.
     arms : dict of str to DataFrame
         Arms of the validation by subject.
-    contrasts : dict of str to str
-        Task of every contrast.
-    phase : str
-        Primary phase: of the maps, and the position that is decoded at.
+    config : StudyConfig
+        Contrasts, the primary phase (of the maps, and the position that is decoded at), and the
+        score and mode that arms are told of.
 
     Returns
     -------
@@ -202,12 +200,13 @@ def used_frame(
         units of others.
     """
     rows: list[dict] = []
-    for contrast, task in contrasts.items():
-        for subject, own in profiles.get(task, {}).items():
+    phase = config.localise.phases[0]
+    for contrast, entry in config.contrasts.items():
+        for subject, own in profiles.get(entry.task, {}).items():
             if contrast not in own["question"].values or phase not in own["position"].values:
                 continue
             cell = own.sel(question=contrast, position=phase)
-            switched = _switched(arms.get(subject), contrast, phase)
+            switched = _switched(arms.get(subject), contrast, config)
             for layer in own["layer"].values:
                 at = cell.sel(layer=layer)
                 accuracy = at.sel(statistic="balanced_accuracy")
@@ -227,12 +226,15 @@ def used_frame(
     return pd.DataFrame(rows)
 
 
-def _switched(arms: pd.DataFrame | None, contrast: str, phase: str) -> pd.DataFrame:
+def _switched(arms: pd.DataFrame | None, contrast: str, config: StudyConfig) -> pd.DataFrame:
+    """Arms of the findings of a contrast in the primary phase: one score, one mode of each kind."""
     if arms is None or arms.empty:
         return pd.DataFrame()
-    chosen = (arms["contrast"] == contrast) & (arms["phase"] == phase)
+    chosen = (arms["contrast"] == contrast) & (arms["phase"] == config.localise.phases[0])
     chosen &= (arms["arm"] == "finding") & (arms["trial_role"] == "target")
-    return arms[chosen & (arms["held_out"] == "all")]
+    chosen &= (arms["held_out"] == "all") & (arms["score"] == config.evidence.score)
+    chosen &= (arms["kind"] != "expert") | (arms["mode"] == config.evidence.mode)
+    return arms[chosen]
 
 
 def _of_layer(switched: pd.DataFrame, layer: int) -> Iterator[dict[str, object]]:
