@@ -152,7 +152,8 @@ def _running_job(rule: str, running: Run) -> str:
         for line in said("squeue", "-h", "-t", "RUNNING", "-o", "%A %k").splitlines():
             job, _, comment = line.partition(" ")
             # It has come to its own command, beyond the Snakemake inside the job.
-            if comment.startswith(f"rule_{rule}") and said("pgrep", "-f", f"lmri {rule} --config"):
+            at_work = any(f"lmri {rule} --config" in command for _, command in of_job(job))
+            if comment.startswith(f"rule_{rule}") and at_work:
                 return job
         time.sleep(0.2)
     raise SystemExit(f"test-slurm: no job of {rule} was seen to run")
