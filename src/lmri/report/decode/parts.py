@@ -39,8 +39,7 @@ def _used_row(row: dict) -> list[Cell]:
     off, change = Cell(words.NOTHING), Cell(words.NOTHING, "number")
     if is_known(row.get("effect")):
         noun = MapName(f"{row['kind']}.{row['method']}").noun
-        units = noun.written
-count(int(row["units"]))
+        units = noun.count(int(row["units"]))
         rest = row["others"]
         note = (
             f"with units of layer {words.listing(map(str, rest))}" if rest else "this layer alone"
