@@ -211,7 +211,9 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     assert "sham maps  99 at each primary endpoint" in lines
     assert "report     results/default/report/index.html" in lines
     assert any(line.startswith("planner    refusal: to stay within 0.1") for line in lines)
-    assert lines[-1].startswith("           copying: 182 evaluation trials, enough if at most 17%")
+    assert any("copying: 182 evaluation trials, enough if at most 17%" in line for line in lines)
+    assert "3 secondary claims x 2 findings: 99 sham maps give a corrected p of" in lines[-1]
+    assert lines[-1].endswith("at least 0.06 if only one of them is true; 119 can give 0.05")
 
 
 def test_user_error_is_one_line_and_exit_code_2(tmp_path, capsys):

@@ -77,3 +77,11 @@ def test_a_rule_that_stops_nothing(default):
     assert study(default, [], stop_after=10).evidence.stop_after == 10
     with pytest.raises(ConfigError, match=r"at most the 99 sham maps .* Got 100"):
         study(default, [], stop_after=100)
+
+
+def test_secondary_claims_are_counted_where_most_are_made(default):
+    across = [{"kind": "transfer", "subject": name} for name in ("localised", "distributed")]
+    made = study(default, ["specificity", "sufficiency", "dose", *across]).validate
+    assert made.secondary(["localised", "distributed"]) == 3
+    assert made.shammed and not study(default, ["dose", "jointness"]).validate.shammed
+    assert study(default, []).validate.secondary(["localised"]) == 0

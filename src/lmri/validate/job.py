@@ -107,7 +107,8 @@ def validate_subject(
     subjects : Path, optional
         Folder with the prepared folders of all subjects, for claims about another one.
     draws : Path, optional
-        Folder with control draws that were scored before, see :func:`score_draws`.
+        Folder with ``<shard>.parquet`` of control draws that were scored before, see
+        :func:`score_draws`; what none of ``options.shards`` has is run.
 
     Returns
     -------
@@ -126,7 +127,8 @@ def validate_subject(
     """
     # All are read before any trial is run: a changed one stops the job at once.
     read = read_findings(findings, subject)
-    scored = read_drawn(sorted(draws.glob("*.parquet")) if draws else [], provenance.get("subject"))
+    shards = [draws / f"{shard}.parquet" for shard in range(options.shards)] if draws else []
+    scored = read_drawn([path for path in shards if path.exists()], provenance.get("subject"))
     loaded = load_subject(model, subject, load=load)
     within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
     fitted = [fitted_subject(loaded, finding) for finding in read.values()]

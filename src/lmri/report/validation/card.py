@@ -85,10 +85,7 @@ def _evidence(subject: SubjectInputs, scan: Scan) -> Evidence | None:
 def _controls_figure(evidence: Evidence, key: str, source: str, data: str) -> Figure:
     """Show the effect as a mark beside every control draw of every kind."""
     target = evidence.target()
-    named = {
-        arm: name.partition(" of the ")[0] for arm, name in control_names(evidence.noun).items()
-    }
-    named |= dict.fromkeys(RIVALS, "rival selections")
+    named = control_names(evidence.noun) | dict.fromkeys(RIVALS, "rival selections")
     draws: dict[str, list[float]] = {}
     for arm, name in named.items():
         effects = evidence.effects(evidence.at_endpoint(target, arm)).to_numpy(float)
@@ -96,6 +93,9 @@ def _controls_figure(evidence: Evidence, key: str, source: str, data: str) -> Fi
             draws.setdefault(name, []).extend(effects)
     finding = evidence.effect(evidence.at_endpoint(target, "finding"))
     told = words.listing(f"{words.number(max(own))} of {name}" for name, own in draws.items())
+    # Beside the drawing there is room for what tells them apart.
+    same = f"other {evidence.noun.many} "
+    draws = {name.removeprefix(same): own for name, own in draws.items()}
     drawing = draw_controls(draws, finding, evidence.endpoint["margin"], evidence.effect_label, key)
     return Figure(
         title="Against all control draws",
