@@ -71,14 +71,15 @@ def left_behind(folder: Path) -> list[tuple[int, str]]:
 
 
 def of_job(job: str) -> list[tuple[int, str]]:
-    """List the processes of a job of Slurm, and none of Slurm's own."""
+    """List the processes of a job of Slurm with their commands, and none of Slurm's own."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 variables = (entry / "environ").read_bytes().split(b"\0")
                 if f"SLURM_JOB_ID={job}".encode() in variables:
-                    found.append((int(entry.name), job))
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found.append((int(entry.name), command.decode("utf-8", "replace")))
     return found
 
 

@@ -307,6 +307,21 @@ def test_threads_are_those_of_the_environment_and_else_one(monkeypatch, capsys, 
     assert seen == [used]
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "used"),
+    [("report", None, "1"), ("report", "0", "0"), ("train", None, None)],
+)
+def test_only_what_fetches_may_ask_a_hub(monkeypatch, command, given, used):
+    monkeypatch.setenv("HF_HUB_OFFLINE", given or "")
+    if given is None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    seen = []
+    run = lambda options: seen.append(os.environ.get("HF_HUB_OFFLINE"))  # noqa: E731
+    monkeypatch.setitem(cli.COMMANDS, command, (run, "", ""))
+    assert cli.main([command]) == 0
+    assert seen == [used]
+
+
 def test_being_told_to_stop_leaves_no_lock(tmp_path, monkeypatch, capsys):
     """SIGTERM is what a scheduler sends before it takes a place away."""
 

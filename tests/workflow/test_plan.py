@@ -97,6 +97,14 @@ def test_shards_multiply_recordings_only(workflow):
     assert (plan["record"], plan["localise"]) == (6, 1)
 
 
+def test_control_draws_are_planned_where_several_jobs_are_asked_for(workflow):
+    study = {**STUDY, "validate": {"shards": 3}}
+    plan = workflow.plan("--configfile", workflow.write("draws.yaml", study))
+    assert (plan["draws"], plan["validate"]) == (3, 1)
+    study["validate"] = {"shards": 1}
+    assert "draws" not in workflow.plan("--configfile", workflow.write("draws.yaml", study))
+
+
 def test_value_from_the_command_line(workflow):
     assert workflow.plan("--config", "study=other", "seed=3")["record"] == 10
     done = workflow.run("--dry-run", "--config", "study=other", "seed=three")

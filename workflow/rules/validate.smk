@@ -53,6 +53,7 @@ rule validate:
         trials="<study>/validation/{subject}/trials.parquet",
         claims="<study>/validation/{subject}/claims.parquet",
         verdicts="<study>/validation/{subject}/verdicts.parquet",
+        responses=directory("<study>/validation/{subject}/responses"),
     log:
         "<study>/logs/validate/{subject}.log",
     benchmark:

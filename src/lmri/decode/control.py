@@ -61,9 +61,16 @@ def selectivity(
     Raises
     ------
     EvidenceError
-        If entities have too few trials for a control task, or no position can be decoded.
+        If labels differ within entities, these have too few trials for a control task, or no
+        position can be decoded.
     """
     labelled = asked.labelled
+    if labelled.table is None:
+        # Folds that share a place would also tell what its held-out trial is not.
+        raise EvidenceError(
+            f"the control task of {labelled.question.owner} needs a label that a carrier carries. "
+            f"Every {labelled.carriers[0].name} has several: there is none to be remembered of it."
+        )
     repeats = len(labelled.rows) / max(len(own.classes) for own in labelled.carriers)
     if repeats < LEAST_REPEATS:
         raise EvidenceError(

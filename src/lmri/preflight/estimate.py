@@ -24,6 +24,9 @@ FACTOR = 3
 
 HOUR = 3600.0
 
+SMALL = ("stimuli", "group", "dynamics", "compare", "report")
+"""Stages that take little more than their start."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -79,6 +82,12 @@ class Estimate:
         return float(on_cores + alone * per.START) / HOUR
 
     @property
+    def left_out(self) -> list[str]:
+        """Stages that the study has and no model tells of: they count as their start."""
+        known = {*SMALL, *self.stages["stage"]}
+        return [rule for rule, count in self.jobs.items() if count and rule not in known]
+
+    @property
     def gpu_hours(self) -> float:
         """Hours for which jobs hold a GPU, at an assumed speed."""
         return float(self.stages.loc[self.stages["gpu"], "seconds"].sum()) / HOUR
@@ -114,6 +123,10 @@ class Estimate:
             f"accuracy    disk and memory within {FACTOR} times, hours of the order "
             "(docs/scaling.md)",
         ]
+        if self.left_out:
+            lines.append(
+                f"left out    {', '.join(self.left_out)}: counted as the start of its jobs"
+            )
         if self.weights:
             lines.insert(4, f"weights     {_size(self.weights)} more in the cache of the hub")
         return lines
@@ -130,6 +143,7 @@ class Estimate:
             "memory_bytes": self.memory,
             "core_hours": self.core_hours,
             "gpu_hours": self.gpu_hours,
+            "left_out": self.left_out,
             "stages": self.stages.to_dict(orient="records"),
         }
 

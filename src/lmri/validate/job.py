@@ -33,6 +33,8 @@ from lmri.validate.given import fitted_subject, read_findings
 from lmri.validate.kernel import KernelRepeat, repeat_on_kernel
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
+from lmri.validate.responses import FOLDER as RESPONSES
+from lmri.validate.responses import SavedResponses
 from lmri.validate.settling import bound_verdicts, settled
 from lmri.validate.trials import TRIAL_SCORES
 from lmri.validate.verdict import Evidence, Verdict, decide, not_testable, stays
@@ -93,7 +95,7 @@ def validate_subject(
         Folder with the subject's findings; one changed since it was written is refused.
     out : Path
         Folder to write: ``arms``, ``transcripts``, ``trials``, ``claims`` and ``verdicts``, each
-        as ``.parquet``.
+        as ``.parquet``, and ``responses/<contrast>.<task>.parquet``.
     options : ValidateOptions
         Resamples and sizes.
     seed : int
@@ -107,7 +109,8 @@ def validate_subject(
     subjects : Path, optional
         Folder with the prepared folders of all subjects, for claims about another one.
     draws : Path, optional
-        Folder with control draws that were scored before, see :func:`score_draws`.
+        Folder with ``<shard>.parquet`` of control draws that were scored before, see
+        :func:`score_draws`; what none of ``options.shards`` has is run.
 
     Returns
     -------
@@ -126,7 +129,8 @@ def validate_subject(
     """
     # All are read before any trial is run: a changed one stops the job at once.
     read = read_findings(findings, subject)
-    scored = read_drawn(sorted(draws.glob("*.parquet")) if draws else [], provenance.get("subject"))
+    shards = [draws / f"{shard}.parquet" for shard in range(options.shards)] if draws else []
+    scored = read_drawn([path for path in shards if path.exists()], provenance.get("subject"))
     loaded = load_subject(model, subject, load=load)
     within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
     fitted = [fitted_subject(loaded, finding) for finding in read.values()]
@@ -136,13 +140,14 @@ def validate_subject(
     ]
     other = _Others(subjects, load)
     tables = _Tables()
-    for own, finding, stated in zip(fitted, read.values(), claims, strict=True):
-        again = partial(Rerun, own, finding, stimuli, options, seed, within, scored)
-        if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            tables.arms.append(again().explore())
-        elif finding["role"] in JUDGED:
-            _judge(finding, again, stated, other, tables)
     with atomic_directory(out) as folder:
+        with SavedResponses(folder / RESPONSES, seed) as saved:
+            for own, finding, stated in zip(fitted, read.values(), claims, strict=True):
+                again = partial(Rerun, own, finding, stimuli, options, seed, within, scored, saved)
+                if finding["status"] == "testable" and "primary_endpoint" not in finding:
+                    tables.arms.append(again().explore())
+                elif finding["role"] in JUDGED:
+                    _judge(finding, again, stated, other, tables)
         for name, table in tables.named():
             table.attrs["provenance"] = json.dumps(provenance)
             write_table(folder / f"{name}.parquet", table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lmri.intervene import ablated_direction
 from lmri.score import Effect, Resampler, carrier_columns
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.runtime import sparse
-from lmri.validate.arms import Arm, Bench, Part
+from lmri.validate.arms import Arm, Bench, Keep, Part
 from lmri.validate.drawn import Drawn
 from lmri.validate.parts import evaluation_parts, part_name, target_part
 from lmri.validate.plan_arms import (
@@ -26,6 +27,7 @@ from lmri.validate.plan_arms import (
     sham_arms,
 )
 from lmri.validate.positive_control import mean_difference, random_direction
+from lmri.validate.responses import SavedResponses
 from lmri.validate.statistics import as_large, stopped_draws
 from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Evidence
@@ -61,6 +63,8 @@ class Rerun:
         The finding is also re-run under it.
     drawn : Drawn
         Control draws that were scored before.
+    saved : SavedResponses, optional
+        Gets the free responses of the intact subject and of the finding.
 
     After :meth:`confirm`, ``trials`` has the scores of every trial and ``parts`` what was run.
     """
@@ -72,6 +76,7 @@ class Rerun:
     seed: int
     plan: SparsePlan | None = None
     drawn: Drawn = field(default_factory=Drawn)
+    saved: SavedResponses | None = None
 
     def __post_init__(self) -> None:
         secondary = self.finding["secondary"]
@@ -154,7 +159,7 @@ class Rerun:
         self._resamplers.clear()  # one part at a time: draws of all would be large
         decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
         others = [arm for arm in arms if arm not in decisive]
-        intact, *scores = self.bench.run([INTACT_ARM, *decisive], part.trials)
+        intact, *scores = self.bench.run([INTACT_ARM, *decisive], part.trials, self._keep(part))
         self._add_scores(INTACT_ARM, part, intact, intact)
         self.trials.add(INTACT_ARM, part, intact)
         for arm, scored in zip(decisive, scores, strict=True):
@@ -168,6 +173,12 @@ class Rerun:
                 self._add_scores(arm, shown, scored, base)
         primary = next(i for i, arm in enumerate(decisive) if arm.primary)
         return {"intact": intact, "primary": scores[primary]}
+
+    def _keep(self, part: Part) -> Keep | None:
+        """What saves the responses to a part, if they are to be saved."""
+        if self.saved is None:
+            return None
+        return partial(self.saved.add, self.finding["contrast"], part, self.subject.tokenizer)
 
     def _add_sparse(self, target: Part, score: str) -> None:
         """The plan alone against the intact subject, and the finding within the plan."""

@@ -41,3 +41,14 @@ def test_what_is_met_once_cannot_be_remembered(rng, make_trials, record_states):
     trials = make_trials["entities"](40)
     with pytest.raises(EvidenceError, match=r"at least 2 trials of each entity\. Got 1\.0"):
         control(rng, trials, record_states, 1.0, 1.0)
+
+
+def test_labels_that_differ_within_an_entity_are_not_remembered_of_it(
+    rng, make_trials, record_states
+):
+    trials = make_trials["relations"]()
+    activity = record_states(trials, rng.normal(size=(36, 4, 1, 6)), np.full(36, 3))
+    labelled = label_trials(Question("condition", "relations"), trials, ("place",))
+    asked = ask(labelled, folds=3, draws=0, seed=0)
+    with pytest.raises(EvidenceError, match="Every place has several"):
+        selectivity(activity, asked, [read_position("content", PHASES)], {}, draws=2, seed=0)

@@ -135,6 +135,14 @@ def test_tokens_are_those_of_the_tokenizer_or_told_from_characters():
     assert count_trials(table, bytes_tokenizer()).prompt >= 16
 
 
+def test_stages_without_a_model_are_named(small):
+    assert estimate_study(small).left_out == []
+    with_networks = changed(small, bottleneck={"activations": ("relu",)})
+    told = estimate_study(with_networks)
+    assert told.left_out == ["bottleneck", "bottleneck_summary"]
+    assert told.lines()[-1].startswith("left out    bottleneck, bottleneck_summary:")
+
+
 def test_the_command_prints_lines_or_json(repository, capsys):
     path = str(repository / "config/studies/small.yaml")
     assert cli.main(["estimate", path]) == 0

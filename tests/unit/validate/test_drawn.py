@@ -41,14 +41,14 @@ def scored(study, folder, shards, subject=""):
     return folder
 
 
-def validated(study, draws, out):
+def validated(study, draws, out, shards=1):
     validate_subject(
         subject="planted",
         model=study / "model",
         stimuli=study / "stimuli",
         findings=study / "findings",
         out=out,
-        options=ValidateOptions(**OPTIONS),
+        options=ValidateOptions(**OPTIONS, shards=shards),
         seed=0,
         provenance={"subject": ""},
         draws=draws,
@@ -75,7 +75,7 @@ def test_verdicts_are_those_of_one_job_however_many_shards(study, tmp_path, shar
     assert len(sizes) == shards and min(sizes) > 0.8 * max(sizes)
     assert len(run_arms) > 100
     run_arms.clear()
-    validated(study, draws, tmp_path / "out")
+    validated(study, draws, tmp_path / "out", shards)
     assert not {"sham", "layer_matched", "load_matched"} & set(run_arms)
     for name in TABLES:
         one = read_table(study / f"validation/{name}.parquet")
@@ -87,7 +87,7 @@ def test_what_a_shard_did_not_score_is_run(study, tmp_path, run_arms):
     draws = scored(study, tmp_path / "draws", 3)
     (draws / "1.parquet").unlink()
     run_arms.clear()
-    validated(study, draws, tmp_path / "out")
+    validated(study, draws, tmp_path / "out", 3)
     assert run_arms.count("sham") > 10
     one = read_table(study / "validation/verdicts.parquet")
     assert one.equals(read_table(tmp_path / "out/verdicts.parquet"))

@@ -49,9 +49,9 @@ def profile_figure(found: Found, task: str, question: str, data: str) -> Figure 
         drawing = draw_map(
             np.where(beyond, value - chance, 0.0),
             [],
-            1 - chance,
+            round(1 - chance, 2),
             f"decode-{task}-{question}-{number}",
-            width=max(WIDTH, 46 * len(cell["position"]) + 60),
+            width=900 if _is_wide(found) else WIDTH,
             axes_names=("", "layer"),
             rows=[str(layer) for layer in cell["layer"].values],
             scale_name="above chance",
@@ -79,8 +79,13 @@ def profile_figure(found: Found, task: str, question: str, data: str) -> Figure 
         ),
         source=SOURCE.format("profile"),
         data=data,
-        layout="large" if max(len(own["position"]) for own in found.values()) > 6 else "medium",
+        layout="large" if _is_wide(found) else "medium",
     )
+
+
+def _is_wide(found: Found) -> bool:
+    """Whether there are more positions than can be named in a small drawing."""
+    return max(len(own["position"]) for own in found.values()) > 8
 
 
 def _best(subject: str, best: xr.DataArray, chance: float, classes: str) -> str:
@@ -146,7 +151,7 @@ def generalisation_figure(found: Found, task: str, question: str, data: str) -> 
         ),
         source=SOURCE.format("generalisation"),
         data=data,
-        layout="small",
+        layout="medium",
     )
 
 

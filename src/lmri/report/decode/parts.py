@@ -6,6 +6,7 @@ import pandas as pd
 
 from lmri.report import words
 from lmri.report.decode.tables import SOURCE, is_known
+from lmri.report.kinds import MapName
 from lmri.report.view import Cell, Column, Table
 
 
@@ -37,7 +38,8 @@ def used_table(rows: pd.DataFrame, data: str) -> Table:
 def _used_row(row: dict) -> list[Cell]:
     off, change = Cell(words.NOTHING), Cell(words.NOTHING, "number")
     if is_known(row.get("effect")):
-        units = words.plural(int(row["units"]), f"{row['kind'].replace('_', ' ')}")
+        noun = MapName(f"{row['kind']}.{row['method']}").noun
+        units = noun.count(int(row["units"]))
         rest = row["others"]
         note = (
             f"with units of layer {words.listing(map(str, rest))}" if rest else "this layer alone"

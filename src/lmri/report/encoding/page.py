@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
@@ -81,7 +83,8 @@ def _layers(rows: pd.DataFrame, files: Files) -> list[Block]:
 def _figure(rows: pd.DataFrame, key: tuple[str, str, str], name: str, data: str) -> Figure:
     task, kind, level = key
     shown = rows[rows["band"] != ALL]
-    limit = max(LEAST, float(np.nanmax(np.abs(shown["unique"]), initial=0.0)))
+    largest = float(np.nanmax(np.abs(shown["unique"]), initial=0.0))
+    limit = max(LEAST, math.ceil(100 * largest) / 100)
     panels, told = [], []
     groups = shown.groupby(["subject", "phase"], sort=False)
     for number, ((subject, phase), own) in enumerate(groups):
