@@ -65,7 +65,7 @@ rule dynamics:
         code=code_hash("dynamics"),
         config=slice_of("dynamics"),
         profiles=profiles_folder,
-        study=f"results/{STUDY.study}",
+        study=subpath(output[0], ancestor=3),
     shell:
         "lmri dynamics --config {params.config:q} --series {wildcards.series}"
         " --profiles {params.profiles} --study {params.study}"
