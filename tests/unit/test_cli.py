@@ -130,7 +130,7 @@ def arguments(repository, tmp_path):
         made = [command]
         for name in cli.COMMANDS[command][2].split():
             flag = name.removesuffix("?")
-            if flag == "--preview":
+            if flag in {"--preview", "bundle"}:
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]

@@ -48,9 +48,13 @@ def test_the_responses_have_the_scores_of_the_arms(
 
 
 def test_nothing_is_left_of_a_run_that_fails(tmp_path):
-    with pytest.raises(RuntimeError), SavedResponses(tmp_path / "responses", 0) as saved:
-        saved._writer("refusal.events")
-        raise RuntimeError
+    def fail():
+        with SavedResponses(tmp_path / "responses", 0) as saved:
+            saved._writer("refusal.events")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list((tmp_path / "responses").iterdir()) == []
 
 
