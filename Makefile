@@ -1,6 +1,6 @@
 # make demo    run the default study and say where its report is
 # make test    run the tests
-# Both set up .venv first; see also lint, format, report, unlock, clean.
+# Both set up .venv first; see also test-slurm, lint, format, report, unlock, clean.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -13,7 +13,7 @@ READY := .venv/.ready
 # Tools and jobs find the environment first, whether it was activated or not.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test lint docs format report unlock clean moved
+.PHONY: demo test test-slurm lint docs format report unlock clean moved
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -21,6 +21,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN) pytest $(PYTEST_ARGS)
+
+# A small study through a real Slurm on this machine; installs Debian's packages, needs root.
+test-slurm: $(READY)
+	$(RUN) .ci/slurm
 
 lint: $(READY)
 	$(RUN) ruff check .

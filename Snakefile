@@ -38,6 +38,7 @@ onerror:
 
 localrules:
     all,
+    fetch,
 
 
 rule all:

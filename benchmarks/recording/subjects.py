@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -50,7 +51,7 @@ def configuration(architecture: str) -> PretrainedConfig:
     )
 
 
-def save_model(folder: Path, architecture: str, seed: int = 0) -> None:
+def save_model(folder: Path, architecture: str, seed: int = 0, **changes: int) -> None:
     """Save a random model with a tokenizer of as many words.
 
     Parameters
@@ -61,9 +62,12 @@ def save_model(folder: Path, architecture: str, seed: int = 0) -> None:
         See :func:`configuration`.
     seed : int
         Seed of the weights.
+    **changes
+        Of the configuration.
     """
     torch.manual_seed(seed)
     config = configuration(architecture)
+    config.update(changes)
     model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -72,8 +76,10 @@ def save_model(folder: Path, architecture: str, seed: int = 0) -> None:
     model.save_pretrained(folder)
     words = {"<pad>": 0, "<begin>": 1, "<end>": 2}
     words |= {f"w{i}": i for i in range(FIRST_WORD, config.vocab_size)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
     PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")),
+        tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<begin>",
         eos_token="<end>",

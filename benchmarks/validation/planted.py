@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import OlmoeConfig, OlmoeForCausalLM, PreTrainedTokenizerFast
 
 from lmri.config import (
+    ClaimOptions,
     ContrastOptions,
     EvidenceOptions,
     LocaliseOptions,
@@ -69,6 +70,7 @@ CONTRAST = ContrastOptions.from_dict(
         ],
     }
 )
+CLAIMS = (ClaimOptions("specificity"), ClaimOptions("jointness"))
 EVIDENCE = EvidenceOptions(
     doses=(1, 2),
     minimum_trials=60,
@@ -248,7 +250,7 @@ def _row(place: int, year: int) -> dict[str, str]:
     }
 
 
-def judge(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judge(root: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Map the contrast of a study that was written, and put its finding to the test.
 
     Parameters
@@ -258,7 +260,7 @@ def judge(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Returns
     -------
-    arms, verdicts : DataFrame
+    arms, claims, verdicts : DataFrame
         The tables of the validation.
     """
     shared = {"subject": "planted", "model": root / "model", "stimuli": root / "stimuli"}
@@ -272,6 +274,7 @@ def judge(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         options=LocaliseOptions(("expert.resonance",), ("prompt_last",), permutations=199),
         evidence=EVIDENCE,
         claims=1,
+        stated=CLAIMS,
         seed=0,
         provenance={},
     )
@@ -283,4 +286,5 @@ def judge(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         seed=0,
         provenance={},
     )
-    return tuple(read_table(root / f"validation/{name}.parquet") for name in ("arms", "verdicts"))
+    names = ("arms", "claims", "verdicts")
+    return tuple(read_table(root / f"validation/{name}.parquet") for name in names)

@@ -74,8 +74,8 @@ def test_no_redacted_text_is_in_any_byte(plain, config, tmp_path, level):
     export_study(study=plain, out=out, config=config, provenance={}, redact=level)
     reopen_bundle(out, tmp_path / "report")
     secret = set()
-    columns = ["intact", "finding", "sham"]
-    columns += ["prompt", "fact", "reference", "trial"] if level == "all" else []
+    columns = ["intact", "finding", "sham", "fact", "reference"]
+    columns += ["prompt", "trial"] if level == "all" else []
     for path in plain.glob("validation/*/transcripts.parquet"):
         table = pd.read_parquet(path)
         secret |= {text for name in columns for text in table[name] if isinstance(text, str)}

@@ -37,7 +37,7 @@ CALLS = {
         "localise",
         "localise_subject",
         {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
-        | {"options", "load", "evidence", "claims", "seed", "provenance"},
+        | {"options", "load", "evidence", "claims", "stated", "seed", "provenance"},
     ),
     "calibrate": (
         "sparse",
@@ -90,11 +90,17 @@ CALLS = {
         "align_subjects",
         {"recordings", "out", "subjects", "tasks", "options", "seed", "provenance"},
     ),
+    "draws": (
+        "validate",
+        "score_draws",
+        {"subject", "model", "stimuli", "findings", "out", "shard", "options", "load", "seed"}
+        | {"provenance"},
+    ),
     "validate": (
         "validate",
         "validate_subject",
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
-        | {"provenance"},
+        | {"subjects", "draws", "provenance"},
     ),
     "bottleneck-summary": (
         "information.bottleneck",
@@ -199,11 +205,15 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "subjects   2: localised, distributed" in lines
     assert (
-        "jobs       31: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
-        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 report" in lines
+        "jobs       32: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
+        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 compare, 1 report" in lines
     )
     assert "sham maps  99 at each primary endpoint" in lines
-    assert lines[-1] == "report     results/default/report/index.html"
+    assert "report     results/default/report/index.html" in lines
+    assert any(line.startswith("planner    refusal: to stay within 0.1") for line in lines)
+    assert any("copying: 182 evaluation trials, enough if at most 17%" in line for line in lines)
+    assert "3 secondary claims x 2 findings: 99 sham maps give a corrected p of" in lines[-1]
+    assert lines[-1].endswith("at least 0.06 if only one of them is true; 119 can give 0.05")
 
 
 def test_user_error_is_one_line_and_exit_code_2(tmp_path, capsys):
@@ -294,6 +304,21 @@ def test_threads_are_those_of_the_environment_and_else_one(monkeypatch, capsys, 
     run = lambda options: seen.append(os.environ["OMP_NUM_THREADS"])  # noqa: E731
     monkeypatch.setitem(cli.COMMANDS, "report", (run, "", ""))
     assert cli.main(["report"]) == 0
+    assert seen == [used]
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "used"),
+    [("report", None, "1"), ("report", "0", "0"), ("train", None, None)],
+)
+def test_only_what_fetches_may_ask_a_hub(monkeypatch, command, given, used):
+    monkeypatch.setenv("HF_HUB_OFFLINE", given or "")
+    if given is None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+    seen = []
+    run = lambda options: seen.append(os.environ.get("HF_HUB_OFFLINE"))  # noqa: E731
+    monkeypatch.setitem(cli.COMMANDS, command, (run, "", ""))
+    assert cli.main([command]) == 0
     assert seen == [used]
 
 

@@ -39,7 +39,10 @@ SELECTORS = {
     "connect": {"subject": "localised"},
     "align": {},
     "decode": {"subject": "localised"},
+    "encode": {"subject": "localised"},
+    "draws": {"subject": "localised"},
     "validate": {"subject": "localised"},
+    "compare": {},
     "bottleneck_summary": {},
     "report": {},
 }
@@ -313,7 +316,10 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
     ("key", "value", "touched"),
     [
         ("report.transcripts", 3, {"report"}),
-        ("validate.bootstrap", 300, {"validate", "report"}),
+        ("validate.bootstrap", 300, {"validate", "compare", "report"}),
+        ("validate.claims", ["dose"], {"localise", "validate", "report"}),
+        ("validate.rows", 30, {"draws", "validate", "report"}),
+        ("validate.shards", 3, {"draws", "validate", "report"}),
         ("evidence.margin", 0.2, {"localise", "survive", "report"}),
         ("record.rows", 3, {"record", "record_sparse", "report"}),
         ("tasks.events.trials", 30, {"stimuli", "report"}),
@@ -323,13 +329,19 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
         (
             "subjects.localised.dtype",
             "bfloat16",
-            {"record", "localise", "information", "validate", "report", *SPARSE_STAGES},
+            {
+                *("record", "localise", "encode", "information", "draws", "validate", "report"),
+                *SPARSE_STAGES,
+            },
         ),
         ("information.measures", ["lens"], {"information", "report"}),
         (
             "localise.phases",
             ["content"],
-            {"localise", "group", "survive", "information", "connect", "align", "decode", "report"},
+            {
+                *("localise", "group", "survive", "encode", "decode", "connect", "align"),
+                *("information", "report"),
+            },
         ),
         ("connect.density", 0.2, {"connect", "report"}),
         ("align.dimensions", 3, {"align", "report"}),

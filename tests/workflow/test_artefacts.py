@@ -11,7 +11,10 @@ from lmri.store import read_finding, read_map, read_table
 pytestmark = pytest.mark.slow
 
 # What the small study does not ask for: subjects to train, sparse runs, information.
-NOT_ASKED_FOR = ("bases/", "plans/", "sparse/", "analyses/", "report/information")
+NOT_ASKED_FOR = (
+    *("bases/", "draws/", "plans/", "sparse/", "analyses/", "report/information"),
+    "comparisons.parquet",  # of two subjects
+)
 
 # Folders whose inside is described elsewhere: Hugging Face layout, zarr nodes, one file per job.
 WHOLE = ("subjects/<subject>/", "bases/<base_seed>/", "logs/", "benchmarks/")
@@ -69,6 +72,8 @@ def test_every_documented_file_is_written(study, page):
     [
         ("validation/localised/arms.parquet", "`arms.parquet`: one row"),
         ("validation/localised/transcripts.parquet", "`transcripts.parquet`: paired"),
+        ("validation/localised/trials.parquet", "`trials.parquet`: one row per trial and arm"),
+        ("validation/localised/claims.parquet", "`claims.parquet`: one row per claim"),
         ("validation/localised/verdicts.parquet", "`verdicts.parquet`: one row per finding"),
         ("verdicts.parquet", "`verdicts.parquet`: one row per finding"),
     ],
@@ -136,5 +141,5 @@ def test_fields_of_findings(study, page):
         assert set(finding[field][0]) == set(example[field][0]), field
     empty = read_finding(folder / "null_places.prompt_last/expert.resonance.json")
     assert set(example) - set(empty) == {
-        *("baseline", "calibration", "primary_endpoint", "secondary", "controls")
+        *("baseline", "calibration", "primary_endpoint", "secondary", "controls", "claims")
     }

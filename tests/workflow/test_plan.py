@@ -79,7 +79,7 @@ def test_networks_are_of_a_subject_and_alignments_of_all(workflow):
 
 def test_decoding_is_planned_where_it_is_asked_for(workflow):
     assert "decode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
-    study = {**STUDY, "decode": {"analyses": ["profile"]}}
+    study = {**STUDY, "decode": {"analyses": ["profile"], "quantity": "layer"}}
     plan = workflow.plan("--configfile", workflow.write("decode.yaml", study))
     assert (plan["decode"], plan["report"]) == (1, 1)
 
@@ -95,6 +95,14 @@ def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))
     assert (plan["record"], plan["localise"]) == (6, 1)
+
+
+def test_control_draws_are_planned_where_several_jobs_are_asked_for(workflow):
+    study = {**STUDY, "validate": {"shards": 3}}
+    plan = workflow.plan("--configfile", workflow.write("draws.yaml", study))
+    assert (plan["draws"], plan["validate"]) == (3, 1)
+    study["validate"] = {"shards": 1}
+    assert "draws" not in workflow.plan("--configfile", workflow.write("draws.yaml", study))
 
 
 def test_value_from_the_command_line(workflow):

@@ -25,8 +25,8 @@ rule align:
         "<study>/benchmarks/align.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     params:
         code=code_hash("align"),
         config=slice_of("align"),

@@ -10,8 +10,8 @@ rule base:
         "<study>/benchmarks/base/{base_seed}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         code=code_hash("base"),
         config=slice_of("base"),

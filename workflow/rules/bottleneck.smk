@@ -11,8 +11,8 @@ rule bottleneck:
         "<study>/benchmarks/bottleneck/{setting}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code_hash("bottleneck"),
         config=slice_of("bottleneck"),
@@ -37,8 +37,8 @@ rule bottleneck_summary:
         "<study>/benchmarks/bottleneck_summary.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code_hash("bottleneck_summary"),
         config=slice_of("bottleneck_summary"),

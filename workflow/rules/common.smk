@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from lmri.config import STAGES, StudyConfig, stage_slice
 from lmri.errors import LmriError
 from lmri.store.provenance import code_hash
+from lmri.store.weight_files import loading_mb
 
 # Jobs call `lmri`: the one installed beside the Python that runs Snakemake, also when its
 # environment was never activated.
@@ -36,7 +37,7 @@ RECORDED = expand("{task}/{shard}", task=STUDY.tasks, shard=range(STUDY.record.s
 
 def check_before_the_first_job():
     """Read the tables and the contrasts; not at every parse, since it takes seconds."""
-    from lmri.preflight import check_inputs
+    from lmri.preflight.inputs import check_inputs
 
     try:
         check_inputs(STUDY, SOURCE)
@@ -53,6 +54,10 @@ def explain_killed_jobs(logs):
             "with fewer jobs at once (--cores 1) if memory is short.",
             file=sys.stderr,
         )
+
+
+# A wildcard constraint that nothing meets, where a rule has no jobs.
+NO_NAME = "(?!)"
 
 
 def one_of(names):
@@ -73,6 +78,40 @@ def slice_of(stage):
         return json.dumps(stage_slice(STUDY, stage, **chosen), sort_keys=not in_order)
 
     return as_json
+
+
+def growing(amount):
+    """A resource of which every attempt gets more: a job that was killed for it is tried again.
+
+    Attempts are made by the `retries` of a profile.
+    """
+
+    def grown(wildcards, attempt):
+        return attempt * amount
+
+    return grown
+
+
+def with_subject(base_mb):
+    """Memory of a job that loads its subject: that of the job, and that of the weights.
+
+    It is asked for when the subject is there; before, as in a dry run, weights count nothing.
+    """
+
+    def in_mb(wildcards, input, attempt):
+        dtype = STUDY.subjects[wildcards.subject].load.dtype
+        return attempt * (base_mb + loading_mb(input.model, dtype))
+
+    return in_mb
+
+
+def gpus(wildcards):
+    """One GPU for a subject that the study puts on one, none for others.
+
+    More than one, for a device_map, is the business of a profile (set-resources).
+    """
+    load = STUDY.subjects[wildcards.subject].load
+    return int(load.device_map is not None or load.device != "cpu")
 
 
 def base_of(wildcards):
@@ -96,6 +135,11 @@ def dictionary_of(wildcards):
 def stimuli_folder(wildcards, input):
     """The folder of the stimuli tables among the inputs."""
     return str(Path(input.stimuli[0]).parent)
+
+
+def draws_folder(wildcards, input):
+    """The folder of the scored control draws, as an argument; nothing where there are none."""
+    return f" --draws {Path(input.draws[0]).parent}" if input.draws else ""
 
 
 def recordings_folder(wildcards, input):

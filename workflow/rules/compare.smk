@@ -15,8 +15,8 @@ rule compare:
         "<study>/benchmarks/compare.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code_hash("compare"),
         config=slice_of("compare"),

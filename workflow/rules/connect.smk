@@ -23,8 +23,8 @@ rule connect:
         "<study>/benchmarks/connect/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         code=code_hash("connect"),
         config=slice_of("connect"),

@@ -26,8 +26,8 @@ rule decode:
         "<study>/benchmarks/decode/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     params:
         code=code_hash("decode"),
         config=slice_of("decode"),

@@ -25,8 +25,9 @@ rule encode:
         "<study>/benchmarks/encode/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("encode"),
         config=slice_of("encode"),

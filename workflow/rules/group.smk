@@ -13,8 +13,8 @@ rule group:
         "<study>/benchmarks/group.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code_hash("group"),
         config=slice_of("group"),

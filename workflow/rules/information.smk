@@ -25,8 +25,9 @@ rule information:
         "<study>/benchmarks/information/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("information"),
         config=slice_of("information"),
@@ -58,13 +59,13 @@ rule dynamics:
         "<study>/benchmarks/dynamics/{series}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         code=code_hash("dynamics"),
         config=slice_of("dynamics"),
         profiles=profiles_folder,
-        study=f"results/{STUDY.study}",
+        study=subpath(output[0], ancestor=3),
     shell:
         "lmri dynamics --config {params.config:q} --series {wildcards.series}"
         " --profiles {params.profiles} --study {params.study}"

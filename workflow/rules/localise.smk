@@ -21,8 +21,9 @@ rule localise:
         "<study>/benchmarks/localise/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=with_subject(4000),
+        runtime=growing(60),
+        gpu=gpus,
     params:
         code=code_hash("localise"),
         config=slice_of("localise"),

@@ -19,8 +19,9 @@ rule record:
         "<study>/benchmarks/record/{subject}.{task}.{shard}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=with_subject(4000),
+        runtime=growing(60),
+        gpu=gpus,
     params:
         code=code_hash("record"),
         config=slice_of("record"),

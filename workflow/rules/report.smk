@@ -53,8 +53,8 @@ rule report:
         "<study>/benchmarks/report.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
         code=code_hash("report"),
         config=slice_of("report"),

@@ -18,8 +18,9 @@ rule calibrate:
         "<study>/benchmarks/calibrate/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=with_subject(4000),
+        runtime=growing(60),
+        gpu=gpus,
     params:
         code=code_hash("calibrate"),
         config=slice_of("calibrate"),
@@ -47,8 +48,9 @@ rule sparse_run:
         "<study>/benchmarks/sparse_run/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("sparse_run"),
         config=slice_of("sparse_run"),
@@ -78,8 +80,9 @@ rule record_sparse:
         "<study>/benchmarks/record_sparse/{subject}.{task}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=with_subject(4000),
+        runtime=growing(120),
+        gpu=gpus,
     params:
         code=code_hash("record_sparse"),
         config=slice_of("record_sparse"),
@@ -114,8 +117,9 @@ rule survive:
         "<study>/benchmarks/survive/{subject}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=with_subject(4000),
+        runtime=growing(60),
+        gpu=gpus,
     params:
         code=code_hash("survive"),
         config=slice_of("survive"),

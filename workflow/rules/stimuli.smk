@@ -12,8 +12,8 @@ rule stimuli:
         "<study>/benchmarks/stimuli/{task}.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         code=code_hash("stimuli"),
         config=slice_of("stimuli"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.linalg import eigh
 
 from lmri.align.carriers import shared_trials
 from lmri.checks import check_choice
@@ -234,8 +235,9 @@ def components(
     kernel = np.zeros((len(fit), len(fit)))
     for own, _ in _standardised(subject, layer, fit, score):
         kernel += own @ own.T
-    variances, vectors = np.linalg.eigh(kernel)
-    best = np.argsort(-variances, kind="stable")[:MOST_COMPONENTS]
+    first = max(len(kernel) - MOST_COMPONENTS, 0)
+    variances, vectors = eigh(kernel, subset_by_index=(first, len(kernel) - 1))
+    best = np.argsort(-variances, kind="stable")
     best = best[variances[best] > NEGLIGIBLE * max(variances.max(), 0.0)]
     if not len(best) or not variances.max() > 0:
         raise EvidenceError(

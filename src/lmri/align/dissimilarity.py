@@ -15,6 +15,9 @@ from lmri.errors import EvidenceError
 LEAST_ITEMS = 5
 """Items, at least: fewer have at most 6 distances to be correlated."""
 
+MOST_ITEMS = 200
+"""Items, at most: draws of an interval are of all pairs of them."""
+
 LEAST_PARTITIONS = 2
 MOST_PARTITIONS = 4
 UNITS_AT_ONCE = 512
@@ -36,7 +39,7 @@ class Design:
     item, partition : str
         What they are.
     dropped : int
-        Items that are not in every partition.
+        Items that are not in every partition, or beyond :data:`MOST_ITEMS`.
     """
 
     rows: np.ndarray
@@ -89,6 +92,9 @@ def design_of(
             f"partition. {len(kept)} of {len(counts)} values of '{item}' are in all "
             f"{counts.shape[1]} partitions by '{partition}': record more trials of each."
         )
+    if len(kept) > MOST_ITEMS:
+        drawn = np.random.default_rng(seed).permutation(len(kept))[:MOST_ITEMS]
+        kept = kept[np.sort(drawn)]
     rows = np.flatnonzero(table[item].isin(kept))
     items, names = pd.factorize(table[item].to_numpy()[rows], sort=True)
     return Design(

@@ -84,9 +84,8 @@ def identify(
             f"Identification must be among {LEAST_STIMULI} stimuli or more, of as many features on "
             f"both sides. Got {told.shape} and {seen.shape}."
         )
-    ranks = _ranks(_similarities(told, seen))
-    same = np.zeros((n, n)) if conditions is None else conditions[:, None] == conditions
-    within = _ranks_within(_similarities(told, seen), same)
+    similarity = _similarities(told, seen)
+    ranks, within = _ranks(similarity), _ranks_within(similarity, conditions)
     kept = [k for k in top if k < n]
 
     def scores(order: np.ndarray) -> dict[str, float]:
@@ -150,10 +149,11 @@ def _ranks(similarity: np.ndarray) -> np.ndarray:
     return (rankdata(similarity, axis=1) - 1) / (similarity.shape[1] - 1)
 
 
-def _ranks_within(similarity: np.ndarray, same: np.ndarray) -> np.ndarray:
+def _ranks_within(similarity: np.ndarray, conditions: np.ndarray | None) -> np.ndarray:
     """As :func:`_ranks` among the columns of the row's condition; NaN elsewhere."""
     found = np.full(similarity.shape, np.nan)
-    for members in np.unique(same, axis=0).astype(bool):
+    for condition in () if conditions is None else np.unique(conditions):
+        members = conditions == condition
         if members.sum() > 1:
             block = np.ix_(members, members)
             found[block] = _ranks(similarity[block])

@@ -49,6 +49,7 @@ from lmri.anatomy.table import (
     anatomy_table,
     check_architecture,
     empty_model,
+    parameter_counts,
     read_configuration,
 )
 from lmri.anatomy.templates import check_template, read_template, template_attributes
@@ -121,6 +122,7 @@ __all__ = [
     "phase_tokens",
     "pickled_files",
     "prompt_room",
+    "parameter_counts",
     "read_configuration",
     "read_dictionary",
     "read_template",

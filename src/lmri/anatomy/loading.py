@@ -31,7 +31,14 @@ from transformers.utils import (
 )
 
 from lmri.anatomy.sites import Anatomy, describe
-from lmri.anatomy.weights import POINTER, check_unchanged, check_weights, resolve_pointer
+from lmri.anatomy.staging import stage_weights
+from lmri.anatomy.weights import (
+    POINTER,
+    check_unchanged,
+    check_weights,
+    pointed_files,
+    resolve_pointer,
+)
 from lmri.checks import check_choice
 from lmri.config import LoadOptions
 from lmri.errors import SubjectError
@@ -144,7 +151,9 @@ def load_subject(
     folder = resolve_pointer(path)
     check_weights(folder)
     if folder != path:
-        check_unchanged(folder, path / POINTER)
+        pointer = path / POINTER
+        folder = stage_weights(folder, pointed_files(pointer))
+        check_unchanged(folder, pointer)
     model = load_model(folder, load)
     with _quiet():
         tokenizer = _load_tokenizer(folder)

@@ -109,6 +109,25 @@ def check_architecture(model: str) -> None:
         raise SubjectError(f"{model}: {error}") from None
 
 
+def parameter_counts(model: nn.Module, anatomy: Anatomy) -> tuple[int, int]:
+    """Count the parameters of a model, and those that any one token passes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Language model, on any device.
+    anatomy : Anatomy
+        Its anatomy.
+
+    Returns
+    -------
+    total, used : int
+        Without the experts that a token is not routed to, the second.
+    """
+    total = _parameters(model)
+    return total, total - _idle_parameters(model, anatomy)
+
+
 def anatomy_table(model: nn.Module) -> str:
     """Describe a model in text: its sites, and the volume of every quantity.
 
@@ -128,7 +147,7 @@ def anatomy_table(model: nn.Module) -> str:
         As :func:`lmri.anatomy.describe`.
     """
     anatomy = describe(model)
-    total, used = _parameters(model), _parameters(model) - _idle_parameters(model, anatomy)
+    total, used = parameter_counts(model, anatomy)
     lines = [
         f"{type(model).__name__} ({anatomy.architecture})",
         f"{_number(total)} parameters, {_number(used)} of them for any one token",

@@ -14,9 +14,7 @@ from transformers import CONFIG_MAPPING
 
 from lmri.errors import SubjectError
 from lmri.store import sha256_file
-
-POINTER = "pointer.json"
-"""File that stands for an external subject: its path, and the SHA-256 of its files."""
+from lmri.store.weight_files import POINTER
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 """Weights as safetensors, configuration, tokenizer, chat template; never code."""
@@ -138,7 +136,7 @@ def check_unchanged(folder: Path, pointer: Path) -> None:
     SubjectError
         Naming the first file that was added, removed or changed.
     """
-    expected = _read_pointer(pointer)["files"]
+    expected = pointed_files(pointer)
     got = {path.name: sha256_file(path) for path in model_files(folder)}
     for name in sorted({*expected, *got}):
         if expected.get(name) != got.get(name):
@@ -146,6 +144,27 @@ def check_unchanged(folder: Path, pointer: Path) -> None:
                 f"{folder}: '{name}' must be as it was when the subject was prepared. It was "
                 f"added, removed or changed: delete {pointer.parent} to prepare the subject again."
             )
+
+
+def pointed_files(pointer: Path) -> dict[str, str]:
+    """Read the names and the SHA-256 of the files of an external model.
+
+    Parameters
+    ----------
+    pointer : Path
+        Its ``pointer.json``.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 by name.
+
+    Raises
+    ------
+    SubjectError
+        If the pointer cannot be read.
+    """
+    return _read_pointer(pointer)["files"]
 
 
 def _read_pointer(pointer: Path) -> dict:

@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--series": {"metavar": "NAME", "help": "name of the series of checkpoints in the study"},
     "--maps": {"type": Path, "metavar": "DIR", "help": "folder of the maps to write"},
     "--findings": {"type": Path, "metavar": "DIR", "help": "folder of the findings"},
+    "--draws": {"type": Path, "metavar": "DIR", "help": "folder of the scored control draws"},
     "--plans": {"type": Path, "metavar": "DIR", "help": "folder of the subject's sparse plans"},
     "--subjects": {"type": Path, "metavar": "DIR", "help": "prepared folders of all subjects"},
     "--setting": {"metavar": "NAME", "help": "activation and penalty, as the study names them"},
@@ -37,6 +38,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": Path, "metavar": "DIR", "help": "folder of the study under results/"},
     "--out": {"type": Path, "metavar": "PATH", "help": "what to write"},
     "--manifest": {"type": Path, "metavar": "FILE", "help": "manifest to write beside it"},
+    "--folder": {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "where the workflow runs (default: here)",
+    },
+    "--json": {"action": "store_true", "help": "print JSON"},
     "--revision": {"metavar": "NAME", "help": "revision of a model on the hub"},
     "--scorer": {
         "action": "append",

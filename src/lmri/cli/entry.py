@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from lmri import __version__
 from lmri.cli import (
+    cluster,
     decoding,
     encoding,
     information,
@@ -37,6 +38,9 @@ USER_ERROR = 2
 
 INTERRUPTED = 130
 
+ONLINE = ("train", "anatomy", "estimate")
+"""Commands that may ask a hub; all others find what they need in files, and never wait for one."""
+
 COMMANDS: Commands = {
     **subjects.COMMANDS,
     **stimuli.COMMANDS,
@@ -50,6 +54,7 @@ COMMANDS: Commands = {
     **validation.COMMANDS,
     **scoring.COMMANDS,
     **reporting.COMMANDS,
+    **cluster.COMMANDS,
 }
 """All commands."""
 
@@ -72,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # there happen to be. Snakemake sets the variable to the threads of a rule; so may a user.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options = build_parser().parse_args(arguments)
+    if options.command not in ONLINE:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # A scheduler that needs the place sends SIGTERM: locks and half-written files go, as at Ctrl-C.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -160,5 +167,5 @@ def build_parser() -> argparse.ArgumentParser:
             needed = {} if optional or not flag.startswith("--") else {"required": True}
             flag = flag.removesuffix("?")
             command.add_argument(flag, **{**needed, **ARGUMENTS[flag]})
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
     return parser

@@ -54,7 +54,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
-    from lmri.preflight import check_inputs, planned
+    from lmri.preflight.inputs import check_inputs, planned
 
     study = load_study(options.study_file)
     tables = check_inputs(study, str(options.study_file))

@@ -36,7 +36,7 @@ def _stimuli(options: argparse.Namespace) -> None:
 def _preview(options: argparse.Namespace) -> None:
     from lmri.checks import check_choice
     from lmri.config import load_study
-    from lmri.preflight import preview_tokenizer
+    from lmri.preflight.inputs import preview_tokenizer
     from lmri.stimuli import legend, make_stimuli, preview_task
 
     study = load_study(Path(options.config))

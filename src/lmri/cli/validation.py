@@ -20,11 +20,31 @@ def _validate(options: argparse.Namespace) -> None:
         findings=options.findings,
         plan=plan_file(options.plans, values["sparse_plan"]),
         subjects=options.subjects,
+        draws=options.draws,
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
         seed=values["seed"],
         provenance=provenance_of("validate", values, values["seed"], options.model),
+    )
+
+
+def _score_draws(options: argparse.Namespace) -> None:
+    values = read_slice(options, "draws", subject=options.subject)
+    from lmri.config import LoadOptions, ValidateOptions
+    from lmri.validate import score_draws
+
+    score_draws(
+        subject=options.subject,
+        model=options.model,
+        stimuli=options.stimuli,
+        findings=options.findings,
+        out=options.out,
+        shard=options.shard,
+        options=ValidateOptions.from_dict(values["validate"]),
+        load=LoadOptions.from_dict(values["load"]),
+        seed=values["seed"],
+        provenance=provenance_of("draws", values, values["seed"], options.model),
     )
 
 
@@ -68,10 +88,15 @@ def _compare_all(options: argparse.Namespace) -> None:
 
 
 COMMANDS: Commands = {
+    "draws": (
+        _score_draws,
+        "score one share of the control draws of a subject's findings",
+        "--config --subject --model --stimuli --findings --shard --out",
+    ),
     "validate": (
         _validate,
         "re-run a subject without the units of its findings and reach verdicts",
-        "--config --subject --model --stimuli --findings --plans? --subjects? --out",
+        "--config --subject --model --stimuli --findings --plans? --subjects? --draws? --out",
     ),
     "compare": (
         _compare,

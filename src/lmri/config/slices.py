@@ -199,6 +199,14 @@ def _with_phases(study: StudyConfig, own: dict[str, Any]) -> dict[str, Any]:
     return {**own, "tasks": [], "phases": own.get("phases") or list(study.localise.phases)}
 
 
+def _draws(study: StudyConfig, subject: str) -> dict[str, Any]:
+    values = _validate(study, subject)
+    # Intervals, claims and plans are for the validation.
+    own = {name: values["validate"][name] for name in ("rows", "control_bystander_trials")}
+    own["shards"] = study.validate.shards
+    return {**{name: values[name] for name in ("seed", "subject", "load")}, "validate": own}
+
+
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     return {
@@ -257,6 +265,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "decode": (_decode, ("subject",)),
     "encode": (_encode, ("subject",)),
     "align": (_align, ()),
+    "draws": (_draws, ("subject",)),
     "validate": (_validate, ("subject",)),
     "score": (_score, ()),
     "compare": (_compare, ()),

@@ -229,12 +229,18 @@ class StudyConfig:
         return {name: sorted(entries, key=_step) for name, entries in members.items()}
 
     @property
+    def fetched(self) -> list[str]:
+        """Subjects whose weights come from a hub, so over a network."""
+        return [name for name, entry in self.subjects.items() if entry.source == "hub"]
+
+    @property
     def jobs(self) -> dict[str, int]:
         """Number of jobs of every rule."""
         subjects, tasks = len(self.subjects), len(self.tasks)
         return {
             "base": len(self.base_seeds),
-            "subject": subjects,
+            "fetch": len(self.fetched),
+            "subject": subjects - len(self.fetched),
             "stimuli": tasks,
             "record": subjects * tasks * self.record.shards,
             "localise": subjects,
@@ -249,6 +255,7 @@ class StudyConfig:
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
             "encode": subjects if self.encoded_tasks else 0,
+            "draws": subjects * self.validate.shards if self.validate.shards > 1 else 0,
             "validate": subjects,
             "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ CLAIM_KINDS = (
 DEFAULT_CLAIMS = ("specificity", "sufficiency", "dose", "transfer")
 PLACED = ("interference", "transfer", "repair")
 """Claims that are made of other trials than those of the target."""
+
+SHAMMED = ("sufficiency", "transfer", "repair")
+"""Claims whose p is at least the rank p among sham maps."""
 
 ACROSS = ("transfer", "repair")
 """Claims that may be made of another subject."""
@@ -46,13 +49,15 @@ class ClaimOptions(Options):
 class ValidateOptions(Options):
     """Resamples of the carriers, the size of the re-runs, and the claims beside the primary one.
 
-    ``kernel_trials`` evaluation trials are repeated on the kernels at batch 1.
+    ``kernel_trials`` evaluation trials are repeated on the kernels at batch 1. With more than one
+    of ``shards``, control draws are scored by as many jobs before.
     """
 
     bootstrap: int = 2000
     rows: int = 1024
     control_bystander_trials: int = 40
     kernel_trials: int = 16
+    shards: int = 1
     claims: tuple[ClaimOptions, ...] = field(
         default=tuple(ClaimOptions(kind) for kind in DEFAULT_CLAIMS),
         metadata={"section": ClaimOptions},
@@ -66,6 +71,29 @@ class ValidateOptions(Options):
     def to_dict(self) -> dict[str, Any]:
         """Return the section as plain JSON values: that nothing is claimed is told, too."""
         return {**super().to_dict(), "claims": [own.to_dict() for own in self.claims]}
+
+    def secondary(self, subjects: Collection[str]) -> int:
+        """Count the secondary claims of a finding, where most are made.
+
+        Parameters
+        ----------
+        subjects : collection of str
+            Subjects of the study: each makes no claim about itself as another.
+
+        Returns
+        -------
+        int
+            Claims that are corrected for each other.
+        """
+        kinds = [own for own in self.claims if own.kind != "specificity"]
+        alone = sum(own.subject is None for own in kinds)
+        across = (sum(own.subject not in (None, name) for own in kinds) for name in subjects)
+        return alone + max(across, default=0)
+
+    @property
+    def shammed(self) -> bool:
+        """Whether any claim is tested against sham maps."""
+        return any(own.kind in SHAMMED for own in self.claims)
 
     @property
     def others(self) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ TOKENS_AT_ONCE = 65536
 LEAST_TRIALS = 20
 """Trials that a matrix is estimated from, at least."""
 
+LEAST_ACTIVE = 10
+"""Trials in which a node is not as it mostly is, at least: two experts that are chosen once each,
+in one trial, have a correlation of 1."""
+
 LEAST_NODES = 3
 """Nodes of a network, at least: the shortest cycle has three."""
 
@@ -185,13 +189,19 @@ def select_nodes(activity: Activity, most: int) -> Activity:
     values = activity.values
     # Not var(axis=0) > 0: rounding gives a constant a variance.
     varies = np.ptp(values, axis=0) > 1e-9 * np.abs(values).max(axis=0)
+    rarely = varies & (_active_trials(values) < LEAST_ACTIVE)
+    left_out = {
+        "constant": int((~varies).sum()),
+        f"varies in fewer than {LEAST_ACTIVE} trials": int(rarely.sum()),
+    }
+    varies = varies & ~rarely
     if varies.sum() < LEAST_NODES:
         raise EvidenceError(
             f"A network of the kind '{activity.kind}' must have {LEAST_NODES} nodes or more that "
-            f"vary over the {len(values)} trials of the phase '{activity.phase}'. Got "
-            f"{int(varies.sum())} of {varies.size}: choose another phase, or record more trials."
+            f"vary in {LEAST_ACTIVE} trials or more of the {len(values)} of the phase "
+            f"'{activity.phase}'. Got {int(varies.sum())} of {varies.size}: choose another phase, "
+            "or record more trials."
         )
-    left_out = {"constant": int((~varies).sum())}
     places = np.argwhere(varies)
     if len(places) > most:
         variance = values.var(axis=0)[varies]
@@ -199,6 +209,13 @@ def select_nodes(activity: Activity, most: int) -> Activity:
         left_out["beyond the largest number of nodes"] = len(places) - most
         places = places[kept]
     return replace(activity, nodes=places, left_out={k: n for k, n in left_out.items() if n})
+
+
+def _active_trials(values: np.ndarray) -> np.ndarray:
+    """Count the trials in which each unit is not as it mostly is: array of shape of a trial."""
+    flat = values.reshape(len(values), -1)
+    most = [np.unique(column, return_counts=True)[1].max() for column in flat.T]
+    return (len(values) - np.array(most)).reshape(values.shape[1:])
 
 
 def _norms(

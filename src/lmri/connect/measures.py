@@ -163,6 +163,8 @@ def _estimated(activities: list[np.ndarray], reference: list[np.ndarray], kind: 
     )
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
+        # The reference of 'tangent' is as it is after 30 rounds, which nilearn does not let choose.
+        warnings.filterwarnings("ignore", "Maximum number of iterations", UserWarning)
         return np.asarray(measure.fit(reference).transform(activities))
 
 

@@ -40,8 +40,8 @@ TOLERANCE = 0.05
 """Share of its load by which an expert may be chosen more or less often in a draw.
 
 Wider, chains move more freely, and what trials share by another carrier is lost. With 8 experts, 12
-places crossed with 8 years and no connection, 3 % of the edges have a p up to .05 at this tolerance
-and 5 % at twice of it, and one edge a p_max up to .05 in 1 of 40 subjects and in 8 of 60.
+places crossed with 8 years and no connection, 5 % of the edges have a p up to .05, and one edge has a
+p_max up to .05 in 3 of 40 subjects at this tolerance and in 8 of 60 at twice of it.
 """
 
 SWEEPS = 16

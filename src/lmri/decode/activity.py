@@ -68,7 +68,7 @@ class Activity:
     @property
     def units(self) -> int:
         """Units of a layer; 1 where a layer is one number."""
-        return self._pooled.shape[-1] if self._pooled.dims[-1] != "place" else 1
+        return 1 if self._pooled.dims[-1] == "layer" else self._pooled.shape[-1]
 
     @property
     def has_tokens(self) -> bool:

@@ -55,15 +55,22 @@ def selectivity(
     Returns
     -------
     Dataset
-        Balanced accuracy of the ``task``, of the ``control`` tasks (mean) with ``control_sd``, and
-        their difference ``selectivity``, over (position, layer).
+        Balanced ``accuracy`` of the label, that of the ``control`` tasks (mean) with
+        ``control_sd``, and their difference ``selectivity``, over (position, layer).
 
     Raises
     ------
     EvidenceError
-        If entities have too few trials for a control task, or no position can be decoded.
+        If labels differ within entities, these have too few trials for a control task, or no
+        position can be decoded.
     """
     labelled = asked.labelled
+    if labelled.table is None:
+        # Folds that share a place would also tell what its held-out trial is not.
+        raise EvidenceError(
+            f"the control task of {labelled.question.owner} needs a label that a carrier carries. "
+            f"Every {labelled.carriers[0].name} has several: there is none to be remembered of it."
+        )
     repeats = len(labelled.rows) / max(len(own.classes) for own in labelled.carriers)
     if repeats < LEAST_REPEATS:
         raise EvidenceError(
@@ -91,7 +98,7 @@ def selectivity(
     task, control = scores[0], scores[1:].mean(axis=0)
     found = xr.Dataset(
         {
-            "task": (CELL, task),
+            "accuracy": (CELL, task),
             "control": (CELL, control),
             "control_sd": (CELL, scores[1:].std(axis=0, ddof=1)),
             "selectivity": (CELL, task - control),

@@ -180,26 +180,21 @@ def control_labels(labelled: Labelled, draws: int, seed: int) -> np.ndarray:
     Parameters
     ----------
     labelled : Labelled
-        Trials and what carries their labels.
+        Trials, and carriers that carry their labels.
     draws, seed : int
         As for :func:`exchanged_labels`.
 
     Returns
     -------
     ndarray of shape (draws, n), int64
-        As many values have each class as in the task itself, where values have a class; else the
-        classes are dealt to the values evenly.
+        As many values have each class as in the task itself.
     """
     rng = np.random.default_rng([seed, 34])
-    if labelled.table is not None:
-        classes = [
-            rng.permuted(np.tile(own.classes, (draws, 1)), axis=1)[:, own.values]
-            for own in labelled.carriers
-        ]
-        return labelled.table[tuple(classes)]
-    carrier = labelled.carriers[0]
-    dealt = np.arange(len(carrier.classes)) % len(labelled.names)
-    return rng.permuted(np.tile(dealt, (draws, 1)), axis=1)[:, carrier.values]
+    classes = [
+        rng.permuted(np.tile(own.classes, (draws, 1)), axis=1)[:, own.values]
+        for own in labelled.carriers
+    ]
+    return labelled.table[tuple(classes)]
 
 
 def _deal(classes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -145,7 +145,7 @@ def label_trials(question: Question, trials: pd.DataFrame, carriers: Sequence[st
     if held.sum() < 2:
         only = [name for name, own in zip(names, held, strict=True) if own]
         raise EvidenceError(
-            f"{_begun(question)} needs 2 classes. Got {len(only)}"
+            f"{question.owner} needs 2 classes. Got {len(only)}"
             f"{f' ({only[0]!r})' if only else ''} in {int((labels >= 0).sum())} trials."
         )
     if not held.all():
@@ -156,10 +156,6 @@ def label_trials(question: Question, trials: pd.DataFrame, carriers: Sequence[st
         check_choice(question.within, carriers, "within", question.owner, EvidenceError)
         return _within(question, trials, labels, names, question.within)
     return _carried(question, trials, labels, names, carriers)
-
-
-def _begun(question: Question) -> str:
-    return question.owner.capitalize() if question.owner.islower() else f"D{question.owner[1:]}"
 
 
 def _labels(question: Question, trials: pd.DataFrame) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -264,7 +260,7 @@ def _within(
     several = pd.Series(labels[rows]).groupby(carrier.values).nunique()
     if (several == 1).all():
         raise EvidenceError(
-            f"{_begun(question)} within '{name}' needs a value of it with 2 classes. Got "
+            f"{question.owner} within '{name}' needs a value of it with 2 classes. Got "
             f"{len(several)} values with one each."
         )
     return Labelled(question, rows, names, labels[rows], (carrier,), None)

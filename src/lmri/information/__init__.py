@@ -1,6 +1,7 @@
 """Information and geometry of recorded activity, over layers and over training."""
 
 from lmri.information.agreement import information_change
+from lmri.information.answers import answer_profile
 from lmri.information.attention_entropy import attention_entropy_map, sliding_windows
 from lmri.information.attention_logits import logit_ceilings
 from lmri.information.class_profiles import rate_reduction_profile, unit_entropy_profile
@@ -16,6 +17,8 @@ from lmri.information.mutual_profile import information_of
 from lmri.information.profiles import layer_profiles
 from lmri.information.question import Question
 from lmri.information.resolution import resolution_curve
+from lmri.information.resolution_profiles import resolution_profile
+from lmri.information.token_profiles import activity_profile, massive_profile
 
 __all__ = [
     "Estimate",
@@ -23,6 +26,8 @@ __all__ = [
     "Flag",
     "Question",
     "Settings",
+    "activity_profile",
+    "answer_profile",
     "attention_entropy_map",
     "code_profile",
     "eigenscore_map",
@@ -34,8 +39,10 @@ __all__ = [
     "layer_profiles",
     "lens_profile",
     "logit_ceilings",
+    "massive_profile",
     "rate_reduction_profile",
     "resolution_curve",
+    "resolution_profile",
     "sliding_windows",
     "unit_entropy_profile",
 ]

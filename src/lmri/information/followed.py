@@ -20,8 +20,8 @@ from lmri.information.curves import (
     sparsity_laws,
 )
 from lmri.information.dynamics import follow
-from lmri.information.measures import reason_of
 from lmri.information.readings import open_shards
+from lmri.information.reasons import reason_of
 from lmri.store import atomic_directory, read_map, write_map, write_text_atomic
 
 FOLLOWED = {

@@ -14,8 +14,9 @@ from lmri.errors import EvidenceError, SubjectError
 from lmri.information.asking import questions_of
 from lmri.information.attention_logits import logit_ceilings
 from lmri.information.changes import between_layers
-from lmri.information.measures import MEASURES, Asked, reason_of
+from lmri.information.measures import MEASURES, Asked
 from lmri.information.readings import open_shards
+from lmri.information.reasons import reason_of
 from lmri.store import atomic_directory, write_map, write_text_atomic
 
 CHANGES = "changes"

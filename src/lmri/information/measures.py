@@ -30,6 +30,7 @@ from lmri.information.readings import (
     pooled_activity,
     select_trials,
 )
+from lmri.information.reasons import reason_of
 from lmri.information.resolution_profiles import resolution_profile
 from lmri.information.states import States
 from lmri.information.token_profiles import activity_profile, massive_profile
@@ -250,10 +251,3 @@ MEASURES: dict[str, Callable[[Asked], xr.Dataset]] = {
     "active": _active,
 }
 """What makes each measure of a study that is about trials."""
-
-
-def reason_of(error: Exception) -> str:
-    """Say what an error is about, without the store on the machine that recorded it."""
-    text = str(error)
-    head, mark, rest = text.partition(".zarr: ")
-    return rest if mark and " " not in head else text

@@ -61,7 +61,8 @@ class Settings:
     estimators : tuple of str
         Of :data:`ESTIMATORS`.
     noise : tuple of float
-        Noise of the bounds, in units of a layer's root mean square.
+        Noise of the bounds, in units of a layer's root mean square. The most of it is for wide
+        layers, which tell all inputs apart through less.
     compressed_noise : float
         Noise before compression, in the same unit.
     bins : int
@@ -85,7 +86,7 @@ class Settings:
     """
 
     estimators: tuple[str, ...] = ESTIMATORS
-    noise: tuple[float, ...] = NOISE
+    noise: tuple[float, ...] = (3.0, *NOISE)
     compressed_noise: float = 0.1
     bins: int = BINS
     dimensions: int = 3

@@ -94,6 +94,11 @@ def group_folds(codes: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
                 f"Each class of the probe must be in at least two folds. Class number {missing[0]} "
                 "is in one: it has too few groups. Use other groups, or leave it out."
             )
+        if len(np.unique(codes[trained_on])) < 2:
+            raise EvidenceError(
+                "The probe must be trained on two classes at least. One fold leaves it one: use "
+                "other groups, or record more."
+            )
     return made
 
 

@@ -11,10 +11,13 @@ from lmri.errors import EvidenceError
 from lmri.information.cells import DIMS, samples_of
 from lmri.information.kernel import BOUNDS, kolchinsky_tracey
 from lmri.information.nulls import independent_units
-from lmri.information.resolution import NOISES, resolution_curve
+from lmri.information.resolution import resolution_curve
 from lmri.information.samples import root_mean_square
 from lmri.information.states import States
 from lmri.store import Recording
+
+NOISES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+"""Deviations in units of the layer's root mean square; wide layers lose inputs at the first."""
 
 SURROGATES = 9
 """Copies of the states with independent units that a curve is drawn beside."""

@@ -1,5 +1,6 @@
 """What can be done to a unit, and running a subject under it."""
 
+from lmri.intervene.curves import scale_curve
 from lmri.intervene.decoding import (
     BeforePass,
     Responses,
@@ -19,7 +20,13 @@ from lmri.intervene.means import (
     means_of,
     preactivation_statistics,
 )
-from lmri.intervene.patterns import changed_patterns, clamped_patterns, recorded_patterns
+from lmri.intervene.patterns import (
+    changed_patterns,
+    clamped_patterns,
+    induction_pattern,
+    previous_token_pattern,
+    recorded_patterns,
+)
 from lmri.intervene.plan_checks import can_reroute, check_plan, feasible
 from lmri.intervene.plan_records import plan_record, read_plan
 from lmri.intervene.plans import INTACT, PHASES, AnyPlan, Combined, Plan, Values
@@ -90,6 +97,7 @@ __all__ = [
     "entropy_weighted",
     "exact",
     "feasible",
+    "induction_pattern",
     "intervened",
     "last_keys",
     "last_states",
@@ -99,18 +107,20 @@ __all__ = [
     "modes_of",
     "most_new_tokens",
     "next_token_distributions",
+    "onsets",
     "output_shift",
     "plan_record",
     "preactivation_statistics",
+    "previous_token_pattern",
     "read_out",
     "read_plan",
-    "onsets",
     "recorded_patterns",
     "respond",
     "row_space_report",
     "run_chosen",
     "same_plans",
     "says_exactly",
+    "scale_curve",
     "search_scale",
     "skipping_experts",
     "split_directions",

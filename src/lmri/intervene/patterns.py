@@ -9,8 +9,8 @@ alone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import torch
@@ -19,7 +19,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy import Subject, attentions
-from lmri.checks import check_choice
+from lmri.checks import check_choice, check_range
 from lmri.errors import LmriError, SubjectError
 
 PREFIX = "lmri_patterns_"
@@ -36,6 +36,8 @@ heads), to the weights that are used instead."""
 def changed_patterns(model: nn.Module, changes: Mapping[int, ChangePattern]) -> Iterator[None]:
     """Change where the heads of layers look; everything is restored afterwards.
 
+    A change within a change is made after it.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -49,24 +51,38 @@ def changed_patterns(model: nn.Module, changes: Mapping[int, ChangePattern]) -> 
         If the model's attention is of another implementation than :data:`UNDERSTOOD`.
     """
     before = model.config._attn_implementation
-    if before not in UNDERSTOOD:
+    base = before.removeprefix(PREFIX)
+    if base not in UNDERSTOOD:
         raise SubjectError(
             "The 'attention' of a subject must be one of 'sdpa', 'eager' where patterns are read "
-            f"or set: others say otherwise what a token sees. Got '{before}'."
+            f"or set: others say otherwise what a token sees. Got '{base}'."
         )
-    name = PREFIX + before
-    ALL_ATTENTION_FUNCTIONS.register(name, partial(_run, before))
-    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[before])
-    modules = {layer: attentions(model)[layer] for layer in changes}
-    for layer, module in modules.items():
-        module.lmri_pattern = changes[layer]
-    model.set_attn_implementation(name)
+    name = PREFIX + base
+    ALL_ATTENTION_FUNCTIONS.register(name, partial(_run, base))
+    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    with ExitStack() as stack:
+        for layer, change in changes.items():
+            stack.enter_context(_changed_one(attentions(model)[layer], change))
+        model.set_attn_implementation(name)
+        stack.callback(model.set_attn_implementation, before)
+        yield
+
+
+@contextmanager
+def _changed_one(module: nn.Module, change: ChangePattern) -> Iterator[None]:
+    """Change the pattern of one layer, after what already changes it."""
+    first: ChangePattern | None = getattr(module, "lmri_pattern", None)
+    if first is None:
+        module.lmri_pattern = change
+    else:
+        module.lmri_pattern = lambda weights, seen: change(first(weights, seen), seen)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
-        for module in modules.values():
+        if first is None:
             del module.lmri_pattern
+        else:
+            module.lmri_pattern = first
 
 
 def uniform_pattern(weights: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -86,6 +102,65 @@ def uniform_pattern(weights: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """
     alike = seen.to(weights.dtype)
     return (alike / alike.sum(-1, keepdim=True).clamp_min(1)).expand_as(weights)
+
+
+def previous_token_pattern(tokens: int, strength: float = 1.0) -> torch.Tensor:
+    """Attention to the token before, and to the token itself with what is left.
+
+    Parameters
+    ----------
+    tokens : int
+        Tokens of the text.
+    strength : float
+        Weight of the token before, in [0, 1]; the first token has itself alone.
+
+    Returns
+    -------
+    Tensor of shape (1, tokens, tokens), float32
+        A pattern for :func:`clamped_patterns`.
+
+    Notes
+    -----
+    Singh et al. 2024, What needs to go right for an induction head? (arXiv 2404.07129), who clamp
+    heads to such patterns while a subject is trained.
+    """
+    return _looking_at([max(place - 1, 0) for place in range(tokens)], strength).unsqueeze(0)
+
+
+def induction_pattern(texts: Sequence[Sequence[int]], strength: float = 1.0) -> torch.Tensor:
+    """Attention to the token after the last one that was the same, and with what is left to itself.
+
+    Parameters
+    ----------
+    texts : sequence of sequence of int
+        Token ids of texts of one length.
+    strength : float
+        Weight of the token after the earlier one, in [0, 1]; a token that is there for the first
+        time has itself alone.
+
+    Returns
+    -------
+    Tensor of shape (n_texts, tokens, tokens), float32
+        Patterns for :func:`clamped_patterns`, see :func:`previous_token_pattern` for the source.
+    """
+    patterns = []
+    for text in texts:
+        seen: dict[int, int] = {}
+        wanted = []
+        for place, token in enumerate(text):
+            wanted.append(seen.get(token, place))
+            seen[token] = place + 1
+        patterns.append(_looking_at(wanted, strength))
+    return torch.stack(patterns)
+
+
+def _looking_at(wanted: Sequence[int], strength: float) -> torch.Tensor:
+    check_range(strength, "strength", "a pattern of attention", 0.0, 1.0, LmriError)
+    places, wanted = torch.arange(len(wanted)), torch.tensor(wanted)
+    pattern = torch.zeros(len(wanted), len(wanted))
+    pattern[places, wanted] += strength
+    pattern[places, places] += 1.0 - strength
+    return pattern
 
 
 @contextmanager

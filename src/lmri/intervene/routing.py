@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import nn
@@ -74,7 +74,7 @@ def _reroute(
         found = [] if mask is None else [mask.to(logits.device)[rows]]
         for table in session.plans.routed_at(mode, layer):
             found.append(session.tokens_of(table, len(logits), logits.device))
-        return None if not found else torch.stack(found).any(dim=0)
+        return reduce(torch.logical_or, found) if found else None
 
     rule = session.anatomy.routing
     weights, chosen = route(module, rule, logits, off=units("mask"), on=units("force"))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from lmri.anatomy import (
     routers,
 )
 from lmri.intervene.decoding import onset_margin
-from lmri.intervene.plans import INTACT, Plan
+from lmri.intervene.plans import INTACT, AnyPlan
 from lmri.intervene.points import changed_input
 from lmri.intervene.routing import intervened
 from lmri.intervene.session import trial_keys
@@ -87,12 +87,12 @@ class _Intact:
     logits: torch.Tensor
 
 
-def same_plans(plans: Sequence[Plan]) -> np.ndarray:
+def same_plans(plans: Sequence[AnyPlan]) -> np.ndarray:
     """Find plans that do the same: units and their numbers count, and not their order.
 
     Parameters
     ----------
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
 
     Returns
@@ -104,20 +104,30 @@ def same_plans(plans: Sequence[Plan]) -> np.ndarray:
     return np.array([first.setdefault(_deed(plan), i) for i, plan in enumerate(plans)])
 
 
-def _deed(plan: Plan) -> object:
-    if not plan.units:
-        return INTACT
-    numbers = plan.values or [()] * len(plan.units)
-    units = frozenset(zip(plan.units, numbers, strict=True))
-    return replace(plan, units=(), values=()), units
+def _deed(plan: AnyPlan) -> object:
+    deeds = []
+    for part in plan.parts:
+        if part.units:
+            numbers = part.values or [()] * len(part.units)
+            units = frozenset(zip(part.units, numbers, strict=True))
+            deeds.append((part.kind, part.mode, part.phase, units))
+    return tuple(deeds)
+
+
+def _first_layer(plan: AnyPlan, layers: int) -> int:
+    """The first layer that a plan changes; the number of layers where it changes nothing."""
+    if any(part.mode == "void" for part in plan.parts):
+        return 0  # judged by all layers so far
+    return min((unit[0] for unit in plan.units), default=layers)
 
 
 @torch.inference_mode()
 def passes(
     subject: Subject,
     texts: Sequence[Sequence[int]],
+    prompts: Sequence[int],
     kept: Sequence[int],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> Iterator[Passed]:
     """Run every text under every plan, one pass each.
@@ -132,9 +142,11 @@ def passes(
         The subject.
     texts : sequence of sequence of int
         Token ids.
+    prompts : sequence of int
+        How many of the first tokens of every text are its prompt.
     kept : sequence of int
         For every text from how many of its last tokens logits are needed.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
@@ -148,13 +160,13 @@ def passes(
     """
     own = np.unique(same_plans(plans))
     layers = subject.anatomy.layers
-    starts = np.array([min((unit[0] for unit in plans[i].units), default=layers) for i in own])
+    starts = np.array([_first_layer(plans[i], layers) for i in own])
     can_share = len(own) >= LEAST_PLANS
     at_once = max(1, rows // min(layers, len(own))) if can_share else rows
     keys = trial_keys(texts)
     for number, batch in enumerate(equal_length_batches([len(text) for text in texts], at_once)):
         ids = torch.tensor([texts[i] for i in batch], device=subject.device)
-        keep = max(kept[i] for i in batch)
+        keep, lengths = max(kept[i] for i in batch), torch.tensor([prompts[i] for i in batch])
         known = _run_intact(subject, ids, keep) if can_share else None
         if number == 0 and can_share:
             can_share = _can_start_within(subject, ids, known)
@@ -166,6 +178,7 @@ def passes(
                     session.rows, session.keys = (
                         part.to(subject.device) for part in (plan, keys[batch][text])
                     )
+                    session.prompts = lengths[text]
                     session.first = torch.zeros_like(session.keys)
                     session.reached = session.first + ids.shape[1]
                     if not can_share:
@@ -173,7 +186,7 @@ def passes(
                     elif layer == layers:
                         logits = _rows(known.logits, text)
                     else:
-                        reroutes = all(own.kind == "expert" for own in acting)
+                        reroutes = all(map(_only_reroutes, acting))
                         logits = _from_layer(subject, int(layer), ids, known, text, reroutes)
                     yield Passed(chosen[plan.numpy()], batch[text.numpy()], logits)
 
@@ -182,6 +195,10 @@ def _rows_of(subject: Subject, ids: torch.Tensor, rows: int) -> int:
     if subject.device.type != "cpu":
         return rows
     return min(rows, max(LEAST_ROWS, CACHED // (ids.shape[1] * subject.anatomy.hidden)))
+
+
+def _only_reroutes(plan: AnyPlan) -> bool:
+    return all(part.kind == "expert" and part.phase == "both" for part in plan.parts)
 
 
 def _spans(plans: int, texts: int, rows: int) -> Iterator[Span]:
@@ -291,7 +308,7 @@ def onsets(
     subject: Subject,
     prompts: Sequence[Sequence[int]],
     watched: Sequence[int],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """First tokens that prompts are responded to with, under every plan.
@@ -304,7 +321,7 @@ def onsets(
         Token ids.
     watched : sequence of int
         For every prompt the token whose logit margin is measured.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
@@ -318,8 +335,8 @@ def onsets(
     """
     shape = len(plans), len(prompts)
     first, margins = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.float32)
-    watch = torch.as_tensor(watched)
-    for passed in passes(subject, prompts, [1] * len(prompts), plans, rows):
+    watch, lengths = torch.as_tensor(watched), [len(prompt) for prompt in prompts]
+    for passed in passes(subject, prompts, lengths, [1] * len(prompts), plans, rows):
         logits = passed.logits[:, -1]
         at = passed.plans, passed.texts
         first[at] = logits.argmax(dim=-1).cpu().numpy()
@@ -333,7 +350,7 @@ def exact(
     subject: Subject,
     prompts: Sequence[Sequence[int]],
     references: Sequence[Sequence[int]],
-    plans: Sequence[Plan],
+    plans: Sequence[AnyPlan],
     rows: int,
 ) -> np.ndarray:
     """Whether greedy responses are the references, under every plan.
@@ -346,7 +363,7 @@ def exact(
         The subject.
     prompts, references : sequence of sequence of int
         Token ids; a reference ends with the end token.
-    plans : sequence of Plan
+    plans : sequence of Plan or Combined
         The plans.
     rows : int
         Rows per forward pass, at most.
@@ -357,9 +374,10 @@ def exact(
         True where the response would be the reference.
     """
     texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
+    lengths = [len(prompt) for prompt in prompts]
     kept = [len(reference) + 1 for reference in references]
     hits = np.zeros((len(plans), len(texts)), dtype=bool)
-    for passed in passes(subject, texts, kept, plans, rows):
+    for passed in passes(subject, texts, lengths, kept, plans, rows):
         logits = passed.logits[:, :-1]
         tail = logits.shape[1]
         ids = torch.tensor([texts[i][-tail:] for i in passed.texts], device=logits.device)

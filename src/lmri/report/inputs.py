@@ -10,8 +10,11 @@ import xarray as xr
 
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import AlteredError
+from lmri.report.align.tables import Alignment
 from lmri.report.bottleneck.tables import Bottleneck
 from lmri.report.causal.maps import CausalMap
+from lmri.report.connect.tables import Networks
+from lmri.report.decode.tables import Decoding
 from lmri.report.encoding.tables import Encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
@@ -196,6 +199,12 @@ class StudyInputs:
         Information and geometry by layer, and over checkpoints.
     bottleneck : Bottleneck
         Tables of small networks.
+    networks : Networks
+        Networks of units.
+    alignment : Alignment
+        What subjects share.
+    decoding : Decoding
+        What can be read from activity.
     problems : list of Problem
         What is missing or wrong.
     altered : list of AlteredError
@@ -213,6 +222,9 @@ class StudyInputs:
     sparse: Sparse = field(default_factory=Sparse)
     information: Information = field(default_factory=Information)
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
+    networks: Networks = field(default_factory=Networks)
+    alignment: Alignment = field(default_factory=Alignment)
+    decoding: Decoding = field(default_factory=Decoding)
     problems: list[Problem] = field(default_factory=list)
     altered: list[AlteredError] = field(default_factory=list)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from lmri.config import StudyConfig
 from lmri.report import words
+from lmri.report.align.page import TITLE as ALIGNMENT_TITLE
+from lmri.report.align.page import align_leaf
 from lmri.report.atlas.page import PATH as ATLAS
 from lmri.report.atlas.page import TITLE as ATLAS_TITLE
 from lmri.report.bottleneck.page import TITLE as BOTTLENECK_TITLE
 from lmri.report.bottleneck.page import bottleneck_leaf
+from lmri.report.connect.page import TITLE as NETWORKS_TITLE
+from lmri.report.connect.page import connect_leaf
 from lmri.report.contrast_leaf import contrast_leaf
+from lmri.report.decode.page import TITLE as DECODING_TITLE
+from lmri.report.decode.page import decoding_leaf
 from lmri.report.encoding.page import TITLE as ENCODING_TITLE
 from lmri.report.encoding.page import encoding_leaf
 from lmri.report.files import Files
@@ -26,11 +34,54 @@ from lmri.report.view import Leaf, Link
 
 FOLDER = "contrasts"
 PAGES = "pages"
-EVIDENCE, HEADS, LAYERS, SPARSITY, INFORMATION, BOTTLENECK = (
-    f"{PAGES}/{name}.html"
-    for name in ("evidence", "heads", "layers", "sparsity", "information", "bottleneck")
+
+
+@dataclass(frozen=True)
+class PageOfStudy:
+    """A page of no single contrast.
+
+    Attributes
+    ----------
+    name : str
+        Of its file.
+    title : str
+        Of its link.
+    wanted : callable
+        Whether there is something to show.
+    build : callable
+        Puts it together from the study, its path and the files behind figures.
+    """
+
+    name: str
+    title: str
+    wanted: Callable[[StudyInputs], bool]
+    build: Callable[[StudyInputs, str, Files], Leaf]
+
+    @property
+    def path(self) -> str:
+        """Relative to the report."""
+        return f"{PAGES}/{self.name}.html"
+
+
+def _has_heads(inputs: StudyInputs) -> bool:
+    return len(inputs.group.heads) > 0 and len(inputs.group.scores) > 0
+
+
+STUDY_PAGES = (
+    PageOfStudy("evidence", EVIDENCE_TITLE, has_evidence, evidence_leaf),
+    PageOfStudy("heads", "Attention heads", _has_heads, heads_leaf),
+    PageOfStudy("layers", TITLE, has_layers, layers_leaf),
+    PageOfStudy("encoding", ENCODING_TITLE, lambda own: bool(own.encoding), encoding_leaf),
+    PageOfStudy("decoding", DECODING_TITLE, lambda own: bool(own.decoding), decoding_leaf),
+    PageOfStudy("connectivity", NETWORKS_TITLE, lambda own: bool(own.networks), connect_leaf),
+    PageOfStudy("alignment", ALIGNMENT_TITLE, lambda own: bool(own.alignment), align_leaf),
+    PageOfStudy("information", "Information", lambda own: bool(own.information), information_leaf),
+    PageOfStudy("sparsity", "Sparsity", lambda own: len(own.sparse.quality) > 0, sparse_leaf),
+    PageOfStudy(
+        "bottleneck", BOTTLENECK_TITLE, lambda own: len(own.bottleneck.claims) > 0, bottleneck_leaf
+    ),
 )
-ENCODING = f"{PAGES}/encoding.html"
+"""In the order of their links; the atlas stands before them."""
 
 
 def leaf_paths(config: StudyConfig) -> dict[str, str]:
@@ -75,22 +126,9 @@ def leaf_links(inputs: StudyInputs) -> list[Link]:
         Link(words.readable(contrast).capitalize(), path)
         for contrast, path in leaf_paths(inputs.config).items()
     ]
-    if has_evidence(inputs):
-        links.append(Link(EVIDENCE_TITLE, EVIDENCE))
     if has_maps(inputs):
         links.append(Link(ATLAS_TITLE, ATLAS))
-    if _has_heads(inputs):
-        links.append(Link("Attention heads", HEADS))
-    if has_layers(inputs):
-        links.append(Link(TITLE, LAYERS))
-    if len(inputs.sparse.quality):
-        links.append(Link("Sparsity", SPARSITY))
-    if inputs.information:
-        links.append(Link("Information", INFORMATION))
-    if inputs.encoding:
-        links.append(Link(ENCODING_TITLE, ENCODING))
-    if len(inputs.bottleneck.claims):
-        links.append(Link(BOTTLENECK_TITLE, BOTTLENECK))
+    links += [Link(page.title, page.path) for page in STUDY_PAGES if page.wanted(inputs)]
     return links
 
 
@@ -115,20 +153,7 @@ def build_leaves(inputs: StudyInputs, files: Files) -> list[Leaf]:
         # A scale of their own: beside a strong contrast the maps of a weak one would be blank.
         limits = score_limits([scan for subject in inputs.subjects for scan in subject.scans[name]])
         leaves.append(contrast_leaf(inputs, contrast, paths[name], limits, files))
-    if has_evidence(inputs):
-        leaves.append(evidence_leaf(inputs, EVIDENCE, files))
-    if _has_heads(inputs):
-        leaves.append(heads_leaf(inputs, HEADS, files))
-    if has_layers(inputs):
-        leaves.append(layers_leaf(inputs, LAYERS, files))
-    if len(inputs.sparse.quality):
-        leaves.append(sparse_leaf(inputs, SPARSITY, files))
-    if inputs.information:
-        leaves.append(information_leaf(inputs, INFORMATION, files))
-    if inputs.encoding:
-        leaves.append(encoding_leaf(inputs, ENCODING, files))
-    if len(inputs.bottleneck.claims):
-        leaves.append(bottleneck_leaf(inputs, BOTTLENECK, files))
+    leaves += [page.build(inputs, page.path, files) for page in STUDY_PAGES if page.wanted(inputs)]
     return leaves
 
 
@@ -146,7 +171,3 @@ def has_maps(inputs: StudyInputs) -> bool:
         False where every map is missing or was not made.
     """
     return any(own.profile is not None for scan in inputs.scans for own in (scan, *scan.others))
-
-
-def _has_heads(inputs: StudyInputs) -> bool:
-    return len(inputs.group.heads) > 0 and len(inputs.group.scores) > 0

@@ -7,6 +7,7 @@ from lmri.report import words
 from lmri.report.causal.words import RENAMED, noun_of
 from lmri.report.inputs import StudyInputs, claimed_map
 from lmri.report.kinds import KINDS, MapName
+from lmri.report.validation.described import describe_claims
 
 DEFINITIONS = {
     "resonance": (
@@ -87,7 +88,7 @@ def describe_methods(inputs: StudyInputs) -> list[str]:
         Paragraphs.
     """
     config = inputs.config
-    claimed = [_endpoint(inputs), _controls(inputs), _verdicts(config)]
+    claimed = [_endpoint(inputs), _controls(inputs), _verdicts(config), describe_claims(config)]
     return [
         _recording(config),
         *(_contrast(contrast) for contrast in config.contrasts.values()),

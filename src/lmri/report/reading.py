@@ -11,8 +11,11 @@ import xarray as xr
 from lmri.config import ContrastOptions, StudyConfig
 from lmri.errors import LmriError, StoreError
 from lmri.report import group, words
+from lmri.report.align.tables import read_alignment
 from lmri.report.bottleneck.tables import read_bottleneck
 from lmri.report.causal.maps import CausalMap, read_causal
+from lmri.report.connect.tables import read_networks
+from lmri.report.decode.tables import read_decoding
 from lmri.report.encoding.tables import read_encoding
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
@@ -62,18 +65,21 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
         If no subject has a verdict on what the study claims: there is nothing to report.
     """
     reader = Reader(study)
-    subjects = [_read_subject(reader, name, config) for name in config.subjects]
-    benchmarks = _read_benchmarks(reader)
-    tables = _read_group(reader)
-    sparse = read_sparse(reader, config)
-    information = read_information(reader, config)
-    bottleneck = read_bottleneck(reader, config)
-    problems = reader.problems, reader.altered
-    more = sparse, information, bottleneck
-    comparisons = _read_comparisons(reader, config)
-    encoding = read_encoding(reader, config)
     inputs = StudyInputs(
-        config, subjects, benchmarks, tables, *more, *problems, comparisons, encoding=encoding
+        config=config,
+        subjects=[_read_subject(reader, name, config) for name in config.subjects],
+        benchmarks=_read_benchmarks(reader),
+        group=_read_group(reader),
+        sparse=read_sparse(reader, config),
+        information=read_information(reader, config),
+        encoding=read_encoding(reader, config),
+        decoding=read_decoding(reader, config),
+        networks=read_networks(reader, config),
+        alignment=read_alignment(reader, config),
+        bottleneck=read_bottleneck(reader, config),
+        comparisons=_read_comparisons(reader, config),
+        problems=reader.problems,
+        altered=reader.altered,
     )
     claims = any(contrast.role in CLAIMING_ROLES for contrast in config.contrasts.values())
     if claims and inputs.verdicts.empty:
@@ -110,19 +116,21 @@ def _read_subject(reader: Reader, name: str, config: StudyConfig) -> SubjectInpu
         scans=scans,
         causal=_read_causal(reader, name, config),
         probes=_read_probes(reader, name, config),
-        claims=_read_claims(reader, name, scans),
+        claims=_read_claims(reader, name, scans, config.report.redact),
         **tables,
     )
     _check_verdicts(reader, subject, config)
     return subject
 
 
-def _read_claims(reader: Reader, name: str, scans: dict[str, list[Scan]]) -> pd.DataFrame:
+def _read_claims(
+    reader: Reader, name: str, scans: dict[str, list[Scan]], redact: str
+) -> pd.DataFrame:
     """Read what came of claims, where a finding states any."""
     findings = [scan.finding for own in scans.values() for scan in own]
     if not any(finding is not None and "claims" in finding for finding in findings):
         return pd.DataFrame()
-    return _read_table(reader, name, "claims", CLAIMS)
+    return _read_table(reader, name, "claims", CLAIMS, redact)
 
 
 def _read_comparisons(reader: Reader, config: StudyConfig) -> pd.DataFrame:

@@ -9,13 +9,16 @@ from typing import Any
 import pandas as pd
 
 LEVELS = ("none", "responses", "all")
-"""What is replaced: nothing; what models said; prompts and what they are about, too."""
+"""What is replaced: nothing; what models said or were to say; prompts and what they are of, too."""
 
-RESPONSES = ("response", "intact", "finding", "sham", "control", "base")
-"""Columns of text that hold what a model said."""
+RESPONSES = (
+    *("response", "intact", "finding", "sham", "control", "base"),
+    *("fact", "reference", "refusal"),
+)
+"""Columns of text that hold what a model said, or was to say: it may have said just that."""
 
 PROMPTS = (
-    *("trial", "prompt", "content", "system", "user", "messages", "fact", "reference", "refusal"),
+    *("trial", "prompt", "content", "system", "user", "messages"),
     *("entity", "entities", "pair", "family", "text", "token", "tokens"),
 )
 """Columns of text that hold what it was asked, or what tells that."""

@@ -10,7 +10,13 @@ from lmri.score.matching import exact_match, f1_match, normalised, numeric_match
 from lmri.score.phrases import PhraseList, packaged_phrases, read_phrases
 from lmri.score.registry import SCORERS, extra_scores, scorers, study_scorers
 from lmri.score.rescoring import rescored, write_scores
-from lmri.score.responses import SAVED, read_responses, response_table, write_responses
+from lmri.score.responses import (
+    SAVED,
+    read_responses,
+    response_table,
+    saving_responses,
+    write_responses,
+)
 from lmri.score.scorer import Answers, Scorer
 from lmri.score.sheets import read_labels, write_sheet
 
@@ -48,6 +54,7 @@ __all__ = [
     "rescored",
     "response_log_probability",
     "response_table",
+    "saving_responses",
     "score_responses",
     "scorers",
     "study_scorers",

@@ -70,11 +70,6 @@ class Resampler:
         self.weights = weights / weights.sum(axis=1, keepdims=True)
         self._fewest = min(carriers[name].nunique() for name in carriers.columns)
 
-    @property
-    def weights(self) -> np.ndarray:
-        """Weights of the trials in every draw, (draws, n_trials); each draw adds up to 1."""
-        return self._weights
-
     def effect(self, differences: np.ndarray, level: float, *, is_rate: bool = True) -> Effect:
         """Mean of paired differences with its percentile interval.
 

@@ -6,7 +6,8 @@ made while generating (``onset_margin``, ``refusal_onset``), and the columns of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -118,45 +119,69 @@ def response_table(
     return pd.concat([table, trials.drop(columns=[c for c in trials if c in table])], axis=1)
 
 
-def write_responses(path: Path, tables: Iterable[pd.DataFrame]) -> int:
-    """Write responses, a table after the other, atomically.
+@contextmanager
+def saving_responses(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write responses as they come, atomically: the file is there when the block ends.
 
     Parameters
     ----------
     path : Path
         The file.
-    tables : iterable of DataFrame
-        From :func:`response_table`, all with the same columns.
 
-    Returns
-    -------
-    int
-        Rows written.
+    Yields
+    ------
+    callable
+        Gets a table from :func:`response_table`; all have the same columns. Nothing of it is kept
+        in memory.
 
     Raises
     ------
     ScoreError
         If there is no table, or one has other columns than the first.
     """
-    rows, writer, schema = 0, None, None
+    writers: list[pq.ParquetWriter] = []
     with atomic_file(path) as partial:
+
+        def add(table: pd.DataFrame) -> None:
+            if not writers:
+                writers.append(pq.ParquetWriter(partial, _schema(table)))
+            schema = writers[0].schema
+            if list(table.columns) != schema.names:
+                raise ScoreError(
+                    f"{path}: the responses of all arms must have the same columns. Arm "
+                    f"'{table['arm'].iloc[0]}' has others than the first."
+                )
+            writers[0].write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+
         try:
-            for table in tables:
-                if schema is None:
-                    schema = _schema(table)
-                    writer = pq.ParquetWriter(partial, schema)
-                if list(table.columns) != schema.names:
-                    raise ScoreError(
-                        f"{path}: the responses of all arms must have the same columns. Arm "
-                        f"'{table['arm'].iloc[0]}' has others than the first."
-                    )
-                writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
-                rows += len(table)
+            yield add
         finally:
-            if writer is not None:
+            for writer in writers:
                 writer.close()
-        if writer is None:
+        if not writers:
             raise ScoreError(f"{path}: responses must be of at least one arm. Got none.")
+
+
+def write_responses(path: Path, tables: Iterable[pd.DataFrame]) -> int:
+    """Write responses, a table after the other, see :func:`saving_responses`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    tables : iterable of DataFrame
+        From :func:`response_table`.
+
+    Returns
+    -------
+    int
+        Rows written.
+    """
+    rows = 0
+    with saving_responses(path) as add:
+        for table in tables:
+            add(table)
+            rows += len(table)
     return rows
 
 

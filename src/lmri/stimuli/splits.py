@@ -4,8 +4,8 @@ Splits are drawn once per task over carriers (a place, a year, an entity), never
 trial belongs to a split only if all of its carriers do. The draw depends on the name of the
 carrier, on the set of its values with their classes, on the shares and on the seed. The same set
 of carriers therefore gets the same splits in every task; a task with fewer of them, or with other
-shares, draws them anew. :func:`lmri.preflight.check_inputs` refuses a contrast that would then
-select on an entity in one task and evaluate on it in another.
+shares, draws them anew. :func:`lmri.preflight.inputs.check_inputs` refuses a contrast that would
+then select on an entity in one task and evaluate on it in another.
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ file to the name, which fails when the name exists: that is atomic on NFS and Lu
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +20,7 @@ from pathlib import Path
 from lmri.errors import StoreError
 from lmri.store.atomic import partial_name, remove_stale
 from lmri.store.owners import Owner
+from lmri.store.slurm_jobs import job_is_over, own_job
 
 ATTEMPTS = 5
 """Takeovers tried before giving up: each means that another process came first."""
@@ -30,8 +33,9 @@ def writing_lock(path: Path) -> Iterator[None]:
     """Hold the right to write a store, and clear away what killed writers of it left behind.
 
     A lock whose holder was a process of this host and has ended is taken over. Whether a process
-    of another host still runs cannot be told from here: its lock is respected, and the message says
-    how to remove it.
+    of another host still runs is known only of jobs of Slurm: the lock of one that is over is taken
+    over too, so that a job killed on one node can be run again on another. Any other lock of
+    another host is respected, and the message says how to remove it.
 
     Parameters
     ----------
@@ -57,7 +61,8 @@ def writing_lock(path: Path) -> Iterator[None]:
 
 def _acquire(path: Path, lock: Path) -> str:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    content = json.dumps({"owner": Owner.this().label(), "since": since}) + "\n"
+    entry = {"owner": Owner.this().label(), "since": since, "slurm_job": own_job()}
+    content = json.dumps(entry) + "\n"
     for _ in range(ATTEMPTS):
         if _create(lock, content):
             return content
@@ -108,6 +113,7 @@ def _refuse_live(path: Path, lock: Path, held: str) -> None:
         owner, since = Owner.parse(entry["owner"]), entry["since"]
     except (ValueError, KeyError, TypeError):
         owner, since = None, None
+        entry = {}
     if owner is None:
         raise StoreError(
             f"{path}: its lock '{lock}' is not readable. If no process writes the store, "
@@ -118,6 +124,10 @@ def _refuse_live(path: Path, lock: Path, held: str) -> None:
     holder = f"process {owner.pid} on host '{owner.host}' since {since}"
     if owner.is_here():
         raise StoreError(f"{path}: is being written by {holder}. Wait for it, or stop it.")
+    if job_is_over(entry.get("slurm_job")):
+        for partial in path.parent.glob(f".{glob.escape(path.name)}.{owner.label()}.*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
+        return
     raise StoreError(
         f"{path}: is being written by {holder}. Wait for it. If that process is gone, remove "
         f"'{lock}' and any '.{path.name}.*.partial' beside it."

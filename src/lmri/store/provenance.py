@@ -38,6 +38,7 @@ ENTRIES = {
     "align": ("align", "align_subjects"),
     "decode": ("decode", "decode_subject"),
     "encode": ("encode", "encode_subject"),
+    "draws": ("validate", "score_draws"),
     "validate": ("validate", "validate_subject"),
     "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),

@@ -177,7 +177,7 @@ def _advice(error: Exception) -> str:
         case HfHubHTTPError():
             return "try again later"
     return (
-        "fetch it where there is a network, with `snakemake --until subject` and the same HF_HOME, "
+        "fetch it where there is a network, with `snakemake --until fetch` and the same HF_HOME, "
         f"or set HF_HOME to a folder that holds it (its models are now read from "
         f"{constants.HF_HUB_CACHE})"
     )

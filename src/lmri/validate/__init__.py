@@ -8,6 +8,7 @@ from lmri.validate.comparing import (
     comparison_table,
     write_comparisons,
 )
+from lmri.validate.draws_job import score_draws
 from lmri.validate.job import validate_subject
 from lmri.validate.statistics import rank_p, within_margin
 from lmri.validate.verdict import VERDICTS, Check, Evidence, Verdict, decide, not_testable, stays
@@ -25,6 +26,7 @@ __all__ = [
     "decide",
     "not_testable",
     "rank_p",
+    "score_draws",
     "stays",
     "validate_subject",
     "within_margin",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,6 +83,9 @@ class Arm:
         }
 
 
+Keep = Callable[[Sequence[Arm], list[list[int]], Responses], None]
+
+
 class Bench:
     """Runs arms on parts of one subject.
 
@@ -106,7 +109,15 @@ class Bench:
         self._max_new_tokens = max_new_tokens
         self._limits = limits
 
-    def run(self, arms: Sequence[Arm], trials: pd.DataFrame) -> list[pd.DataFrame]:
+    @property
+    def identity(self) -> tuple[int, str]:
+        """What scores depend on besides subject, trial and plan: room for responses, dictionary."""
+        dictionary = self._subject.dictionary
+        return self._max_new_tokens, "" if dictionary is None else dictionary.sha256
+
+    def run(
+        self, arms: Sequence[Arm], trials: pd.DataFrame, keep: Keep | None = None
+    ) -> list[pd.DataFrame]:
         """Free responses of every arm to the same trials.
 
         Parameters
@@ -115,6 +126,9 @@ class Bench:
             The arms.
         trials : DataFrame
             The trials.
+        keep : callable, optional
+            Gets arms, the prompts of their rows, and their responses; of arms that do the same the
+            first.
 
         Returns
         -------
@@ -128,6 +142,8 @@ class Bench:
         for chunk in self._chunks([arms[i] for i in own], len(trials)):
             repeated = pd.concat([trials] * len(chunk), ignore_index=True)
             prompts, responses = self._respond(chunk, trials, repeated, self._max_new_tokens)
+            if keep is not None:
+                keep(chunk, prompts, responses)
             scores = score_responses(
                 subject.tokenizer,
                 repeated,

@@ -10,7 +10,8 @@ from lmri.errors import EvidenceError, LmriError, StoreError
 from lmri.intervene import Plan, check_plan
 from lmri.score import carrier_columns
 from lmri.store import read_table
-from lmri.store.claims import Claim, Dose, Where, read_claims
+from lmri.store.claims import Claim, Dose, Where
+from lmri.store.stated import read_claims
 
 
 def check_finding(finding: dict, path: Path, anatomy: Anatomy, stimuli: Path) -> list[Claim]:

@@ -48,11 +48,11 @@ class Carriers(Resampler):
         """
         mean = float(differences.mean())
         if np.ptp(differences) > 0:
-            below = int((self._weights @ differences <= threshold).sum())
-            return (1 + below) / (1 + len(self._weights))
+            below = int((self.weights @ differences <= threshold).sum())
+            return (1 + below) / (1 + len(self.weights))
         distance = min(1.0, mean - threshold)
         unseen = (1 - distance) ** len(differences) if distance > 0 else 1.0
-        return max(unseen, 1 / (1 + len(self._weights)))
+        return max(unseen, 1 / (1 + len(self.weights)))
 
 
 @dataclass(frozen=True)

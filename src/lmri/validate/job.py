@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lmri.anatomy import Subject, load_subject, read_dictionary, with_dictionary
-from lmri.checks import check_choice
+from lmri.anatomy import Subject, load_subject
+from lmri.checks import check_slug
 from lmri.config import LoadOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
 from lmri.sparse.plan_file import read_plan
-from lmri.store import atomic_directory, read_finding, write_table
+from lmri.store import atomic_directory, write_table
 from lmri.store.claims import Claim
 from lmri.validate.before import check_finding
 from lmri.validate.claims import (
@@ -28,9 +28,13 @@ from lmri.validate.claims import (
     judge_claims,
     untested_rows,
 )
+from lmri.validate.drawn import read_drawn
+from lmri.validate.given import fitted_subject, read_findings
 from lmri.validate.kernel import KernelRepeat, repeat_on_kernel
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
+from lmri.validate.responses import FOLDER as RESPONSES
+from lmri.validate.responses import SavedResponses
 from lmri.validate.settling import bound_verdicts, settled
 from lmri.validate.trials import TRIAL_SCORES
 from lmri.validate.verdict import Evidence, Verdict, decide, not_testable, stays
@@ -75,6 +79,7 @@ def validate_subject(
     load: LoadOptions | None = None,
     plan: Path | None = None,
     subjects: Path | None = None,
+    draws: Path | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -90,7 +95,7 @@ def validate_subject(
         Folder with the subject's findings; one changed since it was written is refused.
     out : Path
         Folder to write: ``arms``, ``transcripts``, ``trials``, ``claims`` and ``verdicts``, each
-        as ``.parquet``.
+        as ``.parquet``, and ``responses/<contrast>.<task>.parquet``.
     options : ValidateOptions
         Resamples and sizes.
     seed : int
@@ -103,6 +108,9 @@ def validate_subject(
         Sparse plan of the subject that findings are re-run under too; it decides nothing.
     subjects : Path, optional
         Folder with the prepared folders of all subjects, for claims about another one.
+    draws : Path, optional
+        Folder with ``<shard>.parquet`` of control draws that were scored before, see
+        :func:`score_draws`; what none of ``options.shards`` has is run.
 
     Returns
     -------
@@ -120,26 +128,26 @@ def validate_subject(
         If the plan was changed or is for another subject.
     """
     # All are read before any trial is run: a changed one stops the job at once.
-    paths = sorted(findings.glob("*/*.json"))
-    read = [_read(path, subject) for path in paths]
-    if not read:
-        raise StoreError(f"{findings}: no finding. Localise before validating.")
+    read = read_findings(findings, subject)
+    shards = [draws / f"{shard}.parquet" for shard in range(options.shards)] if draws else []
+    scored = read_drawn([path for path in shards if path.exists()], provenance.get("subject"))
     loaded = load_subject(model, subject, load=load)
     within = None if plan is None else read_plan(plan, provenance["subject"], loaded.anatomy)
-    fitted = [_fitted(loaded, finding) for finding in read]
+    fitted = [fitted_subject(loaded, finding) for finding in read.values()]
     claims = [
         check_finding(finding, path, own.anatomy, stimuli) if "primary_endpoint" in finding else []
-        for finding, path, own in zip(read, paths, fitted, strict=True)
+        for (path, finding), own in zip(read.items(), fitted, strict=True)
     ]
     other = _Others(subjects, load)
     tables = _Tables()
-    for own, finding, stated in zip(fitted, read, claims, strict=True):
-        again = partial(Rerun, own, finding, stimuli, options, seed, within)
-        if finding["status"] == "testable" and "primary_endpoint" not in finding:
-            tables.arms.append(again().explore())
-        elif finding["role"] in JUDGED:
-            _judge(finding, again, stated, other, tables)
     with atomic_directory(out) as folder:
+        with SavedResponses(folder / RESPONSES, seed) as saved:
+            for own, finding, stated in zip(fitted, read.values(), claims, strict=True):
+                again = partial(Rerun, own, finding, stimuli, options, seed, within, scored, saved)
+                if finding["status"] == "testable" and "primary_endpoint" not in finding:
+                    tables.arms.append(again().explore())
+                elif finding["role"] in JUDGED:
+                    _judge(finding, again, stated, other, tables)
         for name, table in tables.named():
             table.attrs["provenance"] = json.dumps(provenance)
             write_table(folder / f"{name}.parquet", table)
@@ -176,7 +184,7 @@ def _table(parts: list[pd.DataFrame] | list[dict], columns: tuple[str, ...]) -> 
 
 
 class _Others:
-    """Loads other subjects when a claim is about one, each once."""
+    """Loads other subjects when a claim is about one, each once, as the finding's own is."""
 
     def __init__(self, subjects: Path | None, load: LoadOptions | None) -> None:
         self._subjects, self._load = subjects, load
@@ -188,42 +196,11 @@ class _Others:
                 f"A claim is about the subject '{name}': give the folder with the prepared folders "
                 "of all subjects as --subjects."
             )
+        # A finding is a file that others may have written, and the name becomes a path.
+        check_slug(name, "subject", "a claim", StoreError)
         if name not in self._loaded:
             self._loaded[name] = load_subject(self._subjects / name, name, load=self._load)
         return self._loaded[name]
-
-
-def _read(path: Path, subject: str) -> dict:
-    finding = read_finding(path)
-    if finding["subject"] != subject:
-        raise StoreError(
-            f"{path}: the 'subject' of the finding must be '{subject}'. Got '{finding['subject']}'."
-        )
-    kind = finding["kind"]
-    if finding["status"] == "testable":
-        check_choice(kind, KINDS, "kind", f"the finding {path}", StoreError)
-    names = KINDS[kind].names if kind in KINDS else ()
-    if any(name not in unit for unit in finding["units"] for name in names):
-        raise StoreError(
-            f"{path}: the 'units' of a finding of kind '{kind}' must name their "
-            f"{', '.join(names)}. Localise again."
-        )
-    return finding
-
-
-def _fitted(subject: Subject, finding: dict) -> Subject:
-    """Give the subject the dictionary that a finding about features was made with."""
-    named = finding.get("dictionary")
-    if named is None or finding["status"] != "testable":
-        return subject
-    dictionary = read_dictionary(Path(named["path"]), subject)
-    if dictionary.sha256 != named["sha256"]:
-        raise StoreError(
-            f"{named['path']}: the 'dictionary' of the finding on '{finding['contrast']}' must be "
-            f"the file that it was made with (sha256 {named['sha256'][:12]}). Got "
-            f"{dictionary.sha256[:12]}: bring the file back, or localise again."
-        )
-    return with_dictionary(subject, dictionary)
 
 
 def _judge(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from lmri.intervene import ablated_direction
 from lmri.score import Effect, Resampler, carrier_columns
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.runtime import sparse
-from lmri.validate.arms import Arm, Bench, Part
+from lmri.validate.arms import Arm, Bench, Keep, Part
+from lmri.validate.drawn import Drawn
 from lmri.validate.parts import evaluation_parts, part_name, target_part
 from lmri.validate.plan_arms import (
     INTACT_ARM,
@@ -25,6 +27,7 @@ from lmri.validate.plan_arms import (
     sham_arms,
 )
 from lmri.validate.positive_control import mean_difference, random_direction
+from lmri.validate.responses import SavedResponses
 from lmri.validate.statistics import as_large, stopped_draws
 from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Evidence
@@ -58,6 +61,10 @@ class Rerun:
         Seed of the study.
     plan : SparsePlan, optional
         The finding is also re-run under it.
+    drawn : Drawn
+        Control draws that were scored before.
+    saved : SavedResponses, optional
+        Gets the free responses of the intact subject and of the finding.
 
     After :meth:`confirm`, ``trials`` has the scores of every trial and ``parts`` what was run.
     """
@@ -68,12 +75,14 @@ class Rerun:
     options: ValidateOptions
     seed: int
     plan: SparsePlan | None = None
+    drawn: Drawn = field(default_factory=Drawn)
+    saved: SavedResponses | None = None
 
     def __post_init__(self) -> None:
         secondary = self.finding["secondary"]
         endpoint = self.finding.get("primary_endpoint", {})
         limits = endpoint.get("coherence", {"log_probability": -np.inf, "repeats": np.inf})
-        self._bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
+        self.bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
         self._level = 1 - endpoint.get("alpha", 0.05)
         self.trials = TrialScores()
         self.parts: list[Part] = []
@@ -91,7 +100,7 @@ class Rerun:
         part = target_part(self.finding, self.stimuli)
         score = self.finding["secondary"]["score"]
         arms = finding_arms(self.finding, self.subject.anatomy)
-        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        intact, *values = self.bench.quick([INTACT_ARM, *arms], part.trials, score)
         for arm, value in zip(arms, values, strict=True):
             effect = self._effect(part, value - intact, score)
             self._add(arm, part, score, value, intact, effect)
@@ -150,7 +159,7 @@ class Rerun:
         self._resamplers.clear()  # one part at a time: draws of all would be large
         decisive = [arm for arm in arms if part.role == "target" or arm.mode == mode]
         others = [arm for arm in arms if arm not in decisive]
-        intact, *scores = self._bench.run([INTACT_ARM, *decisive], part.trials)
+        intact, *scores = self.bench.run([INTACT_ARM, *decisive], part.trials, self._keep(part))
         self._add_scores(INTACT_ARM, part, intact, intact)
         self.trials.add(INTACT_ARM, part, intact)
         for arm, scored in zip(decisive, scores, strict=True):
@@ -160,10 +169,16 @@ class Rerun:
         if others:
             rows = self._few(len(part.trials))
             shown, base = _rows_of(part, rows), intact.iloc[rows].reset_index(drop=True)
-            for arm, scored in zip(others, self._bench.run(others, shown.trials), strict=True):
+            for arm, scored in zip(others, self.bench.run(others, shown.trials), strict=True):
                 self._add_scores(arm, shown, scored, base)
         primary = next(i for i, arm in enumerate(decisive) if arm.primary)
         return {"intact": intact, "primary": scores[primary]}
+
+    def _keep(self, part: Part) -> Keep | None:
+        """What saves the responses to a part, if they are to be saved."""
+        if self.saved is None:
+            return None
+        return partial(self.saved.add, self.finding["contrast"], part, self.subject.tokenizer)
 
     def _add_sparse(self, target: Part, score: str) -> None:
         """The plan alone against the intact subject, and the finding within the plan."""
@@ -174,9 +189,9 @@ class Rerun:
         chosen = [arm for arm in own if arm.primary] or [arm for arm in own if arm.mode == mode][
             -1:
         ]
-        (intact,) = self._bench.quick([INTACT_ARM], target.trials, score)
+        (intact,) = self.bench.quick([INTACT_ARM], target.trials, score)
         with sparse(self.subject, plan, "reference", subject_hash=plan.subject, count=False):
-            alone, *values = self._bench.quick([INTACT_ARM, *chosen], target.trials, score)
+            alone, *values = self.bench.quick([INTACT_ARM, *chosen], target.trials, score)
         effect = self._effect(target, alone - intact, score)
         self._add(Arm("intact_sparse", plan.policy), target, score, alone, intact, effect)
         for arm, value in zip(chosen, values, strict=True):
@@ -193,11 +208,11 @@ class Rerun:
             "positive_control": direction,
             "random_direction": random_direction(self.subject, self.seed),
         }
-        (intact,) = self._bench.run([INTACT_ARM], target.trials)
+        (intact,) = self.bench.run([INTACT_ARM], target.trials)
         effects = {}
         for name, direction in directions.items():
             with ablated_direction(self.subject, last, direction, origin):
-                (scored,) = self._bench.run([INTACT_ARM], target.trials)
+                (scored,) = self.bench.run([INTACT_ARM], target.trials)
             arm = Arm(name, "ablate")
             self._add_scores(arm, target, scored, intact)
             self.trials.add(arm, target, scored)
@@ -225,7 +240,7 @@ class Rerun:
 
     def _add_controls(self, arms: Sequence[Arm], part: Part, score: str) -> list[float]:
         """Add control draws on a part; returns the decreases at the primary endpoint."""
-        intact, *values = self._bench.quick([INTACT_ARM, *arms], part.trials, score)
+        intact, *values = self.drawn.run(self.bench, [INTACT_ARM, *arms], part.trials, score)
         for arm, value in zip(arms, values, strict=True):
             self._add(arm, part, score, value, intact, None)
         pairs = zip(arms, values, strict=True)
@@ -233,14 +248,30 @@ class Rerun:
 
     def _add_bystander_controls(self, parts: Sequence[Part]) -> None:
         """Control draws on a few trials of every bystander, in the primary mode."""
+        for shown, arms in self._bystander_controls(parts):
+            self._add_controls(arms, shown, "exact")
+
+    def _bystander_controls(self, parts: Sequence[Part]) -> Iterator[tuple[Part, list[Arm]]]:
         mode, draws = self.finding["secondary"]["mode"], self.finding["secondary"]["draws"]
         shams = sham_arms(self.finding, self.subject.anatomy)
         arms = [arm for arm in shams if arm.mode == mode and arm.draw < draws]
         arms += matched_arms(self.finding, self.subject.anatomy)
         for part in parts:
             if part.role == "bystander":
-                shown = _rows_of(part, self._few(len(part.trials)))
-                self._add_controls(arms, shown, "exact")
+                yield _rows_of(part, self._few(len(part.trials))), arms
+
+    def control_work(self) -> Iterator[tuple[Part, list[Arm], str]]:
+        """Yield trials, control draws and score of everything that can be scored beforehand."""
+        shams = sham_arms(self.finding, self.subject.anatomy)
+        target = target_part(self.finding, self.stimuli)
+        if "primary_endpoint" not in self.finding:
+            yield target, shams, self.finding["secondary"]["score"]
+            return
+        matched = matched_arms(self.finding, self.subject.anatomy)
+        rivals = rival_arms(self.finding, self.subject.anatomy)
+        yield target, [*shams, *matched, *rivals], self.finding["primary_endpoint"]["score"]
+        for shown, arms in self._bystander_controls(evaluation_parts(self.finding, self.stimuli)):
+            yield shown, arms, "exact"
 
     def _few(self, trials: int) -> np.ndarray:
         """Rows that stand for a part in secondary runs; tables are sorted, so drawn by the seed."""
@@ -342,7 +373,7 @@ class Rerun:
             picks = rng.choice(len(trials), size=min(count, len(trials)), replace=False)
             chosen = trials.iloc[picks].reset_index(drop=True)
             intact, finding = (column.iloc[picks].to_numpy() for column in responses[number])
-            (shammed,) = self._bench.run([sham], chosen)
+            (shammed,) = self.bench.run([sham], chosen)
             columns = chosen[["trial", "condition", "prompt", "fact", "reference"]]
             frames.append(columns.assign(intact=intact, finding=finding, sham=shammed["response"]))
         target, *bystanders = frames

@@ -25,19 +25,24 @@ from lmri.validate.plan_arms import INTACT_ARM
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
-    """Folder, arms and verdict of the study of a circuit; each is run once."""
+    """Folder, arms, outcomes of claims and verdict of the study of a circuit; each is run once."""
     done = {}
 
     def run(circuit):
         if circuit not in done:
             root = tmp_path_factory.mktemp(circuit)
             write_study(root, circuit)
-            arms, verdicts = judge(root)
+            arms, claims, verdicts = judge(root)
             (verdict,) = verdicts.to_dict("records")
-            done[circuit] = root, arms, verdict
+            done[circuit] = root, arms, outcomes(claims), verdict
         return done[circuit]
 
     return run
+
+
+def outcomes(claims):
+    """What came of the claims, by kind."""
+    return dict(zip(claims["claim_kind"], claims["outcome"], strict=True))
 
 
 def effects(arms):
@@ -60,9 +65,11 @@ def without(root, *experts):
 
 
 def test_the_only_writer_is_confirmed(studies):
-    _, arms, verdict = studies("sole")
+    _, arms, claims, verdict = studies("sole")
     assert (verdict["verdict"], json.loads(verdict["units"])) == ("confirmed", [[LAYER, FIRST]])
     assert effects(arms)["mask", 1] == -1
+    assert claims["necessity"] == claims["specificity"] == "holds"
+    assert claims["jointness"] != "holds"
     # No sham map ends it, and they are not one and the same.
     shams = arms[(arms["arm"] == "sham") & arms["primary"] & (arms["trial_role"] == "target")]
     assert len(shams) == 39 and shams["units"].nunique() > 5
@@ -70,10 +77,11 @@ def test_the_only_writer_is_confirmed(studies):
 
 
 def test_two_that_back_each_other_up_are_confirmed_only_together(studies):
-    root, arms, verdict = studies("backup")
+    root, arms, claims, verdict = studies("backup")
     pair = [[LAYER, FIRST], [LAYER, SECOND]]
     assert (verdict["verdict"], verdict["dose"]) == ("confirmed", 2)
     assert sorted(json.loads(verdict["units"])) == pair
+    assert claims["jointness"] == "holds"
     by_dose = effects(arms)
     assert (by_dose["mask", 1], by_dose["mask", 2]) == (0, -1)
     assert [without(root, FIRST), without(root, SECOND)] == [0, 0]
@@ -81,7 +89,7 @@ def test_two_that_back_each_other_up_are_confirmed_only_together(studies):
 
 
 def test_one_that_is_selective_but_not_read_is_refuted(studies):
-    _, arms, verdict = studies("decoy")
+    _, arms, _, verdict = studies("decoy")
     assert (verdict["verdict"], json.loads(verdict["units"])) == ("refuted", [[LAYER, FIRST]])
     assert verdict["positive_low"] > 0.1
     assert effects(arms)["mask", 1] == 0

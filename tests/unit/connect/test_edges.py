@@ -1,9 +1,12 @@
 """Edges against the routing shuffle, and against exchanged carriers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
+from lmri.connect.activity import select_nodes
 from lmri.connect.edges import compare, edge_test
 from lmri.connect.routing_null import routing_shuffle, strata_of
 from lmri.errors import EvidenceError
@@ -56,7 +59,7 @@ def test_top_k_connects_nothing_and_the_naive_test_thinks_so(route):
         nodes = activity.matrix
         pairs = zip(*np.triu_indices(nodes.shape[1], 1), strict=True)
         naive.append(np.mean([pearsonr(nodes[:, i], nodes[:, j])[1] <= 0.05 for i, j in pairs]))
-    assert np.mean(ours) <= 0.08
+    assert np.mean(ours) <= 0.1  # of 8 subjects; .05 of 40 (docs/networks.md)
     assert np.mean(naive) > 0.3
     assert np.mean(means) < -0.1
 
@@ -115,3 +118,16 @@ def test_too_few_entities_are_refused(route):
     values = np.random.default_rng(0).normal(size=(30, 4))
     with pytest.raises(EvidenceError, match=r"All 9 draws, which exchange nothing, are the same"):
         compare(values, lambda number: values, 9, "correlation", "nothing")
+
+
+def test_units_that_hardly_vary_are_no_nodes(route):
+    activity = route(0)
+    values = activity.values.copy()
+    values[:, 0, 3] = 1.0
+    values[:, 0, 4] = 0.0
+    values[:9, 0, 4] = 1.0
+    chosen = select_nodes(replace(activity, values=values), 256)
+    assert not {3, 4} & set(chosen.nodes[:, 1].tolist())
+    assert chosen.left_out == {"constant": 1, "varies in fewer than 10 trials": 1}
+    with pytest.raises(EvidenceError, match=r"3 nodes or more that vary in 10 trials.*Got 0 of 8"):
+        select_nodes(replace(activity, values=np.ones_like(values)), 256)

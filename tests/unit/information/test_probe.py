@@ -72,6 +72,14 @@ def test_crossed_carriers_are_held_out_together():
         assert len(train) == 24
 
 
+def test_a_fold_that_leaves_one_class_to_train_on_is_refused():
+    carriers, _ = crossed(3, 3)
+    y = np.zeros(9, dtype=np.int64)
+    y[(carriers[0] == carriers[1]) & (carriers[0] < 2)] = 1  # seen again, but not in every fold
+    with pytest.raises(EvidenceError, match="trained on two classes at least"):
+        group_folds(y, carriers, 3, 0)
+
+
 def test_a_second_carrier_that_is_seen_again_is_no_evidence():
     """States tell which year it is, and nothing else: years are recognised, classes are not."""
     rng = np.random.default_rng(0)

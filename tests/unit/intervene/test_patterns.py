@@ -15,7 +15,9 @@ from lmri.intervene import (
     Plan,
     clamped_patterns,
     feasible,
+    induction_pattern,
     intervened,
+    previous_token_pattern,
     recorded_patterns,
     respond,
 )
@@ -144,3 +146,38 @@ def test_other_implementations_are_refused(monkeypatch):
         recorded_patterns(subject, [(0, 0)]),
     ):
         pass
+
+
+def test_known_patterns_of_previous_tokens_and_of_induction():
+    assert previous_token_pattern(3, 0.75).tolist() == [
+        [[1, 0, 0], [0.75, 0.25, 0], [0, 0.75, 0.25]]
+    ]
+    found = induction_pattern([[7, 8, 9, 7, 8], [5, 5, 5, 6, 5]])
+    assert found.argmax(-1).tolist() == [[0, 1, 2, 1, 2], [0, 1, 2, 3, 3]]
+    assert (found.max(-1).values == 1).all()
+    weak = induction_pattern([[7, 8, 9, 7, 8]], 0.5)[0]
+    assert weak[3].tolist() == [0, 0.5, 0, 0.5, 0]
+    with pytest.raises(LmriError, match=r"'strength' of a pattern .* \[0.0, 1.0\]. Got 1.5"):
+        previous_token_pattern(3, 1.5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_changes_of_patterns_nest(attention):
+    subject = subject_of("llama", attention)
+    intact = logits(subject)
+    wanted = induction_pattern(tokens("llama").tolist(), 0.5)
+    with clamped_patterns(subject, {(0, 1): wanted}):
+        outer = logits(subject)
+        with recorded_patterns(subject, [(0, 1), (1, 1)]) as seen:
+            assert torch.equal(logits(subject), outer)
+        torch.testing.assert_close(seen[0, 1], wanted)
+        with intervened(subject, [Plan("uniform", ((0, 1), (1, 0)), "head")]) as session:
+            session.rows = torch.zeros(3, dtype=torch.int64)
+            both = logits(subject)
+        assert torch.equal(logits(subject), outer)
+    with intervened(subject, [Plan("uniform", ((0, 1), (1, 0)), "head")]) as session:
+        session.rows = torch.zeros(3, dtype=torch.int64)
+        assert torch.equal(logits(subject), both), "the later change holds"
+    assert torch.equal(logits(subject), intact)
+    assert subject.model.config._attn_implementation == attention
+    assert not any(hasattr(m, "lmri_pattern") for m in attentions(subject.model).values())

@@ -1,5 +1,7 @@
 """Many plans on the same texts: the same as one after another, and less of it is run."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,19 @@ from families import FAMILIES, tiny_model, tokens
 
 from lmri.anatomy import Subject, blocks, describe
 from lmri.errors import LmriError
-from lmri.intervene import INTACT, KINDS, Plan, feasible, intervened, onsets, respond, same_plans
+from lmri.intervene import (
+    INTACT,
+    KINDS,
+    Combined,
+    Plan,
+    exact,
+    feasible,
+    intervened,
+    onsets,
+    respond,
+    same_plans,
+    says_exactly,
+)
 from lmri.intervene.sharing import passes
 
 DECODERS = tuple(kind for kind in FAMILIES if kind != "bert")
@@ -75,7 +89,7 @@ def test_every_family_gives_what_each_plan_gives_alone(family):
     plans, kept = plans_of(subject.anatomy), [1, 3, 3, 2, 1]
     seen = set()
     with Counted(subject, 0) as first:
-        for passed in list(passes(subject, texts, kept, plans, rows=4)):
+        for passed in list(passes(subject, texts, [9] * 5, kept, plans, rows=4)):
             for plan, text, got in zip(passed.plans, passed.texts, passed.logits, strict=True):
                 wanted = one_by_one(subject, [texts[text]], plans[plan])[0]
                 last = kept[text]
@@ -83,6 +97,38 @@ def test_every_family_gives_what_each_plan_gives_alone(family):
                 seen.add((int(plan), int(text)))
     assert len(seen) == len(plans) * len(texts)
     assert first.rows > 0
+
+
+def test_plans_together_and_in_a_phase_only_act_as_they_do_alone(tiny_subject, prompts):
+    heads, experts = Plan("zero", ((1, 2),), "head"), Plan("mask", ((1, 5),), phase="response")
+    void = Plan.of("void", [(1,)], "layer", {(1,): [0.5]})
+    plans = [
+        experts,
+        Plan("mask", ((1, 5),), phase="prompt"),
+        Plan("zero", ((0, 1), (1, 3)), phase="prompt_last"),
+        Combined((experts, heads)),
+        Combined((heads, experts)),
+        void,
+    ]
+    assert same_plans(plans).tolist() == list(range(6))
+    count = len(prompts)
+    references = [[5 + i, 2, 7][: 1 + i % 3] for i in range(count)]
+    watched = [5] * count
+    _, margins = onsets(tiny_subject, prompts, watched, plans, rows=16)
+    said = exact(tiny_subject, prompts, references, plans, rows=16)
+    for number, plan in enumerate(plans):
+        alone = respond(tiny_subject, prompts, watched, plans=[plan], max_new_tokens=1, rows=16)
+        np.testing.assert_allclose(margins[number], alone.onset_margin, atol=1e-4)
+        own = [[*row[:1], 2] for row in alone.tokens]
+        for asked, got in ((references, said), (own, exact(tiny_subject, prompts, own, plans, 16))):
+            wanted = says_exactly(
+                *(tiny_subject, prompts, asked),
+                plans=[plan],
+                plan_of_row=[0] * count,
+                rows=16,
+            )
+            np.testing.assert_array_equal(got[number], wanted)
+    assert abs(margins[1] - margins[0]).max() > 1e-3
 
 
 def test_plans_of_the_last_layer_run_the_first_once_for_each_text(tiny_subject, prompts):
@@ -114,7 +160,9 @@ def test_plans_that_do_the_same_are_run_once(tiny_subject, prompts):
     gains = [Plan.of("gain", units, "neuron", values) for units in ([(0, 1)], [(0, 2)], [])]
     others = [Plan("zero", ((0, 1),), "neuron"), Plan("mask", (), "expert")]
     assert same_plans([*gains, *others]).tolist() == [0, 1, 2, 3, 2]
-    seen = [passed.plans for passed in passes(tiny_subject, prompts, [1] * 15, EXPERTS, 64)]
+    seen = [
+        passed.plans for passed in passes(tiny_subject, prompts, [1] * 15, [1] * 15, EXPERTS, 64)
+    ]
     assert np.unique(np.concatenate(seen)).tolist() == [0, 1, 2, 4, 5]
 
 
@@ -151,3 +199,67 @@ def test_modules_are_as_before_also_after_an_error(tiny_subject, prompts):
     for module in tiny_subject.model.modules():
         assert "forward" not in vars(module)
         assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def acting_together(anatomy):
+    """Plans of one phase, of several parts, and such that need what was before their layer."""
+    last = anatomy.layers - 1
+    site = (last, len(anatomy.places) - 1)
+    hidden = [0.3] * anatomy.hidden
+    parts = [
+        Plan("zero", ((last, 1),), "head", phase="prompt"),
+        Plan("zero", ((last, 2),), "head", phase="response"),
+        Plan.of("add", [site], "residual_site", {site: hidden}, "prompt_last"),
+    ]
+    layers = [(layer,) for layer in range(anatomy.layers)]
+    plans = [
+        INTACT,
+        *parts,
+        Combined(tuple(parts)),
+        Combined((parts[1], Plan("flip", ((0,),), "layer"))),
+    ]
+    plans.append(Plan.of("void", layers[1:], "layer", {layer: [0.8] for layer in layers}))
+    if anatomy.moe_layers:
+        expert = (anatomy.moe_layers[-1], 1)
+        plans += [Plan("mask", (expert,), phase=phase) for phase in ("prompt", "response")]
+        plans.append(Plan.of("gain", [expert], "expert", {expert: [2.0]}))
+    return [plan for plan in plans if feasible(plan, anatomy)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "olmoe", "deepseek_v3", "qwen2_moe"])
+def test_phases_and_parts_are_those_of_a_pass_through_all_layers(family):
+    model = tiny_model(family)
+    subject = Subject(family, model, SimpleNamespace(eos_token_id=127), describe(model))
+    texts, n_prompt = tokens(family).tolist(), 9
+    plans = acting_together(subject.anatomy)
+    kept = [len(text) - n_prompt + 1 for text in texts]
+    seen = 0
+    prompts = [n_prompt] * len(texts)
+    for passed in list(passes(subject, texts, prompts, kept, plans, rows=64)):
+        for plan, text, logits in zip(passed.plans, passed.texts, passed.logits, strict=True):
+            seen += 1
+            wanted = forced(subject, texts[text], plans[plan], n_prompt)[-kept[text] :]
+            torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
+    assert seen == len(plans) * len(texts)
+
+
+def forced(subject, text, plan, n_prompt):
+    """Logits of a text alone under a plan that knows where the response begins."""
+    with intervened(subject, [plan]) as session:
+        session.prompts = torch.tensor([n_prompt])
+        return subject.model(input_ids=torch.tensor([text]), use_cache=False).logits[0]
+
+
+def test_plans_of_the_same_parts_are_the_same():
+    first, second = Plan("zero", ((0, 1), (0, 2)), "head"), Plan("mask", ((1, 0),))
+    plans = [
+        Combined((first, second)),
+        Combined((Plan("zero", ((0, 2), (0, 1)), "head"), INTACT, second)),
+        first,
+        Combined((first,)),
+        Combined(()),
+        INTACT,
+        Plan("zero", ((0, 1), (0, 2)), "head", phase="prompt"),
+        Combined((second, first)),
+    ]
+    assert same_plans(plans).tolist() == [0, 0, 2, 2, 4, 4, 6, 7]

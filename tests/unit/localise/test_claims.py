@@ -11,7 +11,8 @@ from lmri.localise.claims import Stated, state_claims
 from lmri.localise.planning import needed_trials, plan_lines
 from lmri.localise.rivals import direct_attribution, rival_selections
 from lmri.localise.units import Units
-from lmri.store.claims import SAME_PLACE, Where, read_claims
+from lmri.store.claims import SAME_PLACE, Where
+from lmri.store.stated import read_claims
 
 CONTRAST = ContrastOptions(
     "refusal",

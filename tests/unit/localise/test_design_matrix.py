@@ -6,9 +6,9 @@ import pytest
 from streams import FakeRecording
 
 from lmri.errors import EvidenceError
-from lmri.stimuli.confounds import CONFOUNDS
 from lmri.localise.design_matrix import TokenDesign, token_blocks, trial_design
 from lmri.localise.least_squares import least_squares, least_squares_stream
+from lmri.stimuli.confounds import CONFOUNDS
 
 LENGTHS = [20, 1, 6]
 EVENTS = pd.DataFrame(

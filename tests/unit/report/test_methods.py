@@ -40,6 +40,16 @@ def test_without_a_claim_no_rule_of_a_verdict_is_described(config):
     assert "Confirmed:" in described(config)
 
 
+def test_claims_are_described_as_they_were_made(config):
+    text = described(config)
+    assert "findings claim specificity, sufficiency, dose and transfer." in text
+    assert "at most 16 evaluation trials, run again" in text and "Besag" not in text
+    none = replace(config, validate=replace(config.validate, claims=()))
+    assert "Beside necessity" not in described(none)
+    stopping = replace(config, evidence=replace(config.evidence, stop_after=9))
+    assert "end at the 9th that does as much" in described(stopping)
+
+
 def test_every_statistic_that_was_used_is_defined_once(config):
     maps = ("expert.resonance", "head.welch_t", "layer.welch_t", "neuron.average_precision")
     text = described(replace(config, localise=replace(config.localise, maps=maps)))

@@ -5,17 +5,8 @@ import json
 import pytest
 
 from lmri.errors import StoreError
-from lmri.store.claims import (
-    CLAIMS,
-    Cumulativity,
-    Dose,
-    Repair,
-    Specificity,
-    Transfer,
-    Where,
-    read_claim,
-    read_claims,
-)
+from lmri.store.claims import CLAIMS, Cumulativity, Dose, Repair, Specificity, Transfer, Where
+from lmri.store.stated import read_claim, read_claims
 
 SHARED = {
     "unit_kind": "expert",

@@ -96,7 +96,7 @@ def test_what_is_not_in_the_cache_is_named_with_what_to_do(
         f"Got '{model}', revision '{revision}' (Cannot find an appropriate cached snapshot folder "
         "for the specified revision on the local disk and outgoing traffic has been disabled. To "
         "enable repo look-ups and downloads online, set 'HF_HUB_OFFLINE=0' as environment "
-        "variable): fetch it where there is a network, with `snakemake --until subject` and the "
+        "variable): fetch it where there is a network, with `snakemake --until fetch` and the "
         "same HF_HOME, or set HF_HOME to a folder that holds it (its models are now read from "
         f"{cache})."
     )

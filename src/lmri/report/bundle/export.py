@@ -40,7 +40,7 @@ KEPT = (
     "sparse/*/survival.parquet",
     "subjects/*.manifest.json",
     "subjects/*/card.json",
-    "validation/**/*.parquet",
+    "validation/*/*.parquet",
 )
 """What a bundle holds: all that the report reads. No activations, weights, stimuli or logs."""
 

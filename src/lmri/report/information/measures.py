@@ -131,7 +131,7 @@ def entropy_figure(found: Profiles, task: str, phases: Sequence[str], data: str)
         phases,
         f"units-{task}",
         curves,
-        names=("layer", "share of the largest entropy"),
+        names=("layer", "relative entropy"),
         title=f"How evenly units of {words.readable(task)} use their range",
         look_for=(
             "Good: a condition well below the reference, in some layers: its units are confined to "
@@ -162,7 +162,7 @@ def massive_figure(found: Profiles, task: str, phases: Sequence[str], data: str)
         f"massive-{task}",
         curves,
         names=("layer", "largest over median"),
-        linear=10.0,
+        linear=100.0,
         title=f"The largest activation over the median one in {words.readable(task)}",
         look_for=(
             "Good: curves below a hundred: no dimension outweighs the others. A curve that leaps "
@@ -254,7 +254,6 @@ def logit_figure(found: Profiles, task: str, phases: Sequence[str], data: str) -
         "logits",
         curves,
         names=("layer", "largest logit"),
-        linear=10.0,
         title="How large the logits of attention can be, whatever the text",
         look_for=(
             "Good: layers of one size. The bound follows from the weights and is far above what "

@@ -15,6 +15,10 @@ from lmri.report.information.names import SOURCE, estimator_name, target_name
 from lmri.report.view import Figure, Panel
 
 TOLD = "probe I(T;Y)"
+
+DIGITS = 3
+"""Of I(X;T): a saturated channel differs in the sixth, which would be all there is to see."""
+
 LOOK_FOR = (
     "Good: {good} Both axes belong to how they were measured: the name of the horizontal one is "
     "its channel. Nothing forces a layer to lie left of the one before it."
@@ -138,13 +142,13 @@ def _paths(plane: xr.Dataset, places: Sequence[int]) -> Iterator[Curve]:
         known = np.isfinite(x) & np.isfinite(y)
         faint = (cell["flagged_x"].values | cell["flagged_y"].values)[known].tolist()
         name = f"layer {int(cell['layer'])}"
-        yield Curve(name, x[known].tolist(), y[known].tolist(), faint=faint)
+        yield Curve(name, x[known].round(DIGITS).tolist(), y[known].tolist(), faint=faint)
 
 
 def _of_layers(target: object, own: pd.DataFrame) -> Curve:
     own = own.sort_values("layer")
     faint = ((own["flags_x"] != "") | (own["flags_y"] != "")).tolist()
-    x, y = own["value_x"].tolist(), own["value_y"].tolist()
+    x, y = own["value_x"].round(DIGITS).tolist(), own["value_y"].tolist()
     return Curve(target_name(str(target)), x, y, faint=faint)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from lmri.config import StudyConfig
-from lmri.report import evidence_figures as figures
 from lmri.report import evidence_tables, words
-from lmri.report.control_tables import control_table
+from lmri.report.control_tables import control_names, control_table
 from lmri.report.evidence import Evidence
+from lmri.report.figures.controls import draw_controls
 from lmri.report.files import Files
 from lmri.report.inputs import Scan, SubjectInputs
-from lmri.report.validation.tables import claim_table, rival_table, rule_lines
+from lmri.report.validation.tables import RIVALS, claim_table, rival_table, rule_lines
 from lmri.report.validation.ways import other_way
-from lmri.report.view import Figure, Heading, Prose, Table
+from lmri.report.view import Figure, Heading, Panel, Prose, Table
 
 Block = Figure | Heading | Prose | Table
 
@@ -53,7 +53,7 @@ def card_blocks(
         source, data = subject.path("arms"), files.add(f"arms.{key}", evidence.arms)
         parts += [
             Prose(list(rule_lines(scan.finding, verdict))),
-            figures.sham_figure(evidence, key, source, data),
+            _controls_figure(evidence, key, source, data),
             control_table(evidence, source, data),
             rival_table(evidence, source, data),
         ]
@@ -80,6 +80,40 @@ def _evidence(subject: SubjectInputs, scan: Scan) -> Evidence | None:
     arms = subject.arms_of(scan, scan.name)
     endpoint, secondary = scan.finding["primary_endpoint"], scan.finding.get("secondary", {})
     return None if arms.empty else Evidence(arms, endpoint, secondary, scan.noun)
+
+
+def _controls_figure(evidence: Evidence, key: str, source: str, data: str) -> Figure:
+    """Show the effect as a mark beside every control draw of every kind."""
+    target = evidence.target()
+    named = control_names(evidence.noun) | dict.fromkeys(RIVALS, "rival selections")
+    draws: dict[str, list[float]] = {}
+    for arm, name in named.items():
+        effects = evidence.effects(evidence.at_endpoint(target, arm)).to_numpy(float)
+        if len(effects):
+            draws.setdefault(name, []).extend(effects)
+    finding = evidence.effect(evidence.at_endpoint(target, "finding"))
+    told = words.listing(f"{words.number(max(own))} of {name}" for name, own in draws.items())
+    # Beside the drawing there is room for what tells them apart.
+    same = f"other {evidence.noun.many} "
+    draws = {name.removeprefix(same): own for name, own in draws.items()}
+    drawing = draw_controls(draws, finding, evidence.endpoint["margin"], evidence.effect_label, key)
+    return Figure(
+        title="Against all control draws",
+        panels=[Panel(drawing)],
+        alt=(
+            f"The effect of the finding is {words.number(finding[0])}; the largest of its controls "
+            f"are {told or 'not known'}."
+        ),
+        look_for=(
+            f"Every dot is the same done to other {evidence.noun.many}, the diamond the finding "
+            "with its interval. Only sham maps, in which the whole selection is made where nothing "
+            "is, decide."
+        ),
+        falsify="A diamond among the sham maps, or inside the shaded margin.",
+        source=source,
+        data=data,
+        layout="strip",
+    )
 
 
 def _transcripts(

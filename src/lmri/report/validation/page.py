@@ -83,12 +83,17 @@ def _answer(claims: pd.DataFrame) -> str:
         return "No claim was put to the test."
     counts = claims["outcome"].value_counts()
     told = words.listing(
-        f"{int(counts[word])} {_verb(word)}" for word in OUTCOMES if word in counts
+        f"{int(counts[word])} {VERBS[word][int(counts[word] > 1)]}"
+        for word in OUTCOMES
+        if word in counts
     )
     return f"Of {words.plural(len(claims), 'claim')}, {told}."
 
 
-def _verb(outcome: str) -> str:
-    return {"holds": "hold", "fails": "fail", "undecided": "are undecided"}.get(
-        outcome, "could not be tested"
-    )
+VERBS = {
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("is undecided", "are undecided"),
+    "not testable": ("could not be tested", "could not be tested"),
+}
+"""Outcomes of one claim and of several."""

@@ -16,7 +16,7 @@ from lmri.config import (
 from lmri.errors import EvidenceError
 from lmri.localise.claims import Stated, state_claims
 from lmri.store import write_table
-from lmri.store.claims import read_claims
+from lmri.store.stated import read_claims
 from lmri.validate import decide
 from lmri.validate.claims import Ground, Primary, claim_rows, judge_claims
 from lmri.validate.rerun import Rerun

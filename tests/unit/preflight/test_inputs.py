@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from lmri.anatomy import check_prompts
 from lmri.config import StudyConfig
 from lmri.errors import LmriError
-from lmri.preflight import check_inputs
+from lmri.preflight.inputs import check_inputs
 
 
 @pytest.fixture
@@ -96,6 +96,7 @@ def refused(study: dict, message: str) -> None:
         "studies/subjects.yaml",
         "studies/localisers.yaml",
         "studies/information-bottleneck.yaml",
+        "studies/claims.yaml",
     ],
 )
 def test_the_studies_of_the_repository_pass(repository, name):
@@ -309,3 +310,9 @@ def test_mistakes_in_maps_are_told_before_anything_is_recorded(small, section, t
     small["localise"] |= section
     with pytest.raises(LmriError, match=told):
         check_inputs(StudyConfig.from_dict(small), "small.yaml")
+
+
+def test_a_claim_of_a_condition_that_is_not_there(table):
+    study = hypothesis_of(table(animal=20, plant=20))
+    study["validate"] = {"claims": [{"kind": "interference", "task": "words", "condition": "rock"}]}
+    refused(study, r"The 'condition' of 'validate.claims.0' \(task 'words'\) .* Got 'rock'")

@@ -5,6 +5,7 @@ A mistake in a table or a contrast would otherwise show only when hours of recor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
 
 
 def planned(study: StudyConfig, tables: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """Say how many trials the bystanders of every hypothesis need, and which they have.
+    """Say how many trials and sham maps the claims of a study need, and which they have.
 
     Parameters
     ----------
@@ -100,6 +101,23 @@ def planned(study: StudyConfig, tables: dict[str, pd.DataFrame]) -> Iterator[str
     """
     for contrast in study.hypotheses:
         yield from plan_lines(contrast, tables, study.evidence)
+    if study.hypotheses and study.validate.shammed:
+        yield _planned_shams(study)
+
+
+def _planned_shams(study: StudyConfig) -> str:
+    """Say whether a rank p can pass the correction, also of a claim that is the only one true."""
+    secondary = study.validate.secondary(study.subjects)
+    draws = study.evidence.sham_draws(study.claims)
+    needed = math.ceil(round(secondary * study.claims / study.evidence.alpha, 6)) - 1
+    least = min(1.0, secondary * study.claims / (1 + draws))
+    lead = f"           {secondary} secondary claims x {study.claims} findings: {draws} sham maps"
+    if needed <= draws:
+        return f"{lead} are enough for {study.evidence.alpha:g}, also if only one of them is true"
+    return (
+        f"{lead} give a corrected p of at least {least:.2g} if only one of them is true; "
+        f"{needed} can give {study.evidence.alpha:g}"
+    )
 
 
 def _check_shards(study: StudyConfig, tables: dict[str, pd.DataFrame], source: str) -> None:

@@ -1,0 +1,190 @@
+"""The page of decoding says what was decoded, puts it beside what was switched off, and escapes."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import yaml
+
+from lmri.config import StudyConfig
+from lmri.report.decode.page import decoding_leaf
+from lmri.report.decode.tables import VARIABLES, Decoding, read_decoding, used_frame
+from lmri.report.files import Files
+from lmri.report.inputs import ARMS, StudyInputs, SubjectInputs
+from lmri.report.leaves import leaf_links
+from lmri.report.page import render_leaf
+from lmri.report.reader import Reader
+from lmri.report.view import Figure, Heading, Prose, Table
+from lmri.store import write_map, write_text_atomic
+
+HOSTILE = "<script>alert(1)</script>"
+ANALYSES = list(VARIABLES)
+SIZES = {
+    "statistic": ["balanced_accuracy", "auc"],
+    "question": ["refusal", "condition"],
+    "position": ["content", "prompt_last"],
+    "layer": [0, 1],
+    "train_position": ["content", "prompt_last"],
+    "test_position": ["content", "prompt_last"],
+    "comparison": [0],
+    "condition": ["benign", "sensitive"],
+    "offset": [-1, 0, 1],
+    "region": ["0-0", "1-1"],
+}
+TEXTS = {"classes": "benign (20), sensitive (5)", "exchanged": "place and year"}
+TEXTS |= {"contrast": "refusal", "kind": "residual", "method": "welch_t"}
+
+
+@pytest.fixture
+def config(repository):
+    """The default study of one subject with all analyses of one task."""
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    values |= {"sparse": {}, "decode": {"analyses": ANALYSES, "labels": [{"task": "events"}]}}
+    values["record"]["full"] = ["router", "residual"]
+    values["subjects"] = {"localised": values["subjects"]["localised"]}
+    return StudyConfig.from_dict(values)
+
+
+def dataset(analysis):
+    """An analysis whose every number is .25, but what the tests look at."""
+    made = xr.Dataset(coords=SIZES)
+    for name, dims in VARIABLES[analysis].items():
+        shape = tuple(len(SIZES[dim]) for dim in dims)
+        made[name] = dims, np.full(shape, TEXTS[name]) if name in TEXTS else np.full(shape, 0.25)
+    made = made[list(VARIABLES[analysis])]
+    if analysis == "profile":
+        made["value"].loc[{"layer": 1}] = 0.9
+        made["p_max"].loc[{"layer": 1}] = 0.005
+    return made
+
+
+def arm(layers, dose, effect, **more):
+    """Units of some layers that were switched off."""
+    row = dict.fromkeys(ARMS, "") | {
+        "subject": "localised",
+        "contrast": "refusal",
+        "phase": "prompt_last",
+        "kind": "expert",
+        "method": "resonance",
+        "arm": "finding",
+        "mode": "mask",
+        "trial_role": "target",
+        "held_out": "all",
+        "score": "refusal_onset",
+        "dose": dose,
+        "n": 60,
+        "intact": 1.0,
+        "effect": effect,
+        "low": effect - 0.1,
+        "high": effect + 0.1,
+        "units": json.dumps([[layer, number] for number, layer in enumerate(layers)]),
+    }
+    return row | more
+
+
+ARM_ROWS = [
+    arm([1], 1, -0.2),
+    arm([1, 1], 2, -0.8),
+    arm([1, 1, 0], 3, -0.9),
+    arm([1, 1], 4, -6.2, score="onset_margin"),
+    arm([1, 1], 4, 0.9, mode="force"),
+    arm([1], 1, -0.5, arm="sham"),
+    arm([1], 1, -0.4, trial_role="bystander"),
+]
+
+
+def inputs_of(config, found=None, left_out=None):
+    """A study with what was decoded, and arms."""
+    decoding = Decoding(
+        found or {name: {"events": {"localised": dataset(name)}} for name in ANALYSES},
+        {"localised": left_out or {}},
+    )
+    empty = pd.DataFrame()
+    subject = SubjectInputs("localised", pd.DataFrame(ARM_ROWS), empty, empty, {}, {}, {})
+    return StudyInputs(config, [subject], empty, decoding=decoding)
+
+
+def test_what_is_decodable_stands_beside_what_is_used(config):
+    inputs = inputs_of(config)
+    arms = {"localised": inputs.subjects[0].arms}
+    rows = used_frame(inputs.decoding.of("profile"), arms, config)
+    by_layer = rows.set_index("layer")
+    # Layer 1: the most units that are all in it; layer 0: only together with those of layer 1.
+    assert by_layer.loc[1, "effect"] == -0.8
+    assert by_layer.loc[1, "alone"]
+    assert by_layer.loc[0, "effect"] == -0.9
+    assert by_layer.loc[0, "others"] == [1]
+    assert by_layer["accuracy"].tolist() == [0.25, 0.9]
+
+
+def test_a_layer_without_an_arm_still_says_what_is_decodable(config):
+    profiles = {"events": {"localised": dataset("profile")}}
+    rows = used_frame(profiles, {}, config)
+    assert rows["layer"].tolist() == [0, 1]
+    assert "effect" not in rows
+
+
+def test_the_page_shows_every_analysis(config, tmp_path):
+    inputs = inputs_of(config)
+    assert "pages/decoding.html" in {link.path for link in leaf_links(inputs)}
+    leaf = decoding_leaf(inputs, "pages/decoding.html", Files())
+    assert "localised: refusal can be read in 1 layer (1)" in leaf.answer
+    assert "switching off mapped units of layer 1 alone lowers it" in leaf.answer
+    sources = " ".join(b.source for b in leaf.blocks if isinstance(b, Figure | Table))
+    for name in set(ANALYSES) - {"profile"}:
+        assert f".{name}.zarr" in sources
+    assert [block.title for block in leaf.blocks if isinstance(block, Heading)][:2] == [
+        *("Decodable is not used", "Where labels can be read")
+    ]
+    assert "<svg" in render_leaf(leaf, [])
+
+
+def test_reasons_are_told_and_escaped(config):
+    inputs = inputs_of(config, left_out={"events.trace.condition": f"needs 2. Got {HOSTILE}"})
+    leaf = decoding_leaf(inputs, "pages/decoding.html", Files())
+    lines = [line for block in leaf.blocks if isinstance(block, Prose) for line in block.lines]
+    assert any("needs 2. Got" in text for _, text in lines)
+    assert HOSTILE not in render_leaf(leaf, [])
+
+
+def test_a_study_without_analyses_has_no_page(repository):
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    inputs = StudyInputs(StudyConfig.from_dict(values), [], pd.DataFrame())
+    assert "pages/decoding.html" not in {link.path for link in leaf_links(inputs)}
+
+
+def write(study, names=ANALYSES, left_out=None):
+    folder = study / "analyses/decode/localised"
+    for name in names:
+        write_map(folder / f"events.{name}.zarr", dataset(name))
+    write_text_atomic(folder / "left_out.json", json.dumps(left_out or {}))
+
+
+def test_files_are_read(config, tmp_path):
+    write(tmp_path)
+    reader = Reader(tmp_path)
+    found = read_decoding(reader, config)
+    assert set(found.found) == set(ANALYSES)
+    assert reader.problems == []
+
+
+def test_what_is_missing_without_a_reason_is_a_problem(config, tmp_path):
+    write(tmp_path, [name for name in ANALYSES if name != "bags"])
+    reader = Reader(tmp_path)
+    read_decoding(reader, config)
+    assert [own.path for own in reader.problems] == ["analyses/decode/localised/events.bags.zarr"]
+    write(tmp_path, [], {"events.bags.refusal": "too few carriers"})
+    reader = Reader(tmp_path)
+    assert "bags" not in read_decoding(reader, config).found
+    assert reader.problems == []
+
+
+def test_a_file_of_another_version_is_a_problem(config, tmp_path):
+    write(tmp_path)
+    path = tmp_path / "analyses/decode/localised/events.regions.zarr"
+    write_map(path, dataset("regions").drop_vars("loss"))
+    reader = Reader(tmp_path)
+    read_decoding(reader, config)
+    assert "has no 'loss'" in reader.problems[0].message

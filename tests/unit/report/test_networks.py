@@ -1,0 +1,227 @@
+"""The pages of networks and of alignment say what their files say, and escape names."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from lmri.config import StudyConfig
+from lmri.report.align.page import align_leaf, geometry_table, identification_table
+from lmri.report.align.tables import (
+    SHARED,
+    geometry_frame,
+    identification_frame,
+    read_alignment,
+    transfer_frame,
+)
+from lmri.report.connect.page import connect_leaf, network_table
+from lmri.report.connect.tables import edge_frame, network_frame, read_networks
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs
+from lmri.report.leaves import leaf_links
+from lmri.report.page import render_leaf
+from lmri.report.reader import Reader
+from lmri.report.view import Figure, Fold, Prose, Table
+from lmri.store import write_map, write_text_atomic
+
+HOSTILE = "<script>alert(1)</script>"
+SCORES = ["two_way", "within", "top_1", "top_5"]
+
+
+@pytest.fixture
+def config(repository):
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    values |= {
+        "connect": {"kinds": ["expert"], "phases": ["content"]},
+        "align": {"quantities": ["residual"], "phases": ["content"]},
+        "sparse": {},
+    }
+    return StudyConfig.from_dict(values)
+
+
+def network(nodes=6):
+    """One clear edge, between the first two nodes."""
+    shape = (2, nodes, nodes)
+    dims = ("network", "node", "other")
+    p = np.full(shape, 0.5)
+    p[:, 0, 1] = p[:, 1, 0] = 0.005
+    z = np.zeros(shape)
+    z[:, 0, 1] = z[:, 1, 0] = 5.0
+    edges = {"value": z / 10, "null_mean": np.full(shape, -0.1), "z": z}
+    edges |= {"p": p, "p_max": p, "q": p}
+    by_node = ("degree", "triangles", "triangles_mean", "triangles_p", "community")
+    graph = {name: (("network", "node"), np.ones((2, nodes))) for name in by_node}
+    whole = ("triangles_total", "triangles_total_p", "communities", "modularity", "modularity_p")
+    compared = ("contrast", "node", "other")
+    return xr.Dataset(
+        {f"edge_{name}": (dims, own) for name, own in edges.items()}
+        | graph
+        | {name: (("network",), [0.5, 0.5]) for name in whole}
+        | {"difference_p_max": (compared, p[:1]), "exchanged": (("contrast",), ["place"])}
+        | {name: (("contrast",), [0.5]) for name in ("distance", "distance_p")}
+        | {name: (("contrast",), [40]) for name in ("n_target", "n_control")},
+        {
+            "network": ["all", "within"],
+            "node": [f"{n // 3}.{n % 3}" for n in range(nodes)],
+            "node_layer": ("node", np.arange(nodes) // 3),
+            "node_unit": ("node", np.arange(nodes) % 3),
+            "contrast": ["refusal"],
+        },
+        {"n_trials": 380, "exchanged": "place, year: the larger p", "moved": 0.8},
+    )
+
+
+def alignment(names=("localised", "distributed")):
+    """Two subjects of two layers, told apart with a score of .9."""
+    pair = ("subject", "other")
+    score = np.full((2, 2, 2, 4), 0.9)
+    null = np.tile([0.4, 0.5, 0.6], (2, 2, 2, 4, 1))
+    return xr.Dataset(
+        {
+            "cka": ((*pair, "layer", "other_layer"), np.full((2, 2, 2, 2), 0.7)),
+            "cka_null": ((*pair, "depth", "null"), np.tile([0.0, 0.1, 0.2], (2, 2, 2, 1))),
+            "cka_p": ((*pair, "depth"), np.full((2, 2, 2), 0.01)),
+            "procrustes": (("depth", *pair), np.full((2, 2, 2), 0.3)),
+            "identification": (("depth", *pair, "score"), score),
+            "identification_null": (("depth", *pair, "score", "null"), null),
+            "identification_p": (("depth", *pair, "score"), np.full((2, 2, 2, 4), 0.01)),
+            "shared_identification": (("depth", "subject", "score"), score[0]),
+            "shared_identification_null": (("depth", "subject", "score", "null"), null[0]),
+            "shared_identification_p": (("depth", "subject", "score"), score[0] - 0.85),
+            "accuracy": (
+                ("depth", "subject", "count", "draw", "arm"),
+                np.tile([0.8, 0.6, 0.25, 0.9], (2, 2, 1, 3, 1)),
+            ),
+        },
+        {
+            "subject": list(names),
+            "other": list(names),
+            "layer": [0, 1],
+            "other_layer": [0, 1],
+            "depth": [0, 1],
+            "layer_of": (("depth", "subject"), [[0, 0], [1, 1]]),
+            "null": ["low", "mean", "high"],
+            "score": SCORES,
+            "count": [2],
+            "draw": [0, 1, 2],
+            "arm": ["adapter", "scratch", "permuted", "all"],
+        },
+        {"n_score": 90, "classes": 4, "dimensions": 20, "fit": "selection", "score": "calibration"},
+    )
+
+
+@pytest.fixture
+def study(tmp_path):
+    for subject, left_out in (
+        ("localised", {}),
+        ("distributed", {"events.content.expert": HOSTILE}),
+    ):
+        folder = tmp_path / f"analyses/connect/{subject}"
+        folder.mkdir(parents=True)
+        write_text_atomic(folder / "left_out.json", json.dumps(left_out))
+    write_map(tmp_path / "analyses/connect/localised/events.content.expert.zarr", network())
+    folder = tmp_path / "analyses/align"
+    folder.mkdir()
+    write_text_atomic(
+        folder / "left_out.json", json.dumps({"events.content.residual.rsa": HOSTILE})
+    )
+    write_map(folder / "events.content.residual.zarr", alignment())
+    return tmp_path
+
+
+@pytest.fixture
+def inputs(study, config):
+    reader = Reader(study)
+    found = read_networks(reader, config), read_alignment(reader, config)
+    assert reader.problems == []
+    return StudyInputs(config, [], None, networks=found[0], alignment=found[1])
+
+
+def test_every_network_is_a_row(inputs):
+    rows = network_frame(inputs.networks, 0.05)
+    assert list(rows["network"]) == ["all", "within"]
+    assert rows[["nodes", "edges", "rising", "falling"]].iloc[0].tolist() == [6, 15, 1, 0]
+    edges = edge_frame(inputs.networks)
+    assert edges[["node", "other"]].to_numpy().tolist() == [["0.0", "0.1"]] * 2
+    cells = network_table(rows, "", 0.05).rows[0]
+    assert cells[6].note == f"null {chr(0x2212)}0.10"
+
+
+def test_both_pages_are_linked_and_render(inputs):
+    titles = [link.title for link in leaf_links(inputs)]
+    assert {"Networks", "Alignment"} <= set(titles)
+    files = Files()
+    networks = connect_leaf(inputs, "pages/connectivity.html", files)
+    compared = align_leaf(inputs, "pages/alignment.html", files)
+    assert "localised, experts: 1 above and 0 below" in networks.answer
+    assert "0.90 by distributed (layer 0" in compared.answer
+    for leaf in (networks, compared):
+        page = str(render_leaf(leaf, []))
+        assert HOSTILE not in page
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+        assert [block for block in leaf.blocks if isinstance(block, Figure)]
+        assert isinstance(leaf.blocks[-1], Prose)
+
+
+def test_every_figure_says_what_would_speak_against_it(inputs):
+    files = Files()
+    leaves = connect_leaf(inputs, "a.html", files), align_leaf(inputs, "b.html", files)
+    figures = [own for leaf in leaves for own in leaf.blocks if isinstance(own, Figure)]
+    assert all(own.look_for and own.falsify and own.alt and own.data for own in figures)
+    titles = " ".join(own.title for own in figures)
+    for words in ("go together", "Cycles of three", "Which of 90 stimuli", "few trials", "CKA"):
+        assert words in titles
+
+
+def test_scores_stand_beside_their_chance(inputs):
+    rows = identification_frame(inputs.alignment)
+    assert set(rows["by"]) == {"localised", "distributed", SHARED}
+    cells = identification_table(rows, "").rows[0]
+    assert [cells[4].text, cells[4].note] == ["0.90", "0.40 to 0.60"]
+    few = transfer_frame(inputs.alignment).set_index("arm")
+    assert few.loc["adapter", "accuracy"].tolist() == pytest.approx([0.8] * 4)
+    cells = geometry_table(geometry_frame(inputs.alignment), "").rows[0]
+    assert [cells[2].text, cells[2].note] == ["0.70", "0.00 to 0.20"]
+    assert cells[4].text == "–"  # there is no RSA
+
+
+def test_a_missing_file_is_a_problem_and_no_failure(tmp_path, config):
+    reader = Reader(tmp_path)
+    assert not read_networks(reader, config)
+    assert not read_alignment(reader, config)
+    assert {own.path for own in reader.problems} >= {
+        "analyses/align/left_out.json",
+        "analyses/connect/localised/left_out.json",
+    }
+
+
+def test_a_file_of_another_shape_is_a_problem(study, config):
+    path = study / "analyses/connect/localised/events.content.expert.zarr"
+    write_map(study / "other.zarr", xr.Dataset({"edge_z": ("node", [1.0])}))
+    for old in sorted(path.rglob("*"), reverse=True):
+        old.rmdir() if old.is_dir() else old.unlink()
+    path.rmdir()
+    (study / "other.zarr").rename(path)
+    reader = Reader(study)
+    assert not read_networks(reader, config).found
+    assert "Run the stage 'connect' again" in reader.problems[0].message
+
+
+def test_without_either_section_nothing_is_read(tmp_path, repository):
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    config = StudyConfig.from_dict(values)
+    reader = Reader(tmp_path)
+    assert not read_networks(reader, config)
+    assert not read_alignment(reader, config)
+    assert reader.problems == []
+
+
+def test_folded_tables_are_tables(inputs):
+    leaf = align_leaf(inputs, "b.html", Files())
+    folds = [own for own in leaf.blocks if isinstance(own, Fold)]
+    assert all(isinstance(own.table, Table) for own in folds)
+    assert len(folds) == 2
