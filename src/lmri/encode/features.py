@@ -36,6 +36,9 @@ CONTENT = "content"
 MADE = ("embedding", "numbers")
 """Bands that are no column of the table."""
 
+TAILS = (0.01, 0.99)
+"""Quantiles that nuisance columns are clipped to."""
+
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 MOST_LABELS = 64
@@ -169,10 +172,13 @@ def nuisance_bands(trials: Trials) -> list[Band]:
         "frequency": {"phase": own["frequency"], "content": content["frequency"]},
         "surprisal": {"phase": own["surprisal"], "content": content["surprisal"]},
     }
-    return [
-        Band(name, "nuisance", tuple(parts), np.nan_to_num(np.column_stack(list(parts.values()))))
-        for name, parts in columns.items()
-    ]
+    made = []
+    for name, parts in columns.items():
+        values = np.nan_to_num(np.column_stack(list(parts.values())))
+        # One trial of a surprisal far from all others would decide the fold that it is tested in.
+        values = np.clip(values, *np.quantile(values, TAILS, axis=0))
+        made.append(Band(name, "nuisance", tuple(parts), values))
+    return made
 
 
 def column_band(name: str, values: pd.Series) -> Band:

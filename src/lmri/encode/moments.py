@@ -16,6 +16,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+LEAST_SPREAD = 0.1
+"""Deviation in training, as a share of that over all rows, up to which a feature is constant.
+
+Its few values in training say little, and one in the test would be many deviations away.
+"""
+
 
 @dataclass
 class Moments:
@@ -112,7 +118,8 @@ class Trained:
     x, y : ndarray of shape (features,), (units,)
         Means.
     scale : ndarray of shape (features,)
-        Standard deviations; 1 for a feature that does not vary.
+        Standard deviations; infinite for a feature that varies too little (see
+        :data:`LEAST_SPREAD`), which is then 0 in training and in test.
     xx, xy : ndarray of shape (features, features), (features, units)
         Sums of products of standardised features, and of these with centred units.
     """
@@ -145,7 +152,8 @@ class Trained:
         x, y = moments.x[cells].sum(axis=0) / n, moments.y[cells].sum(axis=0) / n
         xx = moments.xx[cells].sum(axis=0) - n * np.outer(x, x)
         spread = np.sqrt(np.clip(np.diag(xx), 0, None) / n)
-        scale = np.where(spread > 1e-9, spread, 1.0)
+        # Dividing by infinity leaves nothing of a feature that all but stands still in training.
+        scale = np.where(spread > LEAST_SPREAD * _spread(moments), spread, np.inf)
         xy = sum(moments.xy[cell] for cell in cells) - n * np.outer(x, y)
         return cls(n, x, y, scale, xx / np.outer(scale, scale), xy / scale[:, None])
 
@@ -180,3 +188,10 @@ class Tested:
     xx: np.ndarray
     xy: np.ndarray
     yy: np.ndarray
+
+
+def _spread(moments: Moments) -> np.ndarray:
+    """Standard deviation of every feature over all rows: array of shape (features,)."""
+    n, x = moments.n.sum(), moments.x.sum(axis=0)
+    squares = np.einsum("cff->f", moments.xx)
+    return np.sqrt(np.clip(squares - x * x / n, 0, None) / n)

@@ -112,6 +112,17 @@ def test_explainable_variance_is_not_made_of_noise(share, rng):
     assert corrected == pytest.approx(explainable_variance(Y, stimulus), abs=0.01)
 
 
+def test_a_feature_that_stands_still_in_training_decides_nothing(rng, grouped, sums):
+    """One carrier is far away in a feature that is almost the same in all others."""
+    folds = grouped(40, 5)
+    X = np.column_stack([rng.normal(size=200), 1e-4 * rng.normal(size=200)])
+    X[:5, 1] += 1
+    Y = X[:, :1] + rng.normal(size=(200, UNITS))
+    scores = held_out_scores(sums(X, Y, folds), folds, search_of(1, 1, 0), [2])
+    assert scores.r2.min() > 0.2
+    assert scores.split.shape == (1, UNITS)
+
+
 def test_a_constant_unit_has_no_scores(rng, grouped, sums):
     folds = grouped(40, 5)
     X, Y = rng.normal(size=(200, 3)), rng.normal(size=(200, 2)) + 1e4
