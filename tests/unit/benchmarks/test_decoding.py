@@ -14,7 +14,7 @@ MEASURED = {"wall": 60.0, "cpu": 70.0, "cells": 156, "tasks": 4, "draws": 199, "
 
 @pytest.mark.parametrize(
     ("changed", "failed"),
-    [({}, []), ({"wall": 121.0}, ["2 threads"]), ({"peak": 2100.0}, ["peak memory"])],
+    [({}, []), ({"wall": 121.0}, ["one thread"]), ({"peak": 2100.0}, ["peak memory"])],
 )
 def test_bars_judge_the_best_round(changed, failed, monkeypatch):
     rounds = iter([{**MEASURED, "wall": 500.0, **changed}, {**MEASURED, **changed}])
