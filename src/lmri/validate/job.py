@@ -184,7 +184,7 @@ def _table(parts: list[pd.DataFrame] | list[dict], columns: tuple[str, ...]) -> 
 
 
 class _Others:
-    """Loads other subjects when a claim is about one, each once, as the finding's own is."""
+    """Loads another subject when a claim is about one; one at a time, so that memory is bounded."""
 
     def __init__(self, subjects: Path | None, load: LoadOptions | None) -> None:
         self._subjects, self._load = subjects, load
@@ -199,6 +199,7 @@ class _Others:
         # A finding is a file that others may have written, and the name becomes a path.
         check_slug(name, "subject", "a claim", StoreError)
         if name not in self._loaded:
+            self._loaded = {}  # before the next is read
             self._loaded[name] = load_subject(self._subjects / name, name, load=self._load)
         return self._loaded[name]
 
