@@ -132,7 +132,9 @@ def configuration(kind: str, **changes) -> transformers.PretrainedConfig:
 @cache
 def tiny_model(kind: str) -> torch.nn.Module:
     """The tiny model of an architecture; a test must leave it as it was."""
-    return random_model(configuration(kind))
+    # Whoever asks first may be without gradients, and others need them.
+    with torch.inference_mode(False):
+        return random_model(configuration(kind))
 
 
 def random_model(config: transformers.PretrainedConfig) -> torch.nn.Module:

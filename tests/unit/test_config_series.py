@@ -45,7 +45,7 @@ def test_revisions_become_subjects_in_their_order(default):
         step=2000,
         dtype="bfloat16",
     )
-    assert (study.claims, study.jobs["subject"]) == (4, 4)
+    assert (study.claims, study.jobs["fetch"]) == (4, 4)
     assert "series     pythia: steps 1000, 2000" in study.summary()
 
 

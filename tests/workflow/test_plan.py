@@ -31,6 +31,7 @@ def test_default_study(workflow):
         "survive": 2,
         "sparse_run": 2,
         "validate": 2,
+        "compare": 1,
         "report": 1,
     }
 

@@ -74,7 +74,7 @@ def test_another_data_type_prepares_no_subject_again(finished, small):
         ("report", "write_report", "report"),
         ("validate", "validate_subject", "validate"),
         ("localise", "localise_subject", "localise"),
-        ("score", None, "record"),
+        ("score", "score_responses", "record"),
         ("stimuli", "write_stimuli", "stimuli"),
     ],
 )
@@ -89,11 +89,8 @@ def test_changed_code(finished, package, function, stage):
     assert set(plan) == downstream(stage)
 
 
-def defining_module(package: Path, function: str | None) -> Path:
-    """The module that defines a function; without one, the first that others may import."""
+def defining_module(package: Path, function: str) -> Path:
     modules = sorted(package.rglob("*.py"))
-    if function is None:
-        return next(path for path in modules if path.name != "__init__.py")
     return next(path for path in modules if f"def {function}(" in path.read_text(encoding="utf-8"))
 
 
