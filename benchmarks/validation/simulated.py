@@ -180,16 +180,18 @@ def simulate(null: str, seed: int) -> Outcome:
     ranked = found.selected(alpha=1.0)[: max(EVIDENCE.doses)]
     load = found.load
     (target,) = CONTRAST.target
-    dose = _dose(ranked, _trials(world, "calibration", load).of(target))
+    calibration = _trials(world, "calibration", load).of(target)
+    dose = _dose(ranked, calibration)
     draws = EVIDENCE.sham_draws(claims=1)
     shams = found.shams(
         selection,
         CONTRAST.sham_condition,
         draws=draws,
-        most=dose,
+        most=max(EVIDENCE.doses),
         seed=seed,
         usable=lambda units: True,
     )
+    shams = [units[: _dose(units, calibration)] for units in shams]
     evaluation = _trials(world, "evaluation", load)
     evidence = _evidence(evaluation, ranked[:dose], shams, seed)
     others = layer_matched(ranked[:dose], found.units, DRAWS, seed)

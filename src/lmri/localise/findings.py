@@ -26,6 +26,7 @@ from lmri.localise.massive import massive_ratios
 from lmri.localise.planning import calibrated_needs
 from lmri.localise.rivals import rival_selections
 from lmri.localise.row_space import DIRECTIONS, row_space_of
+from lmri.localise.sham_doses import sham_doses
 from lmri.localise.unit_values import switch_mode, unit_values
 from lmri.localise.units import Units
 
@@ -299,6 +300,19 @@ def primary_finding(
     if primary:
         complete["primary_endpoint"] = _endpoint(
             finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
+        )
+        complete["sham_doses"] = sham_doses(
+            subject,
+            shams,
+            calibration,
+            targets,
+            evidence.score,
+            target_effect=evidence.target_effect,
+            limits=limits,
+            max_new_tokens=max_new_tokens,
+            kind=kind,
+            mode=mode,
+            values=values.of(sorted({unit for units in shams for unit in map(tuple, units)})),
         )
         complete["controls"] |= matched_draws(
             result.units, result.load, ranked, doses, evidence.matched_draws, seed

@@ -45,6 +45,9 @@ def finding_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
 def sham_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     """Sham maps: all of them at the primary endpoint, fewer at every other dose and mode.
 
+    At the endpoint each is run at the dose that was chosen for it as the finding's was; the arms
+    are named by the dose of the endpoint.
+
     Parameters
     ----------
     finding : dict
@@ -59,11 +62,13 @@ def sham_arms(finding: dict, anatomy: Anatomy) -> list[Arm]:
     """
     secondary, maps = finding["secondary"], _units(finding["controls"]["sham"])
     arms, make = [], _Maker(finding)
+    own = finding.get("sham_doses")
     for mode in secondary["modes"]:
         for dose in secondary["doses"]:
             primary = make.is_primary(mode, dose)
             count = len(maps) if primary else min(secondary["draws"], len(maps))
-            arms += [make("sham", mode, maps[d], dose, d) for d in range(count)]
+            doses = own if primary and own is not None else [dose] * count
+            arms += [make("sham", mode, maps[d], dose, d, doses[d]) for d in range(count)]
     return [arm for arm in arms if feasible(arm.plan, anatomy)]
 
 
@@ -144,10 +149,18 @@ class _Maker:
         endpoint = self._endpoint
         return endpoint is not None and (mode, dose) == (endpoint["mode"], endpoint["dose"])
 
-    def __call__(self, name: str, mode: str, ranked: Sequence[Unit], dose: int, draw: int) -> Arm:
+    def __call__(
+        self,
+        name: str,
+        mode: str,
+        ranked: Sequence[Unit],
+        dose: int,
+        draw: int,
+        units: int | None = None,
+    ) -> Arm:
         primary = name in {"finding", "sham"} and self.is_primary(mode, dose)
         values = self._means if mode == "mean" else self._values
-        plan = Plan.of(mode, ranked[:dose], self._kind, values)
+        plan = Plan.of(mode, ranked[: dose if units is None else units], self._kind, values)
         return Arm(name, mode, dose, draw, plan, primary)
 
 

@@ -10,6 +10,7 @@ from lmri.intervene import mean_activity, means_of
 from lmri.localise.endpoint import ROWS, calibrate_dose, trial_prompts
 from lmri.store import read_table, write_finding, write_table
 from lmri.validate import decide, validate_subject
+from lmri.validate.plan_arms import sham_arms
 from lmri.validate.rerun import Rerun
 
 OPTIONS = ValidateOptions(bootstrap=200, rows=256, control_bystander_trials=8)
@@ -202,3 +203,24 @@ def test_a_dose_that_cannot_be_run_says_why(planted_subject, planted_trials):
         calibrate_dose(*arguments, kind="neuron", mode="zero")
     with pytest.raises(LmriError, match="needs the mean of every unit"):
         calibrate_dose(*arguments, kind="neuron", mode="mean")
+
+
+def test_a_sham_map_is_run_at_its_own_dose(planted_subject, make_finding):
+    shams = [[[1, 10 + draw], [0, draw], [0, 40 + draw]] for draw in range(3)]
+    finding = make_finding("neuron", [[1, 7], [0, 5]], shams)
+    finding["primary_endpoint"] |= {"dose": 2, "units": [[1, 7], [0, 5]]}
+    finding["secondary"] |= {"doses": [1, 2], "dose": 2}
+    primary = [
+        arm
+        for arm in sham_arms({**finding, "sham_doses": [1, 3, 2]}, planted_subject.anatomy)
+        if arm.primary
+    ]
+    assert [len(arm.plan.units) for arm in primary] == [1, 3, 2]
+    assert {arm.dose for arm in primary} == {2}
+    assert [arm.plan.units[0] for arm in primary] == [(1, 10), (1, 11), (1, 12)]
+    # Elsewhere, and in findings without doses of their own, it is the dose of the arm.
+    others = sham_arms({**finding, "sham_doses": [1, 3, 2]}, planted_subject.anatomy)
+    assert all(len(arm.plan.units) == arm.dose for arm in others if not arm.primary)
+    assert all(
+        len(arm.plan.units) == arm.dose for arm in sham_arms(finding, planted_subject.anatomy)
+    )
