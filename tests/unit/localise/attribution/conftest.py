@@ -1,8 +1,10 @@
 """Subjects for attribution: the tiny model of any architecture, traced."""
 
+from functools import cache
+
 import pytest
 import torch
-from families import tiny_model, tokens
+from families import configuration, random_model, tokens
 
 from lmri.anatomy import Subject, describe
 
@@ -14,10 +16,16 @@ def as_subject(model, name="tiny", tokenizer=None):
     return Subject(name, model, tokenizer, describe(model))
 
 
+@cache
+def own_model(kind):
+    """The tiny model of an architecture, of these tests alone: others take its gradients."""
+    return random_model(configuration(kind))
+
+
 @pytest.fixture
 def subject_of():
     """The subject of an architecture."""
-    return lambda kind: as_subject(tiny_model(kind))
+    return lambda kind: as_subject(own_model(kind))
 
 
 @pytest.fixture
