@@ -141,5 +141,6 @@ def test_fields_of_findings(study, page):
         assert set(finding[field][0]) == set(example[field][0]), field
     empty = read_finding(folder / "null_places.prompt_last/expert.resonance.json")
     assert set(example) - set(empty) == {
-        *("baseline", "calibration", "primary_endpoint", "secondary", "controls", "claims")
+        *("baseline", "calibration", "primary_endpoint", "secondary", "controls", "claims"),
+        "sham_doses",
     }
