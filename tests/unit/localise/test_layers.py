@@ -1,6 +1,5 @@
 """Massive activations, the residual's peak, void layers: known answers and scale."""
 
-import gc
 import tracemalloc
 
 import numpy as np
@@ -167,7 +166,6 @@ def test_memory_does_not_grow_with_tokens(record_states, make, monkeypatch):
             1, 2, 2, 1
         )
         recording = record_states(states, [length], name=f"{len(peaks)}.zarr")
-        gc.collect()  # what earlier tests left is not counted
         tracemalloc.start()
         make([recording])
         peaks.append(tracemalloc.get_traced_memory()[1])
