@@ -55,7 +55,7 @@ from lmri.intervene.steering import (
     steering_plan,
 )
 from lmri.intervene.thinking_budget import most_new_tokens
-from lmri.intervene.units import KINDS, MODES, OFF_MODES, SET_MODES, Unit, UnitKind, modes_of
+from lmri.intervene.units import KINDS, MODES, OFF_MODES, Unit, UnitKind, modes_of
 
 __all__ = [
     "AnyPlan",
@@ -71,7 +71,6 @@ __all__ = [
     "Plan",
     "Responses",
     "RowSpaceReport",
-    "SET_MODES",
     "Sampling",
     "ScaleSearch",
     "Session",

@@ -42,9 +42,6 @@ PATTERN_MODES = ("uniform", "sink", "pattern")
 DIRECTION_MODES = ("add", "ablate")
 """Modes that move a whole residual along vectors that the plan brings along."""
 
-SET_MODES = (*_ALL, "adjust", *PATTERN_MODES, "void", *DIRECTION_MODES)
-"""Modes for all other kinds, see :mod:`lmri.intervene.plans`."""
-
 Unit = tuple[int, ...]
 """The layer, and what names the unit in it."""
 

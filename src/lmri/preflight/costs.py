@@ -16,9 +16,6 @@ from lmri.preflight.volumes import Trials, recorded, units_of, value_bytes
 from lmri.store.weight_files import AS_STORED, COPIES
 from lmri.subjects import Recipe
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 2}
-"""Bytes of a parameter in memory, by the data type that a study gives."""
-
 MODES = 3
 """Modes in which experts are switched off."""
 
