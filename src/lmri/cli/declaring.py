@@ -71,6 +71,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "metavar": "PATH",
         "help": "stores, manifests, or folders",
     },
+    "studies": {"type": Path, "nargs": "+", "metavar": "STUDY", "help": "folders under results/"},
     "study_file": {"type": Path, "metavar": "STUDY", "help": "study file"},
 }
 """Arguments by flag; one flag means the same in every command."""

@@ -52,6 +52,17 @@ def _explain(options: argparse.Namespace) -> None:
         print(line)
 
 
+def _tally(options: argparse.Namespace) -> None:
+    from lmri.report import tally_claims, tally_lines
+    from lmri.store import write_text_atomic
+
+    counts = tally_claims(options.studies)
+    for line in tally_lines(counts):
+        print(line)
+    if options.out is not None:
+        write_text_atomic(options.out, counts.to_csv(index=False))
+
+
 def _check(options: argparse.Namespace) -> None:
     from lmri.config import load_study
     from lmri.preflight.inputs import check_inputs, planned
@@ -77,6 +88,11 @@ COMMANDS: Commands = {
         _explain,
         "say what a verdict rests on, with the files it stands in",
         "verdict --study",
+    ),
+    "tally": (
+        _tally,
+        "count how often each claim of some studies holds; --out writes it as CSV",
+        "studies --out?",
     ),
     "check": (_check, "check a study file and say what it would run", "study_file"),
 }

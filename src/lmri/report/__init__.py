@@ -5,6 +5,7 @@ lists what is missing instead of failing on it.
 """
 
 from lmri.report.explain import explain_verdict
+from lmri.report.tally import tally_claims, tally_lines
 from lmri.report.write import write_report
 
-__all__ = ["explain_verdict", "write_report"]
+__all__ = ["explain_verdict", "tally_claims", "tally_lines", "write_report"]

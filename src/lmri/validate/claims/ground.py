@@ -107,9 +107,24 @@ class Ground:
         return Change(differences, self._carriers[key], 1 - claim.alpha, claim.score != LOGITS)
 
     def sham_units(self, count: int) -> list[list[Unit]]:
-        """Leading units of every sham map, in their order."""
+        """Leading units of every sham map, in their order.
+
+        Parameters
+        ----------
+        count : int
+            Units of the finding's dose, for findings whose sham maps have none of their own.
+
+        Returns
+        -------
+        list of list of tuple of int
+            As many of each as were chosen for it, as the finding's dose was: a dose that is chosen
+            for one map alone flatters that map.
+        """
         shams = self.finding["controls"]["sham"]
-        return [[tuple(unit) for unit in units[:count]] for units in shams]
+        doses = self.finding.get("sham_doses") or [count] * len(shams)
+        return [
+            [tuple(unit) for unit in units[:dose]] for units, dose in zip(shams, doses, strict=True)
+        ]
 
     def plan(self, claim: Claim, units: Sequence[Unit], values: dict | None = None) -> Plan:
         """What a claim does to units; by default with the numbers that the finding has of them."""

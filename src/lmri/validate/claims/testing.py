@@ -157,7 +157,8 @@ def _transfer(claim: Transfer, ground: Ground) -> Judged:
 
 def _repair(claim: Repair, ground: Ground) -> Judged:
     subject = ground.target(claim)
-    sets = [claim.units, *ground.sham_units(len(claim.units))]
+    anatomy, shams = subject.anatomy, ground.sham_units(len(claim.units))
+    sets = [claim.units, *(_most_feasible(claim, units, anatomy) for units in shams)]
     values = {}
     if claim.mode != "force":
         # Of the finding's subject where the behaviour is, whoever is mended.
@@ -169,6 +170,15 @@ def _repair(claim: Repair, ground: Ground) -> Judged:
         values = means_of(found, sorted({unit for units in sets for unit in units}))
     plans = [ground.plan(claim, units, values) for units in sets]
     return _against_shams(claim, ground, subject, plans, 1, rules.judge_repair)
+
+
+def _most_feasible(claim: Repair, units: Sequence[Unit], anatomy: Anatomy) -> Sequence[Unit]:
+    """As many leading units as can be forced on at once: no token takes more than its experts."""
+    if claim.mode != "force":
+        return units
+    prefixes = (units[:count] for count in range(len(units), 1, -1))
+    fitting = (own for own in prefixes if feasible(Plan("force", tuple(own), "expert"), anatomy))
+    return next(fitting, units[:1])
 
 
 def _against_shams(

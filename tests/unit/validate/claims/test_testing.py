@@ -56,7 +56,9 @@ def backed_up(planted_subject) -> Subject:
     return replace(planted_subject, model=model)
 
 
-def judged(subject, make_finding, stimuli, units, shams, asked, other=None, doses=(), dose=None):
+def judged(
+    subject, make_finding, stimuli, units, shams, asked, other=None, doses=(), dose=None, more=None
+):
     """Outcomes of the claims about the first ``dose`` units, by name."""
     own = [ClaimOptions(kind) if isinstance(kind, str) else kind for kind in asked]
     dose = dose or len(units)
@@ -64,6 +66,7 @@ def judged(subject, make_finding, stimuli, units, shams, asked, other=None, dose
     finding = make_finding("neuron", [list(unit) for unit in units], shams, hash="x")
     finding["primary_endpoint"] |= {"units": [list(unit) for unit in units[:dose]], "dose": dose}
     finding["secondary"] |= {"doses": [dose], "dose": dose}
+    finding |= more or {}
     finding["claims"] = state_claims(Stated("planted", "neuron", "zero", *about), own)
     rerun = Rerun(subject, finding, stimuli, OPTIONS, 0)
     _, evidence, _ = rerun.confirm()
@@ -138,6 +141,20 @@ def test_a_clamped_neuron_mends_what_never_refused(planted_subject, make_finding
     assert "nothing to mend" in rows["repair: events, sensitive"]["reason"]
     decoy = judged(planted_subject, make_finding, stimuli, [(0, 3)], OTHERS, [benign])
     assert decoy["repair: events, benign"]["outcome"] == "fails"
+
+
+def test_sham_maps_are_compared_at_the_dose_that_was_chosen_for_each(
+    planted_subject, make_finding, stimuli
+):
+    # The planted neuron comes second.
+    shams = [[[draw % 2, 8 + draw // 2], [1, 7]] for draw in range(59)]
+    asked = ["sufficiency", "transfer", ClaimOptions("repair", task="events", condition="benign")]
+    about = planted_subject, make_finding, stimuli, [(1, 7)], shams, asked
+    names = ("necessity", "sufficiency", "transfer", "repair")
+    assert words(judged(*about)) == dict.fromkeys(names, "holds")
+    chosen = judged(*about, more={"sham_doses": [2] * 59})
+    assert words(chosen) == dict.fromkeys(names, "undecided")
+    assert all(row["p"] == 1 for row in chosen.values())
 
 
 def test_too_few_controls_or_trials_test_nothing(planted_subject, make_finding, stimuli):
