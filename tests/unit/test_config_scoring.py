@@ -54,3 +54,28 @@ def test_lists_of_one_name_are_refused(tmp_path):
     assert list(found) == ["refusal_phrases_lab"]
     with pytest.raises(ScoreError, match="'lab', which is there twice"):
         study_scorers(ScorersOptions(phrases=(str(path), str(path))))
+
+
+def test_only_what_decides_is_in_the_slices_of_tested_stages(study):
+    plain = StudyConfig.from_dict(copy.deepcopy(study))
+    study["scorers"] = {"names": ["match_f1"]}
+    named = StudyConfig.from_dict(copy.deepcopy(study))
+    stages = ("localise", "validate", "draws")
+    for stage in stages:
+        own = [stage_slice(made, stage, subject="localised") for made in (plain, named)]
+        assert own[0] == own[1]  # a score that decides nothing runs nothing again
+    study["evidence"]["score"] = "match_exact"
+    study["validate"]["claims"] = [
+        {"kind": "transfer", "score": "match_numeric"},
+        {"kind": "interference", "task": "copying", "score": "exact"},
+    ]
+    deciding = StudyConfig.from_dict(study)
+    for stage in stages:
+        found = stage_slice(deciding, stage, subject="localised")["scorers"]
+        assert ScorersOptions.from_dict(found).names == ("match_exact", "match_numeric")
+
+
+def test_a_verdict_rests_on_no_logit(study):
+    study["evidence"]["score"] = "onset_margin"
+    with pytest.raises(ConfigError, match=r"'evidence.score' must be a score in \[0, 1\]"):
+        StudyConfig.from_dict(study)

@@ -16,6 +16,7 @@ def _localise(options: argparse.Namespace) -> None:
         EvidenceOptions,
         LoadOptions,
         LocaliseOptions,
+        ScorersOptions,
     )
     from lmri.localise import localise_subject
 
@@ -33,6 +34,7 @@ def _localise(options: argparse.Namespace) -> None:
         evidence=EvidenceOptions.from_dict(values["evidence"]),
         claims=values["claims"],
         stated=[ClaimOptions.from_dict(own) for own in values["stated"]],
+        scorers=ScorersOptions.from_dict(values["scorers"]),
         seed=values["seed"],
         provenance=provenance_of("localise", values, values["seed"], options.model),
     )

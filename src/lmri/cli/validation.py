@@ -10,7 +10,7 @@ from lmri.cli.slices import plan_file, provenance_of, read_slice
 
 def _validate(options: argparse.Namespace) -> None:
     values = read_slice(options, "validate", subject=options.subject)
-    from lmri.config import LoadOptions, ValidateOptions
+    from lmri.config import LoadOptions, ScorersOptions, ValidateOptions
     from lmri.validate import validate_subject
 
     validate_subject(
@@ -24,6 +24,7 @@ def _validate(options: argparse.Namespace) -> None:
         out=options.out,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
+        scorers=ScorersOptions.from_dict(values["scorers"]),
         seed=values["seed"],
         provenance=provenance_of("validate", values, values["seed"], options.model),
     )
@@ -31,7 +32,7 @@ def _validate(options: argparse.Namespace) -> None:
 
 def _score_draws(options: argparse.Namespace) -> None:
     values = read_slice(options, "draws", subject=options.subject)
-    from lmri.config import LoadOptions, ValidateOptions
+    from lmri.config import LoadOptions, ScorersOptions, ValidateOptions
     from lmri.validate import score_draws
 
     score_draws(
@@ -43,6 +44,7 @@ def _score_draws(options: argparse.Namespace) -> None:
         shard=options.shard,
         options=ValidateOptions.from_dict(values["validate"]),
         load=LoadOptions.from_dict(values["load"]),
+        scorers=ScorersOptions.from_dict(values["scorers"]),
         seed=values["seed"],
         provenance=provenance_of("draws", values, values["seed"], options.model),
     )

@@ -30,7 +30,7 @@ from lmri.config.options import (
     TemplateOptions,
     WorldOptions,
 )
-from lmri.config.scoring import FunctionOptions, ScorersOptions
+from lmri.config.scoring import RESPONSE_SCORES, FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
 from lmri.config.validation import ClaimOptions, ValidateOptions
@@ -55,6 +55,7 @@ __all__ = [
     "Options",
     "ProbeOptions",
     "QuestionOptions",
+    "RESPONSE_SCORES",
     "RandomSplitOptions",
     "RecordOptions",
     "ReportOptions",

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from lmri.config.options import Options
 
+RESPONSE_SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact")
+"""Scores that every response gets, whatever the study names."""
+
 
 @dataclass(frozen=True)
 class FunctionOptions(Options):

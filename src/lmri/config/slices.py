@@ -67,6 +67,7 @@ def _localise(study: StudyConfig, subject: str) -> dict[str, Any]:
         "evidence": study.evidence.to_dict(),
         "claims": study.claims,
         "stated": [own.to_dict() for own in study.validate.claims],
+        "scorers": study.deciding_scorers.to_dict(),
     }
 
 
@@ -204,7 +205,8 @@ def _draws(study: StudyConfig, subject: str) -> dict[str, Any]:
     # Intervals, claims and plans are for the validation.
     own = {name: values["validate"][name] for name in ("rows", "control_bystander_trials")}
     own["shards"] = study.validate.shards
-    return {**{name: values[name] for name in ("seed", "subject", "load")}, "validate": own}
+    kept = {name: values[name] for name in ("seed", "subject", "load", "scorers")}
+    return {**kept, "validate": own}
 
 
 def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
@@ -214,6 +216,7 @@ def _validate(study: StudyConfig, subject: str) -> dict[str, Any]:
         "subject": subject,
         "load": study.subjects[subject].load.to_dict(),
         "validate": study.validate.to_dict(),
+        "scorers": study.deciding_scorers.to_dict(),
         "sparse_plan": study.sparse.finding_plan,
     }
 

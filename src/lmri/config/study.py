@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lmri.config.options import (
     TaskOptions,
     WorldOptions,
 )
-from lmri.config.scoring import ScorersOptions
+from lmri.config.scoring import RESPONSE_SCORES, ScorersOptions
 from lmri.config.series import expand_series
 from lmri.config.validation import ValidateOptions
 from lmri.errors import ConfigError
@@ -145,6 +145,13 @@ class StudyConfig:
         for name in NAMED:
             values[name] = {key: _unnamed(entry) for key, entry in values[name].items()}
         return values
+
+    @property
+    def deciding_scorers(self) -> ScorersOptions:
+        """Scorers that verdicts and claims rest on, beside the scores of every response."""
+        asked = [self.evidence.score, *(own.score for own in self.validate.claims)]
+        names = dict.fromkeys(own for own in asked if own and own not in RESPONSE_SCORES)
+        return replace(self.scorers, names=tuple(names)) if names else ScorersOptions()
 
     @property
     def hypotheses(self) -> list[ContrastOptions]:

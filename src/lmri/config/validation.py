@@ -124,6 +124,11 @@ def claim_problems(study: StudyConfig) -> Iterator[str]:
         seen.add(claim)
         yield from _trials(where, claim, study)
         yield from _subject(where, claim, study)
+    if study.evidence.score == "onset_margin":
+        yield (
+            "'evidence.score' must be a score in [0, 1]. Got 'onset_margin', in logits: claims may "
+            "have it as theirs."
+        )
     stop, draws = study.evidence.stop_after, study.evidence.sham_draws(study.claims)
     if stop is not None and stop > draws:
         yield (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from lmri.intervene import (
     respond,
 )
 from lmri.score import (
+    Scorer,
     coherent,
     longest_run,
     onset_tokens,
@@ -146,6 +147,7 @@ def calibrate_dose(
     kind: str = "expert",
     mode: str | None = None,
     values: Values | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> tuple[int, list[dict]]:
     """Choose the smallest dose that reaches the target effect on calibration trials.
 
@@ -175,6 +177,8 @@ def calibrate_dose(
         What is done to them; by default the mode of ``evidence``.
     values : mapping of tuple of int to sequence of float, optional
         Numbers of the units, for the modes that need any.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -199,7 +203,8 @@ def calibrate_dose(
         )
     arms = [INTACT, *plans.values()]
     repeated = pd.concat([trials] * len(arms), ignore_index=True)
-    scored = score_arms(subject, repeated, arms, len(trials), limits, max_new_tokens)
+    sizes = len(trials), limits, max_new_tokens
+    scored = score_arms(subject, repeated, arms, *sizes, scorers)
     means = scored[[evidence.score, "coherent"]].to_numpy().reshape(len(arms), len(trials), 2)
     (intact, _), *rest = means.mean(axis=1)
     calibration = [
@@ -249,6 +254,7 @@ def score_arms(
     per_plan: int,
     limits: dict[str, float],
     max_new_tokens: int,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> pd.DataFrame:
     """Respond to trials under plans and score the responses.
 
@@ -266,6 +272,8 @@ def score_arms(
         Limits of coherence.
     max_new_tokens : int
         Limit of the responses.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -283,7 +291,8 @@ def score_arms(
         rows=ROWS,
     )
     scores = score_responses(
-        subject.tokenizer, trials, responses.tokens, responses.ended, responses.onset_margin
+        *(subject.tokenizer, trials, responses.tokens, responses.ended),
+        *(responses.onset_margin, scorers),
     )
     likely = response_log_probability(subject, prompts, responses.tokens, ROWS)
     scores["coherent"] = coherent(likely, responses.tokens, responses.ended, limits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +29,7 @@ from lmri.localise.row_space import DIRECTIONS, row_space_of
 from lmri.localise.sham_doses import sham_doses
 from lmri.localise.unit_values import switch_mode, unit_values
 from lmri.localise.units import Units
+from lmri.score import Scorer
 
 EMPTY = "no unit survives the max-statistic: nothing to validate"
 
@@ -198,6 +199,7 @@ def primary_finding(
     seed: int,
     asked: Sequence[ClaimOptions] = (),
     attribution: np.ndarray | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> dict:
     """Add the endpoint, the claims and the control draws of a hypothesis.
 
@@ -231,6 +233,8 @@ def primary_finding(
         Claims beside the primary one.
     attribution : ndarray of the shape of the units, optional
         Direct attribution of every unit, for a rival selection.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -262,6 +266,7 @@ def primary_finding(
         kind=kind,
         mode=mode,
         values=values.of(ranked[: max(doses)]),
+        scorers=scorers,
     )
     draws = evidence.sham_draws(claims) if primary else evidence.exploratory_shams
     shams = result.shams(
@@ -301,6 +306,8 @@ def primary_finding(
         complete["primary_endpoint"] = _endpoint(
             finding, contrast, evidence, ranked[:dose], claims, draws, limits, max_new_tokens
         )
+        if versions := {name: own.version for name, own in (scorers or {}).items()}:
+            complete["scorers"] = versions
         complete["sham_doses"] = sham_doses(
             subject,
             shams,
@@ -313,6 +320,7 @@ def primary_finding(
             kind=kind,
             mode=mode,
             values=values.of(sorted({unit for units in shams for unit in map(tuple, units)})),
+            scorers=scorers,
         )
         complete["controls"] |= matched_draws(
             result.units, result.load, ranked, doses, evidence.matched_draws, seed

@@ -18,6 +18,7 @@ from lmri.config import (
     EvidenceOptions,
     LoadOptions,
     LocaliseOptions,
+    ScorersOptions,
 )
 from lmri.intervene import can_reroute
 from lmri.localise.activity import Activity
@@ -42,6 +43,7 @@ from lmri.localise.study import (
     task_carriers,
     tested_finding,
 )
+from lmri.score import deciding_scorers
 from lmri.store import (
     Recording,
     atomic_directory,
@@ -69,6 +71,7 @@ def localise_subject(
     provenance: dict,
     load: LoadOptions | None = None,
     stated: Sequence[ClaimOptions] = (),
+    scorers: ScorersOptions | None = None,
 ) -> None:
     """Map every contrast of a subject and fix its findings.
 
@@ -106,21 +109,27 @@ def localise_subject(
         How the subject is loaded; by default in float32 on the CPU.
     stated : sequence of ClaimOptions
         Claims of every hypothesis beside the primary one.
+    scorers : ScorersOptions, optional
+        Scorers that decide beside the scores of every response.
 
     Raises
     ------
+    ScoreError
+        If one of the scorers is unknown or cannot decide.
     StoreError
         If a recording is missing or damaged.
     EvidenceError
         If a contrast names an unknown condition or is too small for its test.
     """
+    deciding = deciding_scorers(scorers or ScorersOptions())
     tables = {task: read_table(stimuli / f"{task}.parquet", ("trial", "split")) for task in tasks}
     carriers = {task: own or task_carriers(tables[task]) for task, own in tasks.items()}
     used = sorted({contrast.task for contrast in contrasts})
     opened = {task: open_shards(recordings / task) for task in used}
     loaded = _with_features(load_subject(model, subject, load=load), options)
     study = Study(
-        *(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance, stated)
+        *(loaded, tables, opened, carriers, options, evidence, claims, seed, provenance),
+        *(stated, deciding),
     )
     with ExitStack() as stack:
         # Findings are the last to appear: a killed job leaves none.

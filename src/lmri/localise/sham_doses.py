@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from lmri.anatomy import Subject
 from lmri.intervene import INTACT, Plan, Unit, Values, feasible, onsets
 from lmri.localise.endpoint import ROWS, choose_dose, score_arms, trial_prompts
-from lmri.score import onset_tokens
+from lmri.score import Scorer, onset_tokens
 
 PLANS = 32
 """Plans whose free responses are scored together."""
@@ -30,6 +30,7 @@ def sham_doses(
     kind: str,
     mode: str,
     values: Values | None = None,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> list[int]:
     """Choose the smallest dose of each sham map that reaches the target effect.
 
@@ -60,6 +61,8 @@ def sham_doses(
         Kind of the units, and what is done to them.
     values : mapping of tuple of int to sequence of float, optional
         Numbers of the units, for the modes that need any.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -79,7 +82,8 @@ def sham_doses(
     plans = {key: plan for key, plan in asked.items() if feasible(plan, subject.anatomy)}
     if not plans:
         return [largest] * len(shams)
-    scored = _scores(subject, [INTACT, *plans.values()], trials, score, limits, max_new_tokens)
+    arms, sizes = [INTACT, *plans.values()], (limits, max_new_tokens)
+    scored = _scores(subject, arms, trials, score, *sizes, scorers)
     effects = dict(zip(plans, scored[0] - scored[1:], strict=True))
     chosen = []
     for number in range(len(shams)):
@@ -96,6 +100,7 @@ def _scores(
     score: str,
     limits: dict[str, float],
     max_new_tokens: int,
+    scorers: Mapping[str, Scorer] | None,
 ) -> np.ndarray:
     """Mean score under every plan, (n_plans,)."""
     if score in {"refusal_onset", "onset_margin"}:
@@ -107,6 +112,7 @@ def _scores(
     for start in range(0, len(plans), PLANS):
         own = plans[start : start + PLANS]
         repeated = pd.concat([trials] * len(own), ignore_index=True)
-        scored = score_arms(subject, repeated, own, len(trials), limits, max_new_tokens)
+        sizes = len(trials), limits, max_new_tokens
+        scored = score_arms(subject, repeated, own, *sizes, scorers)
         means.append(scored[score].to_numpy().reshape(len(own), len(trials)).mean(axis=1))
     return np.concatenate(means)

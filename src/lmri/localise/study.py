@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from lmri.checks import check_choice
 from lmri.config import ClaimOptions, ContrastOptions, EvidenceOptions, LocaliseOptions
 from lmri.errors import EvidenceError
 from lmri.localise.findings import Selection, primary_finding
+from lmri.score import Scorer, add_scores, recorded_answers
 from lmri.store import Recording, open_recording
 
 
@@ -43,6 +44,8 @@ class Study:
         Kept in every file.
     stated : sequence of ClaimOptions
         Claims of every hypothesis beside the primary one.
+    scorers : mapping of str to Scorer
+        Scorers that decide beside the scores of every response.
     """
 
     subject: Subject
@@ -55,6 +58,7 @@ class Study:
     seed: int
     provenance: dict
     stated: Sequence[ClaimOptions] = ()
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
 
 def selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
@@ -84,9 +88,12 @@ def selection_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
 
 def recorded_trials(study: Study, contrast: ContrastOptions) -> pd.DataFrame:
     """Recorded trials of the task of a contrast, with scores."""
-    return pd.concat(
+    table = pd.concat(
         [recording.trials for recording in study.recordings[contrast.task]], ignore_index=True
     )
+    if study.scorers:
+        add_scores(table, recorded_answers(study.subject.tokenizer, table), study.scorers)
+    return table
 
 
 def tested_finding(
@@ -133,6 +140,7 @@ def tested_finding(
         seed=study.seed,
         asked=study.stated,
         attribution=attribution,
+        scorers=study.scorers,
     )
 
 

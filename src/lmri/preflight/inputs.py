@@ -29,7 +29,7 @@ from lmri.localise import (
     plan_lines,
     size_check,
 )
-from lmri.score import study_scorers
+from lmri.score import deciding_scorers, study_scorers
 from lmri.stimuli import make_stimuli
 from lmri.world import build_tokenizer, make_world
 
@@ -60,6 +60,7 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
     """
     study.check_files(source)
     study_scorers(study.scorers)
+    deciding_scorers(study.deciding_scorers)
     for subject in study.subjects.values():
         if subject.path is not None:
             check_weights(Path(subject.path))

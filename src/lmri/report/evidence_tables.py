@@ -111,7 +111,8 @@ def measure_table(evidence: Evidence, source: str, data: str) -> Table:
     Table
         One row per score.
     """
-    scores = [score for score in words.SCORES if len(evidence.target(score))]
+    names = dict.fromkeys([*words.SCORES, str(evidence.endpoint["score"])])
+    scores = [score for score in names if len(evidence.target(score))]
     return Table(
         caption=(
             "Every score of the target trials at the primary endpoint. Only the "

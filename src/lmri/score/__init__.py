@@ -4,6 +4,7 @@ from lmri.score.agreement import agreement_by_arm, cohens_kappa
 from lmri.score.behaviour import SCORES, decode, encode, onset_tokens, score_responses
 from lmri.score.coherence import coherent, longest_run, response_log_probability
 from lmri.score.custom import Custom
+from lmri.score.deciding import deciding_scorers, recorded_answers
 from lmri.score.intervals import Effect, Resampler, carrier_columns
 from lmri.score.likelihood import Reader, choice_log_likelihoods, forced_choice, refusal_log_odds
 from lmri.score.matching import exact_match, f1_match, normalised, numeric_match
@@ -17,7 +18,7 @@ from lmri.score.responses import (
     saving_responses,
     write_responses,
 )
-from lmri.score.scorer import Answers, Scorer
+from lmri.score.scorer import Answers, Scorer, add_scores
 from lmri.score.sheets import read_labels, write_sheet
 
 __all__ = [
@@ -31,11 +32,13 @@ __all__ = [
     "SCORERS",
     "SCORES",
     "Scorer",
+    "add_scores",
     "agreement_by_arm",
     "carrier_columns",
     "choice_log_likelihoods",
     "cohens_kappa",
     "coherent",
+    "deciding_scorers",
     "decode",
     "encode",
     "exact_match",
@@ -50,6 +53,7 @@ __all__ = [
     "read_labels",
     "read_phrases",
     "read_responses",
+    "recorded_answers",
     "refusal_log_odds",
     "rescored",
     "response_log_probability",

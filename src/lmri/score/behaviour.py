@@ -14,15 +14,17 @@ are reported apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from lmri.anatomy import answer_start, encode, thinking_delimiters
+from lmri.config import RESPONSE_SCORES
+from lmri.score.scorer import Answers, Scorer, add_scores
 
-SCORES = ("refusal_onset", "onset_margin", "refusal_exact", "fact_told", "exact")
+SCORES = RESPONSE_SCORES
 
 
 def onset_tokens(tokenizer: PreTrainedTokenizerBase, trials: pd.DataFrame) -> list[int]:
@@ -58,6 +60,7 @@ def score_responses(
     tokens: Sequence[np.ndarray],
     ended: np.ndarray,
     onset_margin: np.ndarray,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> pd.DataFrame:
     """Score the responses to a table of trials.
 
@@ -73,13 +76,15 @@ def score_responses(
         Whether the response ended by itself.
     onset_margin : ndarray of shape (n_trials,), float32
         As measured while generating.
+    scorers : mapping of str to Scorer, optional
+        Others that decide, see :func:`lmri.score.deciding_scorers`.
 
     Returns
     -------
     DataFrame
-        Columns ``response``, ``ended``, ``n_response`` and :data:`SCORES`; rates are 0. or 1. What
-        is scored is the answer, not a thought before it. A trial without a refusal is never
-        refused, and has no margin (NaN); nor has one that is thought about.
+        Columns ``response``, ``ended``, ``n_response``, :data:`SCORES` and those of ``scorers``;
+        rates are 0. or 1. What is scored is the answer, not a thought before it. A trial without a
+        refusal is never refused, and has no margin (NaN); nor has one that is thought about.
     """
     thinking = thinking_delimiters(tokenizer)
     starts = [0 if thinking is None else answer_start(tokenizer, row.tolist()) for row in tokens]
@@ -104,6 +109,10 @@ def score_responses(
     without = (trials["refusal"] == "").to_numpy()
     scores.loc[without, ["refusal_onset", "refusal_exact"]] = 0.0
     scores.loc[without, "onset_margin"] = np.nan
+    if scorers:
+        there = [name for name in scores if name in trials]
+        said_to = pd.concat([trials.drop(columns=there), scores], axis=1)
+        add_scores(scores, Answers(said_to.assign(answer=text), tokens), scorers)
     return scores
 
 

@@ -128,6 +128,34 @@ class Scorer:
         return found
 
 
+def add_scores(table: pd.DataFrame, answers: Answers, scorers: Mapping[str, Scorer]) -> None:
+    """Add the columns of scorers to a table of scores.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Gets a column for every scorer.
+    answers : Answers
+        The responses of its rows.
+    scorers : mapping of str to Scorer
+        The scorers.
+
+    Raises
+    ------
+    ScoreError
+        If a score does not apply to a trial: a mean over the others would be of other trials.
+    """
+    for name, scorer in scorers.items():
+        found = scorer(answers)
+        missing = int(pd.isna(found).sum())
+        if missing:
+            raise ScoreError(
+                f"The scorer '{name}' decides, so it must apply to every trial. Got no score of "
+                f"{missing} of {len(found)} responses."
+            )
+        table[name] = found
+
+
 def _advice(missing: set[str]) -> str:
     if missing & {"logits", "intact_logits"}:
         return "name the subject that the responses are of"

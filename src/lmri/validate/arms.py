@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,13 @@ from lmri.intervene import (
     respond,
     same_plans,
 )
-from lmri.score import coherent, onset_tokens, response_log_probability, score_responses
+from lmri.score import (
+    Scorer,
+    coherent,
+    onset_tokens,
+    response_log_probability,
+    score_responses,
+)
 
 
 @dataclass(frozen=True)
@@ -99,21 +105,33 @@ class Bench:
         Limit of the responses.
     limits : dict
         Limits of coherence.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
     """
 
     def __init__(
-        self, subject: Subject, rows: int, max_new_tokens: int, limits: dict[str, float]
+        self,
+        subject: Subject,
+        rows: int,
+        max_new_tokens: int,
+        limits: dict[str, float],
+        scorers: Mapping[str, Scorer] | None = None,
     ) -> None:
         self._subject = subject
         self._rows = rows
         self._max_new_tokens = max_new_tokens
         self._limits = limits
+        self._scorers = dict(scorers or {})
 
     @property
-    def identity(self) -> tuple[int, str]:
-        """What scores depend on besides subject, trial and plan: room for responses, dictionary."""
+    def identity(self) -> tuple[int, str, dict[str, str]]:
+        """What scores depend on besides subject, trial and plan.
+
+        Room for responses, a dictionary, and versions of what scorers go by.
+        """
         dictionary = self._subject.dictionary
-        return self._max_new_tokens, "" if dictionary is None else dictionary.sha256
+        versions = {name: own.version for name, own in self._scorers.items()}
+        return self._max_new_tokens, "" if dictionary is None else dictionary.sha256, versions
 
     def run(
         self, arms: Sequence[Arm], trials: pd.DataFrame, keep: Keep | None = None
@@ -150,6 +168,7 @@ class Bench:
                 responses.tokens,
                 responses.ended,
                 responses.onset_margin,
+                self._scorers,
             )
             likely = self._log_probability(prompts, responses)
             scores["coherent"] = coherent(likely, responses.tokens, responses.ended, self._limits)

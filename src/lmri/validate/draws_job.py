@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import load_subject
-from lmri.config import LoadOptions, ValidateOptions
+from lmri.config import LoadOptions, ScorersOptions, ValidateOptions
 from lmri.intervene import plan_record
+from lmri.score import deciding_scorers
 from lmri.store import write_table
 from lmri.validate.arms import Arm
 from lmri.validate.drawn import COLUMNS, asked_of, score_key
-from lmri.validate.given import fitted_subject, read_findings
+from lmri.validate.given import check_scorers, fitted_subject, read_findings
 from lmri.validate.rerun import Rerun
 
 
@@ -35,12 +36,13 @@ def score_draws(
     seed: int,
     provenance: dict,
     load: LoadOptions | None = None,
+    scorers: ScorersOptions | None = None,
 ) -> None:
     """Score one share of the control draws of a subject's findings.
 
     Parameters
     ----------
-    subject, model, stimuli, findings, options, seed, provenance, load
+    subject, model, stimuli, findings, options, seed, provenance, load, scorers
         As for :func:`lmri.validate.validate_subject`.
     out : Path
         Table to write: ``key``, ``row`` of the trial, ``value``.
@@ -49,15 +51,18 @@ def score_draws(
 
     Raises
     ------
-    StoreError
+    StoreError, ScoreError
         As :func:`lmri.validate.validate_subject`.
     """
-    read = list(read_findings(findings, subject).values())
+    deciding = deciding_scorers(scorers or ScorersOptions())
+    read = read_findings(findings, subject)
+    check_scorers(read, deciding)
     loaded = load_subject(model, subject, load=load)
     tables = [pd.DataFrame({name: [] for name in COLUMNS})]
-    for finding in read:
+    for finding in read.values():
         if finding["status"] == "testable":
-            again = Rerun(fitted_subject(loaded, finding), finding, stimuli, options, seed)
+            own = fitted_subject(loaded, finding)
+            again = Rerun(own, finding, stimuli, options, seed, scorers=deciding)
             tables += _scored(again, shard, options.shards)
     types = {"key": str, "row": np.int64, "value": np.float64}
     table = pd.concat(tables, ignore_index=True).astype(types)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lmri.anatomy import Subject, read_dictionary, with_dictionary
-from lmri.checks import check_choice
-from lmri.errors import StoreError
+from lmri.checks import check_choice, quoted
+from lmri.errors import ScoreError, StoreError
 from lmri.intervene import KINDS
+from lmri.score import Scorer
 from lmri.store import read_finding
 
 
@@ -54,6 +56,35 @@ def _read(path: Path, subject: str) -> dict:
             f"{', '.join(names)}. Localise again."
         )
     return finding
+
+
+def check_scorers(findings: Mapping[Path, dict], scorers: Mapping[str, Scorer]) -> None:
+    """Check that what decides is what the findings were made with.
+
+    Parameters
+    ----------
+    findings : mapping of Path to dict
+        The findings by their files.
+    scorers : mapping of str to Scorer
+        Scorers that decide beside the scores of every response.
+
+    Raises
+    ------
+    ScoreError
+        If a finding names other scorers, or other versions of what they go by.
+    """
+    now = {name: own.version for name, own in scorers.items()}
+    for path, finding in findings.items():
+        then = finding.get("scorers", {})
+        if "primary_endpoint" in finding and then != now:
+            raise ScoreError(
+                f"{path}: the 'scorers' of a finding must be those of the study, {_listed(now)}. "
+                f"Got {_listed(then)}: localise again."
+            )
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return quoted(f"{name} {version}".strip() for name, version in versions.items())
 
 
 def fitted_subject(subject: Subject, finding: dict) -> Subject:

@@ -13,9 +13,10 @@ import pandas as pd
 
 from lmri.anatomy import Subject, load_subject
 from lmri.checks import check_slug
-from lmri.config import LoadOptions, ValidateOptions
+from lmri.config import LoadOptions, ScorersOptions, ValidateOptions
 from lmri.errors import StoreError
 from lmri.intervene import KINDS
+from lmri.score import deciding_scorers
 from lmri.sparse.plan_file import read_plan
 from lmri.store import atomic_directory, write_table
 from lmri.store.claims import Claim
@@ -29,7 +30,7 @@ from lmri.validate.claims import (
     untested_rows,
 )
 from lmri.validate.drawn import read_drawn
-from lmri.validate.given import fitted_subject, read_findings
+from lmri.validate.given import check_scorers, fitted_subject, read_findings
 from lmri.validate.kernel import KernelRepeat, repeat_on_kernel
 from lmri.validate.plan_arms import named_units
 from lmri.validate.rerun import Rerun
@@ -80,6 +81,7 @@ def validate_subject(
     plan: Path | None = None,
     subjects: Path | None = None,
     draws: Path | None = None,
+    scorers: ScorersOptions | None = None,
 ) -> pd.DataFrame:
     """Re-run a subject without the units of its findings and reach verdicts.
 
@@ -111,6 +113,8 @@ def validate_subject(
     draws : Path, optional
         Folder with ``<shard>.parquet`` of control draws that were scored before, see
         :func:`score_draws`; what none of ``options.shards`` has is run.
+    scorers : ScorersOptions, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -126,9 +130,13 @@ def validate_subject(
         If the rule of a finding cannot be followed, see :func:`lmri.validate.before.check_finding`.
     SparseError
         If the plan was changed or is for another subject.
+    ScoreError
+        If a scorer is unknown, cannot decide, or is not what the finding was made with.
     """
+    deciding = deciding_scorers(scorers or ScorersOptions())
     # All are read before any trial is run: a changed one stops the job at once.
     read = read_findings(findings, subject)
+    check_scorers(read, deciding)
     shards = [draws / f"{shard}.parquet" for shard in range(options.shards)] if draws else []
     scored = read_drawn([path for path in shards if path.exists()], provenance.get("subject"))
     loaded = load_subject(model, subject, load=load)
@@ -143,7 +151,8 @@ def validate_subject(
     with atomic_directory(out) as folder:
         with SavedResponses(folder / RESPONSES, seed) as saved:
             for own, finding, stated in zip(fitted, read.values(), claims, strict=True):
-                again = partial(Rerun, own, finding, stimuli, options, seed, within, scored, saved)
+                about = own, finding, stimuli, options, seed, within, scored, saved, deciding
+                again = partial(Rerun, *about)
                 if finding["status"] == "testable" and "primary_endpoint" not in finding:
                     tables.arms.append(again().explore())
                 elif finding["role"] in JUDGED:
@@ -233,9 +242,11 @@ def _judge(
         limits=endpoint["coherence"],
         trials=options.kernel_trials,
         seed=seed,
+        scorers=rerun.scorers,
     )
     verdict = settled(ruled, bounds, cut, kernel)
-    ground = Ground(rerun.subject, finding, rerun.stimuli, options, seed, rerun.trials, other)
+    given = rerun.trials, other, rerun.scorers
+    ground = Ground(rerun.subject, finding, rerun.stimuli, options, seed, *given)
     primary = Primary(ruled, evidence, rerun.parts)
     tables.claims += claim_rows(finding, judge_claims(claims, ground, primary))
     values = _values(arms, endpoint)

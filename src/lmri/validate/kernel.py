@@ -6,7 +6,7 @@ is run again as a subject would be used, at batch 1, under the finding's units a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from lmri.anatomy import Anatomy, Subject
 from lmri.errors import SparseError
 from lmri.intervene import KINDS, OFF_MODES, Unit
+from lmri.score import Scorer
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.rules import KeptHeads, KeptNeurons, Rule, SkippedExperts
 from lmri.sparse.runtime import sparse
@@ -61,6 +62,7 @@ def repeat_on_kernel(
     limits: dict[str, float],
     trials: int,
     seed: int,
+    scorers: Mapping[str, Scorer] | None = None,
 ) -> KernelRepeat:
     """Run a sample of trials again on kernels and compare their scores.
 
@@ -80,6 +82,8 @@ def repeat_on_kernel(
         Size of the sample, at most.
     seed : int
         Seed of the sample.
+    scorers : mapping of str to Scorer, optional
+        Scorers that decide beside the scores of every response.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def repeat_on_kernel(
     rng = np.random.default_rng([seed, 12])
     rows = np.sort(rng.choice(len(reference), min(trials, len(reference)), replace=False))
     chosen = part.trials.iloc[rows].reset_index(drop=True)
-    bench = Bench(subject, 1, endpoint["max_new_tokens"], limits)
+    bench = Bench(subject, 1, endpoint["max_new_tokens"], limits, scorers)
     try:
         with sparse(subject, SparsePlan("finding", "", rules), _backend(subject)) as session:
             (values,) = bench.quick([INTACT_ARM], chosen, endpoint["score"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 from lmri.anatomy import Subject
 from lmri.config import ValidateOptions
 from lmri.intervene import ablated_direction
-from lmri.score import Effect, Resampler, carrier_columns
+from lmri.score import Effect, Resampler, Scorer, carrier_columns
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.runtime import sparse
 from lmri.validate.arms import Arm, Bench, Keep, Part
@@ -65,6 +65,8 @@ class Rerun:
         Control draws that were scored before.
     saved : SavedResponses, optional
         Gets the free responses of the intact subject and of the finding.
+    scorers : mapping of str to Scorer
+        Scorers that decide beside the scores of every response.
 
     After :meth:`confirm`, ``trials`` has the scores of every trial and ``parts`` what was run.
     """
@@ -77,14 +79,16 @@ class Rerun:
     plan: SparsePlan | None = None
     drawn: Drawn = field(default_factory=Drawn)
     saved: SavedResponses | None = None
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         secondary = self.finding["secondary"]
         endpoint = self.finding.get("primary_endpoint", {})
         limits = endpoint.get("coherence", {"log_probability": -np.inf, "repeats": np.inf})
-        self.bench = Bench(self.subject, self.options.rows, secondary["max_new_tokens"], limits)
+        sizes = self.options.rows, secondary["max_new_tokens"]
+        self.bench = Bench(self.subject, *sizes, limits, self.scorers)
         self._level = 1 - endpoint.get("alpha", 0.05)
-        self.trials = TrialScores()
+        self.trials = TrialScores(self.scorers)
         self.parts: list[Part] = []
         self._rows: list[dict] = []
         self._resamplers: dict[tuple, Resampler] = {}
@@ -280,7 +284,7 @@ class Rerun:
         return np.sort(rng.choice(trials, size=count, replace=False))
 
     def _add_scores(self, arm: Arm, part: Part, scored: pd.DataFrame, intact: pd.DataFrame) -> None:
-        for score in SCORES:
+        for score in (*SCORES, *self.scorers):
             # A trial that nothing is refused in has no onset margin.
             known = np.isfinite(scored[score]) & np.isfinite(intact[score])
             self._add_score(arm, part, scored, intact, score, known.to_numpy())

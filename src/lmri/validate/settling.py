@@ -20,8 +20,8 @@ from lmri.validate.parts import part_name
 from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Check, Evidence, Verdict, decide
 
-CUT_SCORES = ("refusal_exact", "fact_told", "exact")
-"""Scores of a whole response; an onset is known whether a response is cut or not."""
+ONSETS = ("refusal_onset", "onset_margin")
+"""Scores of the first token, which is known whether a response is cut or not, as no other is."""
 
 
 def settled(verdict: Verdict, bounds: Sequence[Verdict], cut: int, kernel: KernelRepeat) -> Verdict:
@@ -98,7 +98,7 @@ def bound_verdicts(
     target, score = parts[0], endpoint["score"]
     judged = [part for part in parts if part.role == "bystander"]
     arms = {part_name(part): (part, ("finding",), "exact") for part in judged}
-    if score in CUT_SCORES:
+    if score not in ONSETS:
         arms["target"] = (target, ("finding", "positive_control"), score)
     cut = sum(
         int((trials.of(part, "ended", arm) == 0).sum())
@@ -121,7 +121,7 @@ def bound_verdicts(
                 effects[name, arm] = resampler.effect(sign * change, 1 - endpoint["alpha"])
         bystanders = {name: effects[name, "finding"] for name in evidence.bystanders}
         changed = replace(evidence, bystanders=bystanders)
-        if score in CUT_SCORES:
+        if score not in ONSETS:
             own = effects["target", "finding"], effects["target", "positive_control"]
             changed = replace(changed, effect=own[0], positive_control=own[1])
         verdicts.append(decide(endpoint, changed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,16 @@ TRIAL_SCORES = (
 
 
 class TrialScores:
-    """Collects scores of the intact subject, the finding's arms and the positive control."""
+    """Collects scores of the intact subject, the finding's arms and the positive control.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    more : iterable of str
+        Names of scores that decide, beside :data:`TRIAL_SCORES`.
+    """
+
+    def __init__(self, more: Iterable[str] = ()) -> None:
+        self._names = [*TRIAL_SCORES, *more]
         self._frames: list[pd.DataFrame] = []
         self._scores: dict[tuple[str, str, str, str], pd.DataFrame] = {}
 
@@ -35,13 +42,13 @@ class TrialScores:
         scored : DataFrame
             Their scores, one row a trial.
         """
-        frame = scored[list(TRIAL_SCORES)].astype(np.float64).reset_index(drop=True)
+        frame = scored[self._names].astype(np.float64).reset_index(drop=True)
         if arm.primary or arm.name != "finding":
             self._scores[part.role, part.task, part.condition, arm.name] = frame
         names = {"arm": arm.name, "mode": arm.mode, "dose": arm.dose, "primary": arm.primary}
         places = {"task": part.task, "condition": part.condition, "trial_role": part.role}
         columns = {**names, **places, "trial": part.trials["trial"].to_numpy()}
-        self._frames.append(frame.assign(**columns)[[*columns, *TRIAL_SCORES]])
+        self._frames.append(frame.assign(**columns)[[*columns, *self._names]])
 
     def of(self, part: Part, score: str, arm: str) -> np.ndarray:
         """Scores of the trials of a part.
@@ -51,7 +58,7 @@ class TrialScores:
         part : Part
             One that was run.
         score : str
-            One of :data:`TRIAL_SCORES`.
+            One of :data:`TRIAL_SCORES`, or of those that decide.
         arm : str
             ``intact``, ``finding`` (at the primary endpoint) or ``positive_control``.
 

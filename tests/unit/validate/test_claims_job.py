@@ -1,5 +1,7 @@
 """The stage with claims: its tables, another subject, and findings without any."""
 
+from dataclasses import replace
+
 import pytest
 
 from lmri.config import (
@@ -7,9 +9,11 @@ from lmri.config import (
     ConditionOptions,
     ContrastOptions,
     EvidenceOptions,
+    FunctionOptions,
+    ScorersOptions,
     ValidateOptions,
 )
-from lmri.errors import StoreError
+from lmri.errors import ScoreError, StoreError
 from lmri.localise.claims import Stated, state_claims
 from lmri.store import read_table, write_finding, write_table
 from lmri.validate import validate_subject
@@ -45,10 +49,12 @@ def stimuli(planted_trials, tmp_path_factory):
 def run(subjects, stimuli, make_finding, tmp_path):
     """The function that validates a finding with some claims."""
 
-    def validated(*asked, known=True, **changes):
-        about = [(1, 7)], [1], 1, CONTRAST, EVIDENCE
+    def validated(*asked, known=True, deciding=None, score="refusal_onset", **changes):
+        about = [(1, 7)], [1], 1, CONTRAST, replace(EVIDENCE, score=score)
         claims = state_claims(Stated("planted", "neuron", "zero", *about), asked)
         finding = {**make_finding("neuron", [[1, 7]], SHAMS), "claims": claims, **changes}
+        for part in ("primary_endpoint", "secondary"):
+            finding[part] = {**finding[part], "score": score}
         path = tmp_path / "findings/refusal.prompt_last/neuron.welch_t.json"
         write_finding(path, finding)
         validate_subject(
@@ -61,6 +67,7 @@ def run(subjects, stimuli, make_finding, tmp_path):
             seed=0,
             provenance={},
             subjects=subjects if known else None,
+            scorers=deciding,
         )
         tables = ("claims", "trials", "verdicts")
         return [read_table(tmp_path / f"out/{name}.parquet") for name in tables]
@@ -102,3 +109,35 @@ def test_a_null_finding_says_that_its_claim_was_not_tested(run):
         ["necessity", "not testable", "nothing"]
     ]
     assert trials.empty and verdicts["verdict"].tolist() == ["not testable"]
+
+
+@pytest.fixture(scope="module")
+def says_no(tmp_path_factory) -> ScorersOptions:
+    """A user's scorer, which is 1 where the whole answer is the refusal."""
+    folder = tmp_path_factory.mktemp("scorers")
+    code = "def says_no(answer, trial):\n    return float(answer == trial['refusal'])\n"
+    (folder / "lab_says_no.py").write_text(code, encoding="utf-8")
+    own = FunctionOptions("says_no", "lab_says_no:says_no", str(folder), 0.0, 1.0)
+    return ScorersOptions(names=("says_no",), functions=(own,))
+
+
+def test_a_verdict_may_rest_on_a_scorer_of_the_user(run, says_no):
+    asked = ClaimOptions("sufficiency"), ClaimOptions("specificity")
+    first, _, by_onset = run(*asked)
+    made = {"scorers": {"says_no": "lab_says_no:says_no"}}
+    claims, trials, verdicts = run(*asked, deciding=says_no, score="says_no", **made)
+    assert (trials["says_no"] == trials["refusal_exact"]).all() and trials["says_no"].nunique() == 2
+    (verdict,), (other,) = verdicts.to_dict("records"), by_onset.to_dict("records")
+    assert (verdict["score"], verdict["verdict"]) == ("says_no", "confirmed")
+    same = ["p", "effect", "low", "high", "sham_most", "kernel_agreeing"]
+    assert [verdict[name] for name in same] == [other[name] for name in same]
+    assert claims["outcome"].tolist() == first["outcome"].tolist()
+
+
+def test_a_scorer_that_changed_since_the_finding_is_refused(run, says_no):
+    made = {"scorers": {"says_no": "lab_says_no:an_older_one"}}
+    words = r"must be those of the study, 'says_no lab_says_no:says_no'. Got .*an_older_one.*again"
+    with pytest.raises(ScoreError, match=words):
+        run(deciding=says_no, score="says_no", **made)
+    with pytest.raises(ScoreError, match=r"of the study, nothing\. Got 'says_no"):
+        run(score="says_no", **made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from lmri.anatomy import Subject
 from lmri.config import ValidateOptions
 from lmri.errors import EvidenceError
 from lmri.intervene import INTACT, Plan, Unit
-from lmri.score import carrier_columns
+from lmri.score import Scorer, carrier_columns
 from lmri.store.claims import Claim, Where
 from lmri.validate.arms import Arm, Bench, Part
 from lmri.validate.change import Carriers, Change
@@ -41,6 +41,8 @@ class Ground:
         What the re-run of the primary endpoint scored: it is not run again.
     other : callable
         Loads another subject by its name.
+    scorers : mapping of str to Scorer
+        Scorers that decide beside the scores of every response.
     """
 
     subject: Subject
@@ -50,6 +52,7 @@ class Ground:
     seed: int
     trials: TrialScores
     other: Callable[[str], Subject]
+    scorers: Mapping[str, Scorer] = field(default_factory=dict)
     _parts: dict[tuple, Part] = field(default_factory=dict)
     _intact: dict[tuple, np.ndarray] = field(default_factory=dict)
     _carriers: dict[tuple, Carriers] = field(default_factory=dict)
@@ -167,4 +170,5 @@ class Ground:
     def _bench(self, subject: Subject) -> Bench:
         secondary = self.finding["secondary"]
         limits = self.finding["primary_endpoint"]["coherence"]
-        return Bench(subject, self.options.rows, secondary["max_new_tokens"], limits)
+        sizes = self.options.rows, secondary["max_new_tokens"]
+        return Bench(subject, *sizes, limits, self.scorers)
