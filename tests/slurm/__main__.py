@@ -41,8 +41,8 @@ SITE = [
 TOLD_APART = {"logs", "benchmarks"}
 """Folders of a study that tell of the run."""
 
-MOMENT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+]00:00")
-"""When a finding was written: the one thing in it, and in the report, that no two runs share."""
+TIMES = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+]00:00|Run times:.*?</table>", re.DOTALL)
+"""What no two runs share: when a finding was written, and in the report how long jobs took."""
 
 
 @dataclass(frozen=True)
@@ -193,12 +193,12 @@ def _benchmarks(root: Path) -> dict[str, int]:
 
 
 def _hashes(root: Path) -> dict[str, str]:
-    """Hash every artefact of the study, but for the moments at which findings were written."""
+    """Hash every artefact of the study, but for when, and for how long, jobs ran."""
     study = root / RESULTS
     files = [path for path in study.rglob("*") if path.is_file()]
     names = {path: path.relative_to(study) for path in files}
     return {
-        str(name): hashlib.sha256(MOMENT.sub(b"", path.read_bytes())).hexdigest()
+        str(name): hashlib.sha256(TIMES.sub(b"", path.read_bytes())).hexdigest()
         for path, name in names.items()
         if name.parts[0] not in TOLD_APART and path.name != ".snakemake_timestamp"
     }
