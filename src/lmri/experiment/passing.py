@@ -96,7 +96,8 @@ def void_tokens(subject: Subject, texts: Texts, plan: Plan, rows: int) -> list[n
     Returns
     -------
     list of ndarray of shape (layers, n_tokens), bool
-        For every text, where a layer passed on what it was given.
+        For every text, where a layer passed on what it was given. One that adds nothing at all
+        does so whatever the threshold.
     """
     found = [np.empty(0)] * len(texts)
     seen: dict[int, torch.Tensor] = {}
