@@ -45,7 +45,7 @@ def likely(ground, texts, plan):
 def test_passing_over_what_was_found_void_is_the_plan_itself(ground, texts):
     plan = void(0.8, 0, 1, 2, 3)
     masks = void_tokens(ground.subject, texts, plan, ground.rows)
-    assert masks[0].shape == (4, len(texts.ids[0]))
+    assert masks[0].shape == (4, len(texts.ids[0]) - 1)
     assert all(mask[list(DEAD)].all() for mask in masks)  # they add nothing, void or not
     refused = [
         ids[end] == WORDS.index("no") for ids, end in zip(texts.ids, texts.prompts, strict=True)
@@ -62,9 +62,9 @@ def test_passing_over_what_was_found_void_is_the_plan_itself(ground, texts):
 
 
 def test_a_layer_passed_over_everywhere_is_one_that_is_off(ground, texts):
-    masks = [np.zeros((4, len(ids)), dtype=bool) for ids in texts.ids]
+    masks = [np.ones((4, len(ids) - 1), dtype=bool) for ids in texts.ids]
     for mask in masks:
-        mask[3] = True
+        mask[:3] = False
     said = said_without(ground.subject, texts, masks, rows=7)
     off = Plan("zero", ((3,),), "layer")
     np.testing.assert_allclose(said.log_probability, likely(ground, texts, off), atol=1e-6)
@@ -81,9 +81,12 @@ def test_a_layer_passed_over_everywhere_is_one_that_is_off(ground, texts):
 def test_controls_pass_over_as_much():
     rng = np.random.default_rng(0)
     mask = rng.random((5, 9)) < 0.3
-    assert (random_layers(mask, rng).sum(0) == mask.sum(0)).all()
-    assert (other_tokens(mask, rng).sum(1) == mask.sum(1)).all()
-    assert (random_layers(mask, rng) != mask).any()
+    assert (random_layers(mask, 6, rng).sum(0) == mask.sum(0)).all()
+    moved = other_tokens(mask, 6, rng)
+    for part in (slice(5), slice(5, None)):
+        assert (moved[:, part].sum(1) == mask[:, part].sum(1)).all()
+    assert (random_layers(mask, 6, rng) != mask).any()
+    assert (moved != mask).any()
 
 
 def test_layers_that_write_nothing_are_dispensable_and_random_ones_are_not(ground):
