@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from lmri.align.activity import SubjectActivity, Together, components, matched_layers, read_together
-from lmri.align.carriers import broken_orders, carriers_of, halves_of
+from lmri.align.carriers import broken_orders, halves_of
 from lmri.align.dissimilarity import compare, crossnobis, design_of
 from lmri.align.identification import Identification, identify
 from lmri.align.kernels import debiased_alignment, gram, permuted_alignments
@@ -20,7 +20,13 @@ from lmri.align.shared_response import procrustes, shared_response
 from lmri.align.transfer import ARMS, Halves, transfer
 from lmri.config import AlignOptions
 from lmri.errors import EvidenceError
-from lmri.store import atomic_directory, open_recordings, write_map, write_text_atomic
+from lmri.store import (
+    atomic_directory,
+    carriers_of,
+    open_recordings,
+    write_map,
+    write_text_atomic,
+)
 
 KERNEL_BYTES = 512 * 2**20
 """Kernels of two subjects that are held at once: of more trials, some are drawn."""
