@@ -215,7 +215,10 @@ def _tested(design: Design, moments: Moments, Y: np.ndarray, exchange: Mapping[s
         less = np.zeros_like(full)
         if len(rest):
             less = held_out_scores(moments.of(rest), design.folds, plain, [len(rest)]).r2
-        null = null_scores(design.X, Y, moments, design.folds, columns, own.orders, plain, chosen)
+        nuisance = design.layout.columns_of("nuisance")
+        null = null_scores(
+            design.X, Y, moments, design.folds, columns, own, nuisance, plain, chosen
+        )
         yield name, full - less, null - less
 
 
