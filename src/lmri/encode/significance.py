@@ -28,9 +28,12 @@ from lmri.encode.moments import Moments
 from lmri.encode.ridge import Chosen, Search
 from lmri.encode.scores import held_out_scores
 
-
 GROUPS_PER_COLUMN = 4
 """Things that change places, for each column of nuisance, below which nothing is told from it."""
+
+
+RCOND = 1e-10
+"""Share of the largest eigenvalue of nuisance below which a direction of it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -177,20 +180,61 @@ def following(
         Least squares of the band on these; 0 with fewer than :data:`GROUPS_PER_COLUMN` groups for
         each column of nuisance.
     """
+    mean, groups = group_means(nuisance, group)
+    about = mean - mean.mean(axis=0)
+    return mean, slopes_of(about, about.T @ values, groups)
+
+
+def group_means(nuisance: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, int]:
+    """Average nuisance over the group of each row.
+
+    Parameters
+    ----------
+    nuisance : ndarray of shape (n_rows, n_nuisance)
+        Columns of the nuisance bands.
+    group : ndarray of shape (n_rows,), int64
+        Of each row.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_rows, n_nuisance), float64
+        The averages.
+    groups : int
+        Number of groups.
+    """
     codes = np.unique(group, return_inverse=True)[1].reshape(-1)
     count = np.bincount(codes)
     mean = np.zeros((len(count), nuisance.shape[1]))
     for column, own in enumerate(nuisance.T):
         mean[:, column] = np.bincount(codes, own) / count
-    mean = mean[codes]
-    if len(count) < GROUPS_PER_COLUMN * nuisance.shape[1]:
-        return mean, np.zeros((nuisance.shape[1], values.shape[1]))
-    about = mean - mean.mean(axis=0)
+    return mean[codes], len(count)
+
+
+def slopes_of(about: np.ndarray, across: np.ndarray, groups: int) -> np.ndarray:
+    """Least squares from sums, see :func:`following`.
+
+    Parameters
+    ----------
+    about : ndarray of shape (n_rows, n_nuisance)
+        Nuisance, less its mean.
+    across : ndarray of shape (n_nuisance, n_columns)
+        Sums of its products with the band.
+    groups : int
+        Number of groups.
+
+    Returns
+    -------
+    ndarray of shape (n_nuisance, n_columns), float64
+        Slopes; 0 with too few groups.
+    """
+    if groups < GROUPS_PER_COLUMN * about.shape[1]:
+        return np.zeros(across.shape)
     # On one scale, or the cut of small singular values would depend on units of measurement.
     scale = about.std(axis=0)
     scale[scale == 0] = 1.0
-    found = np.linalg.lstsq(about / scale, values - values.mean(axis=0), rcond=1e-6)[0]
-    return mean, found / scale[:, None]
+    scaled = about / scale
+    inverse = np.linalg.pinv(scaled.T @ scaled, rcond=RCOND, hermitian=True)
+    return inverse @ (across / scale[:, None]) / scale[:, None]
 
 
 def null_scores(
