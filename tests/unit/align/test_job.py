@@ -83,6 +83,15 @@ def test_random_subjects_share_nothing_of_places_that_the_fit_has_not_seen(found
     assert (found.attrs["n_fit"], found.attrs["n_score"]) == (210, 210)
 
 
+def test_random_subjects_have_little_in_common(found):
+    """Their ceiling is told with what it would be if trials did not correspond."""
+    ceiling = found["shared_ceiling"]
+    assert (np.abs(ceiling) <= 1).all()
+    assert (np.abs(found["shared_ceiling_null"].sel(null="mean")) < 0.2).all()
+    assert (found["shared_ceiling_share"] < ceiling + 0.2).all()
+    assert np.isfinite(found["shared_ceiling_p"]).all()
+
+
 def test_curves_are_of_each_new_subject(found):
     assert found["accuracy"].sizes["arm"] == 4
     assert np.isfinite(found["accuracy"]).all()

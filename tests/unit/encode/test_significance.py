@@ -69,7 +69,7 @@ def test_only_what_is_alike_changes_places():
 def test_what_follows_from_nuisance_is_told_by_group(rng):
     group = np.repeat(np.arange(20), 3)
     nuisance = rng.normal(size=(60, 2)) * [1.0, 1000.0]
-    mean, slopes = following(np.zeros((60, 1)), nuisance, group)
+    mean, _ = following(np.zeros((60, 1)), nuisance, group)
     assert mean == pytest.approx(nuisance.reshape(20, 3, 2).mean(axis=1).repeat(3, axis=0))
     planted = np.array([[2.0, -1.0], [0.5, 0.003]])
     assert following(mean @ planted + 4, nuisance, group)[1] == pytest.approx(planted)
