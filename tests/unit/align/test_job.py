@@ -1,6 +1,7 @@
 """The stage that compares all subjects."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,16 @@ def test_components_hold_all_that_a_linear_model_uses(recordings):
     scaled = (x - x[:50].mean(axis=0)) / x[:50].std(axis=0)
     np.testing.assert_allclose(fit @ fit.T, scaled[:50] @ scaled[:50].T, atol=1e-6)
     np.testing.assert_allclose(score @ fit.T, scaled[50:] @ scaled[:50].T, atol=1e-6)
+
+
+def test_a_layer_that_is_constant_is_refused(recordings):
+    trees = {name: open_recordings(recordings / name / "events") for name in ("tiny", "wider")}
+    together = read_together(trees, "residual", "content", ("selection", "calibration"))
+    own = together.subjects[0]
+    still = replace(own, values=own.values * 0 + 1)
+    said = rf"units that vary\. None of {own.units} in layer 1 of 'tiny' does over 50 trials"
+    with pytest.raises(EvidenceError, match=said):
+        components(still, 1, np.arange(50), np.arange(50, 60))
 
 
 def test_the_same_seed_writes_the_same_bits(recordings, found, tmp_path):

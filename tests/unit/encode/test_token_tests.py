@@ -14,6 +14,7 @@ from lmri.encode.ridge import Search, search_of
 from lmri.encode.scores import chosen_outside, held_out_scores
 from lmri.encode.token_tests import token_tests
 from lmri.encode.tokens import TokenDesign, moving, token_moments, without_still
+from lmri.errors import EvidenceError
 from lmri.stimuli.confounds import token_frequency
 
 VOCABULARY, UNITS = 11, 4
@@ -164,3 +165,15 @@ def test_the_band_that_acts_is_found_and_no_other(rng):
     assert (p.loc["previous"][2:] > 0.05).all()
     assert (p.loc[["condition", "identity"]] > 0.04).all(axis=None)
     assert (found["q"] >= found["p"]).all()
+
+
+def test_units_that_are_all_constant_are_refused(rng):
+    own = recording(rng, [6] * 24, lambda ids, trial, surprisal: np.ones((len(ids), UNITS)))
+    said = r"tokens of 'neuron' needs units that vary\. All 4 are constant in 144 tokens"
+    with pytest.raises(EvidenceError, match=said):
+        encoded(own, ("condition", "identity"), 3)
+
+
+def test_no_draws_make_no_tests(rng):
+    own = recording(rng, [6] * 24, lambda ids, trial, surprisal: noise(rng, 24, trial))
+    assert "p" not in encoded(own, ("condition", "identity"), 0)

@@ -201,7 +201,7 @@ def test_what_seeds_have_in_common_stands_beside_its_null(inputs):
     table = next(blocks)
     first, second = ([cell.text for cell in row] for row in table.rows)
     assert first[1:] == ["0", "2", "90", "0.60", "0.010", "0.45"]
-    assert table.rows[1][4].note == "-0.10 to 0.20"
+    assert table.rows[1][4].note == "\N{MINUS SIGN}0.10 to 0.20"
     assert second[4] == "0.10"
 
 
