@@ -1,6 +1,7 @@
 """What subjects share whose units do not correspond: representations in the same trials."""
 
 from lmri.align.activity import components, matched_layers, read_together
+from lmri.align.ceiling import shared_ceiling
 from lmri.align.dissimilarity import compare, crossnobis, design_of
 from lmri.align.identification import identify
 from lmri.align.job import align_subjects
@@ -22,6 +23,7 @@ __all__ = [
     "matched_layers",
     "procrustes",
     "read_together",
+    "shared_ceiling",
     "shared_response",
     "transfer",
 ]

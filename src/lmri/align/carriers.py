@@ -12,26 +12,6 @@ from lmri.errors import EvidenceError
 LEAST_SUBJECTS = 2
 
 
-def carriers_of(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
-    """Name the carriers of trials: those that the study names, or all that the table has.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Trials.
-    named : sequence of str
-        Carriers that the study names.
-
-    Returns
-    -------
-    tuple of str
-        Their names.
-    """
-    # Sorted: columns of a store are in no order.
-    found = sorted(str(name) for name in table if str(name).startswith("carrier_"))
-    return tuple(named) or tuple(name.removeprefix("carrier_") for name in found)
-
-
 def shared_trials(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """Find the trials that all subjects read.
 

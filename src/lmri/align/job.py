@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from lmri.align.activity import SubjectActivity, Together, components, matched_layers, read_together
-from lmri.align.carriers import broken_orders, carriers_of, halves_of
+from lmri.align.carriers import broken_orders, halves_of
+from lmri.align.ceiling import shared_ceiling
 from lmri.align.dissimilarity import compare, crossnobis, design_of
 from lmri.align.identification import Identification, identify
 from lmri.align.kernels import debiased_alignment, gram, permuted_alignments
@@ -20,7 +21,13 @@ from lmri.align.shared_response import procrustes, shared_response
 from lmri.align.transfer import ARMS, Halves, transfer
 from lmri.config import AlignOptions
 from lmri.errors import EvidenceError
-from lmri.store import atomic_directory, open_recordings, write_map, write_text_atomic
+from lmri.store import (
+    atomic_directory,
+    carriers_of,
+    open_recordings,
+    write_map,
+    write_text_atomic,
+)
 
 KERNEL_BYTES = 512 * 2**20
 """Kernels of two subjects that are held at once: of more trials, some are drawn."""
@@ -335,11 +342,16 @@ def _rotations(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Da
 
 
 def _shared(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Dataset:
-    """Identify what a subject read by the mean of all others in their shared space."""
+    """What all have in common in their shared space, and what a subject read by all others."""
     count = len(asked.subjects)
     k = asked.options.dimensions
     model = shared_response(halves.fit, k)
     told = np.stack([model.transform(n, own) for n, own in enumerate(halves.score)])
+    variances = [
+        scale**2 * own.var(axis=0).sum()
+        for scale, own in zip(model.scales, halves.score, strict=True)
+    ]
+    ceiling = shared_ceiling(told, variances, orders)
     value, p = (np.full((count, len(IDENTIFIED)), np.nan) for _ in range(2))
     null = np.full((count, len(IDENTIFIED), 3), np.nan)
     for number in range(count):
@@ -349,6 +361,10 @@ def _shared(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Datas
     return xr.Dataset(
         {
             "shared_explained": ((), model.explained),
+            "shared_ceiling": ((), ceiling.value),
+            "shared_ceiling_null": (("null",), list(ceiling.null)),
+            "shared_ceiling_p": ((), ceiling.p),
+            "shared_ceiling_share": ((), ceiling.share),
             "shared_identification": (("subject", "score"), value),
             "shared_identification_null": (("subject", "score", "null"), null),
             "shared_identification_p": (("subject", "score"), p),

@@ -21,26 +21,6 @@ Order = Callable[[np.random.Generator], np.ndarray]
 """Draws an order of the trials: array of shape (n_trials,), int64."""
 
 
-def carriers_of(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
-    """Name the carriers of trials.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Trials.
-    named : sequence of str
-        Carriers that the study names; none takes all that the table has.
-
-    Returns
-    -------
-    tuple of str
-        Their names.
-    """
-    # Sorted: columns of a store are in no order.
-    found = sorted(str(name) for name in table if str(name).startswith("carrier_"))
-    return tuple(named) or tuple(name.removeprefix("carrier_") for name in found)
-
-
 def carrier_codes(table: pd.DataFrame, carriers: Sequence[str]) -> dict[str, np.ndarray]:
     """Number the values of carriers.
 

@@ -15,11 +15,16 @@ from lmri.connect.activity import LEAST_TRIALS, Activity, read_activity
 from lmri.connect.communities import communities
 from lmri.connect.differences import difference
 from lmri.connect.edges import LEAST_MOVED, EdgeTest, edge_test, residuals
-from lmri.connect.exchange import carriers_of
 from lmri.connect.graphs import cycle_map, strongest_edges
 from lmri.connect.measures import KINDS, connectivity, square
 from lmri.errors import EvidenceError
-from lmri.store import atomic_directory, open_recordings, write_map, write_text_atomic
+from lmri.store import (
+    atomic_directory,
+    carriers_of,
+    open_recordings,
+    write_map,
+    write_text_atomic,
+)
 
 ALL, WITHIN = "all", "within"
 """Networks: of all trials, and with the mean of its condition taken out of each."""

@@ -10,9 +10,11 @@ from sklearn.metrics import roc_auc_score
 
 from lmri.decode.activity import Activity
 from lmri.decode.conformal import (
+    components,
     conformal_p,
     expected_coverage,
     least_carriers,
+    matching,
     nonconformity,
 )
 from lmri.decode.folds import Fold
@@ -28,17 +30,29 @@ MOST_BAGS = 1800
 
 @dataclass(frozen=True)
 class Round:
-    """Trials of one split into three, none of which share a carrier.
+    """Trials that a decoder is trained on, and others that share no carrier with them.
 
     Attributes
     ----------
-    train, calibrate, test : ndarray of int64
+    train : ndarray of int64
         Places among the trials of the question.
+    held : ndarray of int64
+        Trials of the part that is judged and of the next one, of every carrier.
+    test : ndarray of int64
+        Places among ``held`` of the trials that are judged.
+    compared : ndarray of shape (n_test, n_held), int64
+        For each of them, what it is compared with: see :func:`lmri.decode.conformal.matching`.
     """
 
     train: np.ndarray
-    calibrate: np.ndarray
+    held: np.ndarray
     test: np.ndarray
+    compared: np.ndarray
+
+    @property
+    def calibrated(self) -> np.ndarray:
+        """Number of carriers that each judged trial is compared with: (n_test,), int64."""
+        return np.array([len(np.unique(own[own >= 0])) for own in self.compared], dtype=np.int64)
 
 
 def decode_bags(
@@ -66,7 +80,7 @@ def decode_bags(
         ``coverage`` and that of the worst class, the range expected of it (``expected_low``,
         ``expected_high``), the share that ``answered`` with one class, the share of ``empty`` sets
         and of sets with ``several``, and the ``accuracy_answered``. ``n`` trials; ``calibrated``,
-        the fewest carriers that sets were calibrated on; ``nominal`` coverage.
+        the median number of carriers that a set was calibrated on; ``nominal`` coverage.
 
     Raises
     ------
@@ -75,18 +89,20 @@ def decode_bags(
     """
     labelled = asked.labelled
     check_tokens(activity, f"the bags of {labelled.question.owner}")
-    rounds = _rounds(asked, seed)
-    calibrated = [len(np.unique(_carrier(labelled, own.calibrate))) for own in rounds]
-    needed = least_carriers(alpha)
-    if min(calibrated) < needed:
-        raise EvidenceError(
-            f"conformal sets of {labelled.question.owner} need at least {needed} carriers to "
-            f"calibrate on at 'decode.alpha' {alpha:g}. Got {min(calibrated)}: record more, or set "
-            "a larger alpha."
-        )
     tokens = activity.index.around_prompt_end(np.arange(1 - bag, 1))
     tokens = tokens[activity.rows[labelled.rows]]
-    used = np.unique(np.concatenate([rows for own in rounds for rows in vars(own).values()]))
+    rounds = _rounds(asked, (tokens >= 0).any(axis=1), seed)
+    # Where combinations are missing, some have fewer: their sets exclude nothing.
+    usual = int(np.median(np.concatenate([own.calibrated for own in rounds]))) if rounds else 0
+    needed = least_carriers(alpha)
+    if usual < needed:
+        raise EvidenceError(
+            f"conformal sets of {labelled.question.owner} need at least {needed} carriers to "
+            f"calibrate on at 'decode.alpha' {alpha:g}. Got {usual}: record more, or set "
+            "a larger alpha."
+        )
+    used = np.unique(np.concatenate([rows for own in rounds for rows in (own.train, own.held)]))
+    judged = np.concatenate([own.held[own.test] for own in rounds])
     found = []
     for layer in activity.layers:
         X = np.full((len(tokens), bag, activity.units), np.nan, dtype=np.float32)
@@ -94,8 +110,7 @@ def decode_bags(
         check_cell(X[used, -1], labelled, f"layer {layer}, prompt_last")
         scores, sets = _decoded(X, labelled, rounds, alpha)
         found.append(_summary(scores, sets, labelled))
-    judged = len(np.unique(_carrier(labelled, used)))
-    low, high = expected_coverage(min(calibrated), judged, alpha)
+    low, high = expected_coverage(usual, _fewest_values(labelled, judged), alpha)
     summary = xr.Dataset(
         {name: ("layer", [own[name] for own in found]) for name in found[0]},
         coords={"layer": activity.layers},
@@ -104,38 +119,49 @@ def decode_bags(
         expected_low=low,
         expected_high=high,
         nominal=1 - alpha,
-        calibrated=min(calibrated),
+        calibrated=usual,
         bag=bag,
     )
 
 
-def _rounds(asked: Asked, seed: int) -> list[Round]:
-    """Every fold in turn; the next parts of all carriers calibrate, and are trained on by none."""
+def _rounds(asked: Asked, has_tokens: np.ndarray, seed: int) -> list[Round]:
+    """Every fold in turn; the next parts of all carriers are not trained on either."""
     labelled, folds = asked.labelled, asked.folds
-    kept = labelled.codes >= 0
+    kept = (labelled.codes >= 0) & has_tokens
+    rng = np.random.default_rng([seed, 37])
     if kept.sum() > MOST_BAGS:
-        rng = np.random.default_rng([seed, 37])
         drawn = rng.choice(np.flatnonzero(kept), MOST_BAGS, replace=False)
         kept = np.isin(np.arange(len(kept)), drawn)
     parts = [
         part[carrier.values] for part, carrier in zip(folds.parts, labelled.carriers, strict=True)
     ]
-    count = int(max(part.max() for part in folds.parts)) + 1
-    return [_round(fold, parts, count, kept) for fold in folds.folds if len(fold.test)]
+    carriers = [own.values for own in labelled.carriers]
+    judged = [fold for fold in folds.folds if kept[fold.test].any()]
+    return [_round(fold, parts, carriers, kept, rng) for fold in judged]
 
 
-def _round(fold: Fold, parts: list[np.ndarray], count: int, kept: np.ndarray) -> Round:
-    held = [part[fold.test[0]] for part in parts]
-    after = [(out + 1) % count for out in held]
-    inside = np.all([part == out for part, out in zip(parts, after, strict=True)], axis=0)
-    touched = np.any([part == out for part, out in zip(parts, after, strict=True)], axis=0)
-    train = fold.train[~touched[fold.train] & kept[fold.train]]
-    return Round(train, np.flatnonzero(inside & kept), fold.test[kept[fold.test]])
+def _round(
+    fold: Fold,
+    parts: list[np.ndarray],
+    carriers: list[np.ndarray],
+    kept: np.ndarray,
+    rng: np.random.Generator,
+) -> Round:
+    count = int(max(part.max() for part in parts)) + 1
+    out = [part[fold.test[0]] for part in parts]
+    inside = [np.isin(part, (own, (own + 1) % count)) for part, own in zip(parts, out, strict=True)]
+    train = fold.train[~np.any(inside, axis=0)[fold.train] & kept[fold.train]]
+    held = np.flatnonzero(np.all(inside, axis=0) & kept)
+    test = np.flatnonzero(np.isin(held, fold.test))
+    own = [values[held] for values in carriers]
+    linked = components(own)
+    compared = np.stack([matching(own, linked, trial, rng) for trial in test])
+    return Round(train, held, test, compared)
 
 
-def _carrier(labelled: Labelled, rows: np.ndarray) -> np.ndarray:
-    """Values of the carrier that has the fewest among some trials."""
-    return min((own.values[rows] for own in labelled.carriers), key=lambda v: len(np.unique(v)))
+def _fewest_values(labelled: Labelled, rows: np.ndarray) -> int:
+    """Number of values of the carrier that has the fewest among some trials."""
+    return min(len(np.unique(own.values[rows])) for own in labelled.carriers)
 
 
 def _decoded(
@@ -145,19 +171,15 @@ def _decoded(
     n_classes = len(labelled.names)
     scores = np.full((len(X), n_classes), np.nan)
     sets = np.zeros((len(X), n_classes), dtype=bool)
-    has_tokens = np.isfinite(X).all(axis=2).any(axis=1)
     for own in rounds:
-        train, calibrate, test = (
-            rows[has_tokens[rows]] for rows in (own.train, own.calibrate, own.test)
-        )
-        if not len(test):
-            continue
-        both = np.concatenate([calibrate, test])
-        said = _class_scores(X, labelled.codes, train, both, n_classes)
+        said = _class_scores(X, labelled.codes, own.train, own.held, n_classes)
         strange = nonconformity(said)
-        known = strange[: len(calibrate)][np.arange(len(calibrate)), labelled.codes[calibrate]]
-        p = conformal_p(known, _carrier(labelled, calibrate), strange[len(calibrate) :])
-        scores[test], sets[test] = said[len(calibrate) :], p > alpha
+        known = strange[np.arange(len(strange)), labelled.codes[own.held]]
+        judged = own.held[own.test]
+        scores[judged] = said[own.test]
+        for trial, place, group in zip(judged, own.test, own.compared, strict=True):
+            other = group >= 0
+            sets[trial] = conformal_p(known[other], group[other], strange[place]) > alpha
     return scores, sets
 
 

@@ -14,7 +14,7 @@ TAILS = (0.025, 0.975)
 """Ends of an interval."""
 
 
-def carriers_of(labelled: Labelled, rows: np.ndarray) -> pd.DataFrame:
+def carrier_table(labelled: Labelled, rows: np.ndarray) -> pd.DataFrame:
     """Carriers of some trials, as :class:`lmri.score.Resampler` takes them.
 
     Parameters
@@ -81,7 +81,7 @@ def accuracy_draws(held: HeldOut, labelled: Labelled, seed: int) -> np.ndarray:
     judged = (held.fold >= 0) & (labelled.codes >= 0)
     own = labelled.codes[judged]
     right = held.odds[0, judged].argmax(axis=-1) == own
-    weights = Resampler(carriers_of(labelled, judged), RESAMPLES, seed).weights
+    weights = Resampler(carrier_table(labelled, judged), RESAMPLES, seed).weights
     shares = []
     for number in range(len(labelled.names)):
         inside = weights[:, own == number]
@@ -114,7 +114,7 @@ def mean_interval(
     flat = values.reshape(len(values), -1)
     known = np.isfinite(flat)
     clean = np.where(known, flat, 0.0)
-    weights = Resampler(carriers_of(labelled, rows), RESAMPLES, seed).weights
+    weights = Resampler(carrier_table(labelled, rows), RESAMPLES, seed).weights
     with np.errstate(invalid="ignore"):
         mean = clean.sum(axis=0) / known.sum(axis=0)
         drawn = (weights @ clean) / (weights @ known)

@@ -23,7 +23,13 @@ from lmri.decode.questions import Question, label_trials
 from lmri.decode.regions import ablate_regions
 from lmri.decode.trace import trace
 from lmri.errors import EvidenceError
-from lmri.store import atomic_directory, read_finding, write_map, write_text_atomic
+from lmri.store import (
+    atomic_directory,
+    carriers_of,
+    read_finding,
+    write_map,
+    write_text_atomic,
+)
 
 SELECTION = "selection"
 """Split that maps were made on: masks are judged on the others."""
@@ -104,7 +110,7 @@ def decode_subject(
             positions = options.positions or activity.default_positions(phases)
             task = _Task(
                 name,
-                tuple(carriers) or _carriers(activity.trials),
+                carriers_of(activity.trials, carriers),
                 activity,
                 [read_position(position, activity.phases) for position in positions],
                 _questions(name, own, options),
@@ -124,12 +130,6 @@ def decode_subject(
                 write_map(partial_out / f"{name}.{analysis}.zarr", labelled)
         text = json.dumps(left_out, indent=1, sort_keys=True)
         write_text_atomic(partial_out / "left_out.json", text + "\n")
-
-
-def _carriers(trials: pd.DataFrame) -> tuple[str, ...]:
-    # Sorted: columns of a store are in no order.
-    names = sorted(str(name) for name in trials if str(name).startswith("carrier_"))
-    return tuple(name.removeprefix("carrier_") for name in names)
 
 
 def _questions(

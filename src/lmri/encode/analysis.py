@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lmri.encode.activity import Trials, Units, blocks
@@ -14,10 +16,11 @@ from lmri.encode.ceiling import Repeats, explainable_variance
 from lmri.encode.folds import Folds
 from lmri.encode.moments import Moments
 from lmri.encode.partition import Partition, partition
-from lmri.encode.ridge import Search
+from lmri.encode.ridge import Chosen, Search
 from lmri.encode.scores import chosen_outside, held_out_scores, variance, varying
 from lmri.encode.significance import Exchange, exchanges, null_scores, p_values
 from lmri.errors import EvidenceError
+from lmri.store.carriers import CARRIER, carriers_of
 
 ALL = "all"
 """Name of all bands of interest together, among those that are tested."""
@@ -55,11 +58,14 @@ class Design:
         return own | ({ALL: np.concatenate(list(own.values()))} if len(own) > 1 else {})
 
 
+def carrier_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of the carriers of a table of trials, in one order."""
+    return table[[f"{CARRIER}{name}" for name in carriers_of(table)]]
+
+
 def exchanged(design: Design, trials: Trials, draws: int, seed: int) -> dict[str, Exchange]:
     """Draw how every tested band changes places, see :func:`lmri.encode.significance.exchanges`."""
-    carriers = trials.table[
-        [name for name in trials.table if str(name).startswith("carrier_")]
-    ].sort_index(axis=1)
+    carriers = carrier_table(trials.table)
     return {
         name: exchanges(design.X[:, columns], carriers, draws, seed + place)
         for place, (name, columns) in enumerate(design.tested.items())
@@ -106,7 +112,8 @@ def encode_trials(
         moments.add(design.X, Y, design.folds.cell)
         found = partition(moments, design.folds, design.search, design.layout)
         parts.append(_scores(found, moments) | _ceiling(Y, repeats, moments))
-        for name, gain, null in _tested(design, moments, Y, exchange):
+        null_of = partial(_null_of_trials, design, moments, Y, exchange)
+        for name, gain, null in _tested(design, moments, exchange, null_of):
             gains[name].append(gain)
             drawn[name].append(null.astype(np.float32))
     joined = {name: np.concatenate([own[name] for own in parts], axis=-1) for name in parts[0]}
@@ -116,29 +123,27 @@ def encode_trials(
             f"The encoding of '{units.kind}' in '{trials.phase}' needs units that vary. All "
             f"{still} are constant in {len(trials.table)} trials."
         )
-    tests = {
-        name: {
-            "gain": np.concatenate(gains[name]),
-            **p_values(np.concatenate(gains[name]), np.concatenate(drawn[name], axis=1)),
-        }
-        for name in exchange
-    }
-    joined |= {
-        name: np.stack([own[name] for own in tests.values()])
-        for name in ("gain", "p", "p_max", "q")
-        if tests
-    }
-    labelled = _labelled(joined, units, design, tuple(tests), found.pairs)
+    joined |= _test_results(gains, drawn)
+    labelled = _labelled(joined, units, design, tuple(exchange), found.pairs)
     return labelled.assign_attrs(
         **_about(design, still, len(trials.table)),
-        exchanged={name: own.scheme for name, own in exchange.items()},
-        draws=max((len(own.orders) for own in exchange.values()), default=0),
+        **_about_tests(exchange),
         ceiling=repeats.kind or repeats.reason,
         repeated=repeats.n,
     )
 
 
-def encode_sums(moments: Sequence[Moments], units: Units, design: Design) -> xr.Dataset:
+Null = Callable[[int, str, Search, Sequence[Chosen]], np.ndarray]
+"""Draws of one layer and band: its place, the band, and the search with what it chose."""
+
+
+def encode_sums(
+    moments: Sequence[Moments],
+    units: Units,
+    design: Design,
+    exchange: Mapping[str, Exchange],
+    null: Null,
+) -> xr.Dataset:
     """Encode units from sums alone, one of each layer: tokens, which are streamed.
 
     Parameters
@@ -149,20 +154,40 @@ def encode_sums(moments: Sequence[Moments], units: Units, design: Design) -> xr.
         The units.
     design : Design
         Bands and folds; its ``X`` is not used.
+    exchange : mapping of str to Exchange
+        How trials change places, by tested band.
+    null : callable
+        Makes the held-out R² of all bands in the draws, array of shape (draws, n_units).
 
     Returns
     -------
     Dataset
-        As :func:`encode_trials`, without a ceiling and tests: tokens of a trial cannot change
-        places with those of a longer one.
+        As :func:`encode_trials`, without a ceiling.
+
+    Raises
+    ------
+    EvidenceError
+        If no unit varies.
     """
+    still = int(sum((~varying(own)).sum() for own in moments))
+    if still == sum(own.units for own in moments):
+        raise EvidenceError(
+            f"The encoding of tokens of '{units.kind}' needs units that vary. All {still} are "
+            f"constant in {int(moments[0].n.sum())} tokens."
+        )
     found = [partition(own, design.folds, design.search, design.layout) for own in moments]
     parts = [_scores(own, sums) for own, sums in zip(found, moments, strict=True)]
     joined = {name: np.concatenate([own[name] for own in parts], axis=-1) for name in parts[0]}
-    still = int(sum((~varying(own)).sum() for own in moments))
-    labelled = _labelled(joined, units, design, (), found[0].pairs)
+    drawn, gains = {name: [] for name in exchange}, {name: [] for name in exchange}
+    for layer, sums in enumerate(moments):
+        for name, gain, own in _tested(design, sums, exchange, partial(null, layer)):
+            gains[name].append(gain)
+            drawn[name].append(own.astype(np.float32))
+    joined |= _test_results(gains, drawn)
+    labelled = _labelled(joined, units, design, tuple(exchange), found[0].pairs)
     return labelled.assign_attrs(
         **_about(design, still, int(moments[0].n.sum())),
+        **_about_tests(exchange),
         ceiling="no ceiling: tokens are not repeated",
     )
 
@@ -203,20 +228,59 @@ def _ceiling(Y: np.ndarray, repeats: Repeats, moments: Moments) -> dict[str, np.
     return {"explainable": explainable, "varies": varying(moments)}
 
 
-def _tested(design: Design, moments: Moments, Y: np.ndarray, exchange: Mapping[str, Exchange]):
+def _about_tests(exchange: Mapping[str, Exchange]) -> dict[str, object]:
+    return {
+        "exchanged": {name: own.scheme for name, own in exchange.items()},
+        "draws": max((len(own.orders) for own in exchange.values()), default=0),
+    }
+
+
+def _tested(
+    design: Design,
+    moments: Moments,
+    exchange: Mapping[str, Exchange],
+    null_of: Callable[[str, Search, Sequence[Chosen]], np.ndarray],
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield name, held-out gain and its draws of every tested band, by plain ridge."""
-    everything = design.X.shape[1]
+    if not exchange:
+        return
+    everything = moments.features
     plain = Search(design.search.alphas, np.ones((1, 1)))
     chosen = chosen_outside(moments, design.folds, plain, [everything])
     full = held_out_scores(moments, design.folds, plain, [everything], chosen).r2
-    for name, own in exchange.items():
-        columns = design.tested[name]
-        rest = np.setdiff1d(np.arange(everything), columns)
+    for name in exchange:
+        rest = np.setdiff1d(np.arange(everything), design.tested[name])
         less = np.zeros_like(full)
         if len(rest):
             less = held_out_scores(moments.of(rest), design.folds, plain, [len(rest)]).r2
-        null = null_scores(design.X, Y, moments, design.folds, columns, own.orders, plain, chosen)
-        yield name, full - less, null - less
+        yield name, full - less, null_of(name, plain, chosen) - less
+
+
+def _null_of_trials(
+    design: Design,
+    moments: Moments,
+    Y: np.ndarray,
+    exchange: Mapping[str, Exchange],
+    name: str,
+    search: Search,
+    chosen: Sequence[Chosen],
+) -> np.ndarray:
+    nuisance, columns = design.layout.columns_of("nuisance"), design.tested[name]
+    return null_scores(
+        design.X, Y, moments, design.folds, columns, exchange[name], nuisance, search, chosen
+    )
+
+
+def _test_results(
+    gains: Mapping[str, Sequence[np.ndarray]], drawn: Mapping[str, Sequence[np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Gain, p, p_max and q of the units of all blocks together: (n_tested, n_units) each."""
+    tests = []
+    for name, own in gains.items():
+        gain = np.concatenate(own)
+        tests.append({"gain": gain, **p_values(gain, np.concatenate(drawn[name], axis=1))})
+    names = ("gain", "p", "p_max", "q") if tests else ()
+    return {name: np.stack([own[name] for own in tests]) for name in names}
 
 
 def _labelled(

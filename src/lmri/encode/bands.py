@@ -86,6 +86,10 @@ class Layout:
         """Names of the bands of a role."""
         return tuple(own for own, kind in zip(self.names, self.roles, strict=True) if kind == role)
 
+    def columns_of(self, role: str) -> np.ndarray:
+        """Columns of all bands of a role: array of int64."""
+        return np.flatnonzero(np.repeat([kind == role for kind in self.roles], self.sizes))
+
 
 def design_of(bands: Iterable[Band], folds: Folds, owner: str) -> tuple[np.ndarray, Layout]:
     """Join bands to a design, without what cannot be fitted.

@@ -3,15 +3,12 @@
 A repeat is honest if it asks the same and the activity may differ: another template of the same
 content (a paraphrase), or another sampled response. A forward pass over the same tokens is the same
 number again, and a ceiling of 1 from it would mean nothing; without honest repeats there is no
-ceiling. One-way analysis of variance over ``k`` stimuli with ``R_i`` repeats::
+ceiling. What repeats have in common is estimated by :func:`lmri.score.repeats.repeat_variance`:
+the largest R² of a single response. Noise has 0, which without its correction would be ``1 / R``
+for R repeats, and estimates may fall below 0.
 
-    explainable = s² / (s² + MSW),   s² = (MSB - MSW) / n0,   n0 = (N - Σ R_i² / N) / (k - 1)
-
-For equal numbers of repeats that is the corrected explainable variance of encoding studies,
-``EV - (1 - EV) / (R - 1)``. It is the largest R² of a single response; noise has 0, which without
-the correction would be ``1 / R``, and estimates may fall below 0.
-
-Source: Schoppe et al., Measuring the performance of neural models (2016).
+Models of other seeds are repeats only where their units correspond, which is after an alignment:
+:mod:`lmri.align.ceiling`. States of one base are no repeats: what they differ in is studied.
 """
 
 from __future__ import annotations
@@ -20,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from lmri.score.repeats import repeat_variance
 
 SAMPLED = ("response", "think")
 """Phases in which sampled repeats of a trial differ."""
@@ -102,17 +101,7 @@ def explainable_variance(Y: np.ndarray, stimulus: np.ndarray) -> np.ndarray:
         At most 1, 0 on average under noise; NaN for a unit that does not vary.
     """
     known = stimulus >= 0
-    codes = np.unique(stimulus[known], return_inverse=True)[1]
-    own = Y[known].astype(np.float64)
-    own -= own.mean(axis=0)
-    repeats = np.bincount(codes).astype(np.float64)
-    n, k = repeats.sum(), len(repeats)
-    sums = np.zeros((k, own.shape[1]))
-    np.add.at(sums, codes, own)
-    between = (sums**2 / repeats[:, None]).sum(axis=0)
-    within = ((own**2).sum(axis=0) - between) / (n - k)
-    signal = (between / (k - 1) - within) / ((n - (repeats**2).sum() / n) / (k - 1))
-    total = signal + within
+    signal, total = repeat_variance(Y[known], stimulus[known])
     return np.divide(signal, total, out=np.full(len(total), np.nan), where=total > 0)
 
 

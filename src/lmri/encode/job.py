@@ -14,30 +14,44 @@ import xarray as xr
 from lmri.anatomy import Subject, load_subject
 from lmri.config import EncodeOptions, LoadOptions
 from lmri.encode.activity import Trials, Units, select_trials, units_of
-from lmri.encode.analysis import Design, encode_sums, encode_trials, exchanged
+from lmri.encode.analysis import (
+    Design,
+    carrier_table,
+    encode_sums,
+    encode_trials,
+    exchanged,
+)
 from lmri.encode.bands import design_of
 from lmri.encode.ceiling import honest_repeats
 from lmri.encode.features import MADE, default_bands, known_bands, projected_embeddings, trial_bands
 from lmri.encode.folds import carrier_folds, check_rows
-from lmri.encode.ridge import search_of
-from lmri.encode.tokens import TokenDesign, check_recorded, token_moments, without_still
+from lmri.encode.ridge import Chosen, Search, search_of
+from lmri.encode.significance import Exchange
+from lmri.encode.token_tests import token_tests
+from lmri.encode.tokens import (
+    TokenDesign,
+    check_recorded,
+    moving,
+    token_moments,
+    without_still,
+)
 from lmri.encode.use import PHASE, use_of_bands
 from lmri.errors import EvidenceError
 from lmri.stimuli.confounds import token_frequency
 from lmri.store import (
     Recording,
     atomic_directory,
+    carriers_of,
     manifest_path,
     open_recording,
     write_map,
     write_table,
     write_text_atomic,
 )
+from lmri.store.carriers import CARRIER
 
 SPLIT = "selection"
 """Split that is encoded; subspaces are ablated in the next one."""
-
-CARRIER = "carrier_"
 
 
 @dataclass(frozen=True)
@@ -150,11 +164,8 @@ def _trials(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     units = units_of(task.recordings, kind)
     trials, design = trial_design(task, phase)
     exchange = exchanged(design, trials, task.options.draws, task.seed)
-    reasons = dict(design.layout.left_out)
-    for name in [name for name, own in exchange.items() if not len(own.orders)]:
-        if task.options.draws:
-            reasons[f"{name}.p"] = "not tested: no row could change its values"
-        exchange.pop(name)
+    exchange = {name: own for name, own in exchange.items() if len(own.orders)}
+    reasons = design.layout.left_out | _untested(design, exchange, task.options.draws)
     repeats = honest_repeats(trials.table, phase)
     return encode_trials(trials, units, design, repeats, exchange), reasons
 
@@ -191,12 +202,35 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     sums = []
     for layer in range(len(units.layers)):
         own = token_moments(task.recordings, made, folds, trials.row_of, units, layer, phase)
+        varies = moving(own)
         kept, layout = without_still(own, made.layout)
         sums.append(kept)
     check_rows(int(sums[0].n.sum()), sums[0].features, owner)
     search = search_of(len(layout.names), options.candidates, task.seed)
     design = Design(np.empty((0, sums[0].features)), layout, folds, search)
-    return encode_sums(sums, units, design), layout.left_out | reasons
+    tests = token_tests(
+        task.recordings,
+        trials.row_of,
+        phase,
+        made,
+        varies,
+        design,
+        carrier_table(_carried(trials.table, task.carriers)),
+        options.draws,
+        task.seed,
+    )
+    reasons |= layout.left_out | _untested(design, tests.exchange, options.draws)
+
+    def null(layer: int, name: str, search: Search, chosen: Sequence[Chosen]) -> np.ndarray:
+        return tests.null_scores(units, layer, sums[layer], design, name, search, chosen)
+
+    return encode_sums(sums, units, design, tests.exchange, null), reasons
+
+
+def _untested(design: Design, exchange: Mapping[str, Exchange], draws: int) -> dict[str, str]:
+    """Why bands have no p, where draws were asked for."""
+    names = [name for name in design.tested if name not in exchange] if draws else []
+    return {f"{name}.p": "not tested: no row could change its values" for name in names}
 
 
 def _use(task: _Task) -> pd.DataFrame:
@@ -229,11 +263,7 @@ def _carried(table: pd.DataFrame, carriers: Sequence[str]) -> pd.DataFrame:
     """Keep the carriers of the task among the columns, all where none are named."""
     if not carriers:
         return table
-    others = [
-        name
-        for name in table
-        if str(name).startswith(CARRIER) and str(name).removeprefix(CARRIER) not in carriers
-    ]
+    others = [f"{CARRIER}{name}" for name in carriers_of(table) if name not in carriers]
     return table.drop(columns=others)
 
 

@@ -1,11 +1,17 @@
 """Tests of what a band adds, against what it would add if it belonged to other carriers.
 
-The values of a band change places among carriers, whole (Draper and Stoneman's scheme): how a
-carrier is called is exchanged, while nuisance bands and activity stay where they are. What is
-compared is the held-out gain ``R²(all) - R²(all but the band)`` of plain ridge. Folds and penalties
-are those of the data: each is chosen inside its training folds, and a draw costs one decomposition
-a fold. Held-out predictions are made anew in every draw. To permute finished predictions would not
-do: those of two folds rest on each other's trials, and their sum varies more than permuted ones.
+What nuisance does not tell of a band changes places among carriers, whole: how a carrier is called
+is exchanged, while nuisance bands and activity stay where they are. With ``Z`` the nuisance bands,
+averaged over what changes places together, and ``B`` the least squares of ``X_b`` on ``Z``, a draw
+has the band ``Z B + π(X_b - Z B)``. Without the first part (Draper and Stoneman's scheme) the band
+would be as collinear with nuisance in the data and independent of it in the draws, where it then
+costs more: units that follow nuisance alone had p up to .05 in a fifth of simulated cases.
+
+What is compared is the held-out gain ``R²(all) - R²(all but the band)`` of plain ridge. Folds and
+penalties are those of the data: each is chosen inside its training folds, and a draw costs one
+decomposition a fold. Held-out predictions are made anew in every draw. To permute finished
+predictions would not do: those of two folds rest on each other's trials, and their sum varies more
+than permuted ones.
 """
 
 from __future__ import annotations
@@ -22,6 +28,13 @@ from lmri.encode.moments import Moments
 from lmri.encode.ridge import Chosen, Search
 from lmri.encode.scores import held_out_scores
 
+GROUPS_PER_COLUMN = 4
+"""Things that change places, for each column of nuisance, below which nothing is told from it."""
+
+
+RCOND = 1e-10
+"""Share of the largest eigenvalue of nuisance below which a direction of it is rounding."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -36,14 +49,23 @@ class Exchange:
         What is exchanged, or exchanged within.
     orders : ndarray of shape (draws, n_rows), int64
         Row whose values each row gets.
+    group : ndarray of shape (n_rows,), int64
+        Rows of one number change places together.
     """
 
     scheme: str
     carriers: tuple[str, ...]
     orders: np.ndarray
+    group: np.ndarray
 
 
-def exchanges(values: np.ndarray, carriers: pd.DataFrame, draws: int, seed: int) -> Exchange:
+def exchanges(
+    values: np.ndarray,
+    carriers: pd.DataFrame,
+    draws: int,
+    seed: int,
+    alike: np.ndarray | None = None,
+) -> Exchange:
     """Draw how a band's values change places.
 
     A band that is the same in all rows of a value of one carrier is exchanged between its values. A
@@ -60,6 +82,9 @@ def exchanges(values: np.ndarray, carriers: pd.DataFrame, draws: int, seed: int)
         Draws.
     seed : int
         Seed of the draws.
+    alike : ndarray of shape (n_rows,), int64, optional
+        Only rows of one number may get each other's values, such as trials of as many tokens; it
+        must follow from the values. By default all may.
 
     Returns
     -------
@@ -67,32 +92,149 @@ def exchanges(values: np.ndarray, carriers: pd.DataFrame, draws: int, seed: int)
         Without orders where no row could change its values.
     """
     rng = np.random.default_rng(seed)
+    alike = np.zeros(len(values), dtype=np.int64) if alike is None else alike
     codes = {str(name): pd.factorize(carriers[name])[0] for name in carriers}
     for name, own in codes.items():
         if _constant(values, own):
             first = np.unique(own, return_index=True)[1]
-            orders = np.stack([first[rng.permutation(len(first))][own] for _ in range(draws)])
-            return Exchange("between", (name,), orders)
+            kinds = alike[first]
+            orders = np.stack([first[_permuted(kinds, rng)][own] for _ in range(draws)])
+            return _moving(Exchange("between", (name,), orders, own), values)
     if len(codes) > 1:
-        grid = tuple(codes.values())
-        shape = tuple(int(own.max()) + 1 for own in grid)
-        first = np.full(shape, -1)
-        first[tuple(own[::-1] for own in grid)] = np.arange(len(values))[::-1]
-        if _constant(values, np.ravel_multi_index(grid, shape)) and (first >= 0).all():
-            orders = [
-                first[
-                    tuple(rng.permutation(size)[own] for own, size in zip(grid, shape, strict=True))
-                ]
-                for _ in range(draws)
-            ]
-            return Exchange("crossed", tuple(codes), np.stack(orders))
+        crossed = _crossed(values, codes, draws, rng, alike)
+        if crossed is not None:
+            return _moving(crossed, values)
     name, own = next(iter(codes.items()))
-    rows = np.argsort(own, kind="stable")
+    block = np.unique(np.stack([own, alike]), axis=1, return_inverse=True)[1].reshape(-1)
+    rows = np.argsort(block, kind="stable")
     orders = np.empty((draws, len(values)), dtype=np.int64)
     for draw in orders:
-        draw[rows] = np.lexsort((rng.random(len(own)), own))
-    moved = any((values[order] != values).any() for order in orders)
-    return Exchange("within", (name,), orders) if moved else Exchange("", (), orders[:0])
+        draw[rows] = np.lexsort((rng.random(len(own)), block))
+    return _moving(Exchange("within", (name,), orders, np.arange(len(values))), values)
+
+
+def _moving(found: Exchange, values: np.ndarray) -> Exchange:
+    """Return what was found, or nothing if all rows keep their values in all draws."""
+    if any((values[order] != values).any() for order in found.orders):
+        return found
+    return Exchange("", (), found.orders[:0], found.group)
+
+
+def _crossed(
+    values: np.ndarray,
+    codes: dict[str, np.ndarray],
+    draws: int,
+    rng: np.random.Generator,
+    alike: np.ndarray,
+) -> Exchange | None:
+    """Exchange a band in all carriers; None where it does not follow from them, or gaps are."""
+    grid = tuple(codes.values())
+    shape = tuple(int(own.max()) + 1 for own in grid)
+    first = np.full(shape, -1)
+    first[tuple(own[::-1] for own in grid)] = np.arange(len(values))[::-1]
+    cell = np.ravel_multi_index(grid, shape)
+    if not _constant(values, cell) or (first < 0).any():
+        return None
+    # Values of a carrier change places only where they are alike in all combinations.
+    kinds = [
+        np.unique(
+            np.moveaxis(alike[first], axis, 0).reshape(size, -1), axis=0, return_inverse=True
+        )[1].reshape(-1)
+        for axis, size in enumerate(shape)
+    ]
+    orders = [
+        first[tuple(_permuted(kind, rng)[own] for kind, own in zip(kinds, grid, strict=True))]
+        for _ in range(draws)
+    ]
+    return Exchange("crossed", tuple(codes), np.stack(orders), cell)
+
+
+def _permuted(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Permute places among those of one kind: array of shape (n,), int64."""
+    drawn = np.empty(len(kinds), dtype=np.int64)
+    for kind in np.unique(kinds):
+        own = np.flatnonzero(kinds == kind)
+        drawn[own] = own[rng.permutation(len(own))]
+    return drawn
+
+
+def following(
+    values: np.ndarray, nuisance: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell how a band follows nuisance, over what changes places together.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+        The band; the same in all rows of a group.
+    nuisance : ndarray of shape (n_rows, n_nuisance)
+        Columns of the nuisance bands.
+    group : ndarray of shape (n_rows,), int64
+        Of each row, see :class:`Exchange`.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_rows, n_nuisance), float64
+        Nuisance, averaged over the group of each row.
+    slopes : ndarray of shape (n_nuisance, n_columns), float64
+        Least squares of the band on these; 0 with fewer than :data:`GROUPS_PER_COLUMN` groups for
+        each column of nuisance.
+    """
+    mean, groups = group_means(nuisance, group)
+    about = mean - mean.mean(axis=0)
+    return mean, slopes_of(about, about.T @ values, groups)
+
+
+def group_means(nuisance: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, int]:
+    """Average nuisance over the group of each row.
+
+    Parameters
+    ----------
+    nuisance : ndarray of shape (n_rows, n_nuisance)
+        Columns of the nuisance bands.
+    group : ndarray of shape (n_rows,), int64
+        Of each row.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_rows, n_nuisance), float64
+        The averages.
+    groups : int
+        Number of groups.
+    """
+    codes = np.unique(group, return_inverse=True)[1].reshape(-1)
+    count = np.bincount(codes)
+    mean = np.zeros((len(count), nuisance.shape[1]))
+    for column, own in enumerate(nuisance.T):
+        mean[:, column] = np.bincount(codes, own) / count
+    return mean[codes], len(count)
+
+
+def slopes_of(about: np.ndarray, across: np.ndarray, groups: int) -> np.ndarray:
+    """Least squares from sums, see :func:`following`.
+
+    Parameters
+    ----------
+    about : ndarray of shape (n_rows, n_nuisance)
+        Nuisance, less its mean.
+    across : ndarray of shape (n_nuisance, n_columns)
+        Sums of its products with the band.
+    groups : int
+        Number of groups.
+
+    Returns
+    -------
+    ndarray of shape (n_nuisance, n_columns), float64
+        Slopes; 0 with too few groups.
+    """
+    if groups < GROUPS_PER_COLUMN * about.shape[1]:
+        return np.zeros(across.shape)
+    # On one scale, or the cut of small singular values would depend on units of measurement.
+    scale = about.std(axis=0)
+    scale[scale == 0] = 1.0
+    scaled = about / scale
+    inverse = np.linalg.pinv(scaled.T @ scaled, rcond=RCOND, hermitian=True)
+    return inverse @ (across / scale[:, None]) / scale[:, None]
 
 
 def null_scores(
@@ -101,7 +243,8 @@ def null_scores(
     moments: Moments,
     folds: Folds,
     columns: np.ndarray,
-    orders: np.ndarray,
+    exchange: Exchange,
+    nuisance: np.ndarray,
     search: Search,
     chosen: Sequence[Chosen],
 ) -> np.ndarray:
@@ -119,8 +262,10 @@ def null_scores(
         The folds.
     columns : ndarray of int
         Columns of the band.
-    orders : ndarray of shape (draws, n_rows), int64
+    exchange : Exchange
         See :func:`exchanges`.
+    nuisance : ndarray of int
+        Columns of the nuisance bands.
     search, chosen
         Of plain ridge, see :func:`lmri.encode.scores.held_out_scores`.
 
@@ -133,6 +278,8 @@ def null_scores(
     about_x, about_y = moments.about
     rows = [np.flatnonzero(folds.cell == cell) for cell in range(moments.cells)]
     kept, activity = X - about_x, Y - about_y
+    orders = exchange.orders
+    mean, slopes = following(X[:, columns], X[:, nuisance], exchange.group)
     drawn = Moments(moments.cells, moments.features, 0)
     drawn.units, drawn.n, drawn.y, drawn.yy = moments.units, moments.n, moments.y, moments.yy
     drawn.about = moments.about
@@ -140,7 +287,7 @@ def null_scores(
     found = np.empty((len(orders), moments.units))
     for draw, order in enumerate(orders):
         for cell, own in enumerate(rows):
-            band = kept[order[own]][:, columns]
+            band = kept[order[own]][:, columns] + (mean[own] - mean[order[own]]) @ slopes
             drawn.x[cell, columns] = band.sum(axis=0)
             drawn.xy[cell, columns] = band.T @ activity[own]
             drawn.xx[cell][np.ix_(columns, columns)] = band.T @ band

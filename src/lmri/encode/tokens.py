@@ -226,7 +226,7 @@ def token_moments(
             inside = phase_tokens(recording.trials, index, phase)
             inside = inside & (row_of[index["trial"]] >= 0)
             if inside.any():
-                Y = _activity(recording, units, layer, rows)
+                Y = token_activity(recording, units, layer, rows)
                 cell = folds.cell[row_of[index["trial"][inside]]]
                 sums.add(X[inside], Y[inside], cell)
         first += len(recording.trials)
@@ -235,6 +235,13 @@ def token_moments(
             f"The encoding of tokens must be of recorded trials with tokens in '{phase}'. Got none."
         )
     return sums
+
+
+def moving(moments: Moments) -> np.ndarray:
+    """Tell which features vary at all: array of shape (n_features,), bool."""
+    n, x = moments.n.sum(), moments.x.sum(axis=0)
+    squares = np.diagonal(moments.xx, axis1=1, axis2=2).sum(axis=0)
+    return squares - x**2 / n > STILL * np.maximum(1, squares)
 
 
 def without_still(moments: Moments, layout: Layout) -> tuple[Moments, Layout]:
@@ -254,9 +261,7 @@ def without_still(moments: Moments, layout: Layout) -> tuple[Moments, Layout]:
     Layout
         Their bands, with the reasons of the others.
     """
-    n, x = moments.n.sum(), moments.x.sum(axis=0)
-    squares = np.diagonal(moments.xx, axis1=1, axis2=2).sum(axis=0)
-    moves = squares - x**2 / n > STILL * np.maximum(1, squares)
+    n, moves = moments.n.sum(), moving(moments)
     sizes = {name: int(moves[own].sum()) for name, own in layout.slices.items()}
     kept = [name for name in layout.names if sizes[name]]
     roles = dict(zip(layout.names, layout.roles, strict=True))
@@ -296,8 +301,25 @@ def check_recorded(recordings: Sequence[Recording], kind: str) -> None:
         )
 
 
-def _activity(recording: Recording, units: Units, layer: int, rows: slice) -> np.ndarray:
-    """Activity of tokens in a layer: (n_tokens, n_units)."""
+def token_activity(recording: Recording, units: Units, layer: int, rows: slice) -> np.ndarray:
+    """Read the activity of tokens in a layer.
+
+    Parameters
+    ----------
+    recording : Recording
+        A shard.
+    units : Units
+        The units.
+    layer : int
+        Place of the layer.
+    rows : slice
+        Places of the tokens in the shard.
+
+    Returns
+    -------
+    ndarray of shape (n_tokens, n_units), float64
+        Their activity; 1 for an expert that a token chooses.
+    """
     array = recording.array(ARRAYS[units.kind])
     if units.kind == "expert":
         chosen = array[rows, layer].astype(np.int64)

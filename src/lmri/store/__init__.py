@@ -1,6 +1,7 @@
 """Files between stages: recordings, maps, findings, tables, manifests, all written atomically."""
 
 from lmri.store.atomic import atomic_directory, atomic_file, write_text_atomic
+from lmri.store.carriers import carriers_of
 from lmri.store.findings import finding_hash, read_finding, write_finding
 from lmri.store.integrity import check_store, check_stores, finished_store
 from lmri.store.locks import writing_lock
@@ -25,6 +26,7 @@ __all__ = [
     "RecordingWriter",
     "atomic_directory",
     "atomic_file",
+    "carriers_of",
     "check_store",
     "check_stores",
     "encode",

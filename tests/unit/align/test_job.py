@@ -1,6 +1,7 @@
 """The stage that compares all subjects."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,15 @@ def test_random_subjects_share_nothing_of_places_that_the_fit_has_not_seen(found
     assert (found.attrs["n_fit"], found.attrs["n_score"]) == (210, 210)
 
 
+def test_random_subjects_have_little_in_common(found):
+    """Their ceiling is told with what it would be if trials did not correspond."""
+    ceiling = found["shared_ceiling"]
+    assert (np.abs(ceiling) <= 1).all()
+    assert (np.abs(found["shared_ceiling_null"].sel(null="mean")) < 0.2).all()
+    assert (found["shared_ceiling_share"] < ceiling + 0.2).all()
+    assert np.isfinite(found["shared_ceiling_p"]).all()
+
+
 def test_curves_are_of_each_new_subject(found):
     assert found["accuracy"].sizes["arm"] == 4
     assert np.isfinite(found["accuracy"]).all()
@@ -109,6 +119,16 @@ def test_components_hold_all_that_a_linear_model_uses(recordings):
     scaled = (x - x[:50].mean(axis=0)) / x[:50].std(axis=0)
     np.testing.assert_allclose(fit @ fit.T, scaled[:50] @ scaled[:50].T, atol=1e-6)
     np.testing.assert_allclose(score @ fit.T, scaled[50:] @ scaled[:50].T, atol=1e-6)
+
+
+def test_a_layer_that_is_constant_is_refused(recordings):
+    trees = {name: open_recordings(recordings / name / "events") for name in ("tiny", "wider")}
+    together = read_together(trees, "residual", "content", ("selection", "calibration"))
+    own = together.subjects[0]
+    still = replace(own, values=own.values * 0 + 1)
+    said = rf"units that vary\. None of {own.units} in layer 1 of 'tiny' does over 50 trials"
+    with pytest.raises(EvidenceError, match=said):
+        components(still, 1, np.arange(50), np.arange(50, 60))
 
 
 def test_the_same_seed_writes_the_same_bits(recordings, found, tmp_path):

@@ -120,6 +120,12 @@ def test_too_few_entities_are_refused(route):
         compare(values, lambda number: values, 9, "correlation", "nothing")
 
 
+def test_a_routing_shuffle_of_one_entity_is_refused():
+    counts, entity = np.ones((8, 1, 4)), np.zeros(8, dtype=np.int64)
+    with pytest.raises(EvidenceError, match=r"2 entities or more to exchange\. Got 1 in 8 trials"):
+        routing_shuffle(counts, entity, draws=3, seed=0)
+
+
 def test_units_that_hardly_vary_are_no_nodes(route):
     activity = route(0)
     values = activity.values.copy()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmri.decode import Question, ask, label_trials
-from lmri.decode.bags import decode_bags
+from lmri.decode.bags import _rounds, decode_bags
 from lmri.errors import EvidenceError
 
 
@@ -44,6 +44,23 @@ def test_three_classes(rng, make_trials, record_states):
 
 
 def test_too_few_carriers_to_calibrate(rng, make_trials, record_states):
-    said = r"at least 9 carriers to calibrate on at 'decode.alpha' 0\.1\. Got 6"
+    said = r"at least 9 carriers to calibrate on at 'decode.alpha' 0\.1\. Got 7"
     with pytest.raises(EvidenceError, match=said):
-        decoded(rng, make_trials["entities"](24), record_states, 1.0)
+        decoded(rng, make_trials["entities"](16), record_states, 1.0)
+
+
+def test_nobody_is_trained_on_or_compared_with_trials_of_one_carrier(rng, make_trials):
+    trials = make_trials["crossed"](16, 12)
+    labelled = label_trials(Question("condition", "events"), trials, ("place", "year"))
+    asked = ask(labelled, folds=4, draws=0, seed=0)
+    rounds = _rounds(asked, np.ones(len(labelled.rows), dtype=bool), 0)
+    judged = np.concatenate([own.held[own.test] for own in rounds])
+    assert sorted(judged) == list(range(len(labelled.rows)))
+    for own in rounds:
+        for carrier in labelled.carriers:
+            held = carrier.values[own.held]
+            assert not np.isin(held, carrier.values[own.train]).any()
+            for place, group in zip(own.test, own.compared, strict=True):
+                used = held[group >= 0]
+                assert held[place] not in used
+                assert len(np.unique(used)) == len(used) == 5  # 12 years: 6 in two parts

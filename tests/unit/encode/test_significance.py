@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from lmri.encode.folds import carrier_folds
 from lmri.encode.ridge import search_of
 from lmri.encode.scores import chosen_outside, held_out_scores
-from lmri.encode.significance import exchanges, null_scores, p_values
+from lmri.encode.significance import Exchange, exchanges, following, null_scores, p_values
 
 
 def _crossed(places=6, years=5):
@@ -50,6 +50,34 @@ def test_a_band_that_differs_within_a_carrier_stays_there(rng):
     assert (np.sort(found.orders) == np.arange(12)).all()
 
 
+def test_only_what_is_alike_changes_places():
+    carriers = _crossed()
+    longer = np.isin(carriers["carrier_place"], ["p0", "p1"]).astype(int)
+    place = pd.factorize(carriers["carrier_place"])[0][:, None]
+    between = exchanges(place, carriers, 10, 0, longer)
+    crossed = exchanges(np.arange(30)[:, None], carriers, 10, 0, longer)
+    assert (between.scheme, crossed.scheme) == ("between", "crossed")
+    for found in (between, crossed):
+        assert all((longer[order] == longer).all() for order in found.orders)
+        assert any((order != np.arange(30)).any() for order in found.orders)
+    assert exchanges(place, carriers, 10, 0, np.arange(30)).scheme == ""
+    within = exchanges(np.arange(30)[1:, None], carriers[1:], 10, 0, np.arange(29) % 2)
+    assert within.scheme == "within"
+    assert all((order % 2 == np.arange(29) % 2).all() for order in within.orders)
+
+
+def test_what_follows_from_nuisance_is_told_by_group(rng):
+    group = np.repeat(np.arange(20), 3)
+    nuisance = rng.normal(size=(60, 2)) * [1.0, 1000.0]
+    mean, _ = following(np.zeros((60, 1)), nuisance, group)
+    assert mean == pytest.approx(nuisance.reshape(20, 3, 2).mean(axis=1).repeat(3, axis=0))
+    planted = np.array([[2.0, -1.0], [0.5, 0.003]])
+    assert following(mean @ planted + 4, nuisance, group)[1] == pytest.approx(planted)
+    few = following(mean @ planted, nuisance, group // 3)
+    assert (few[1] == 0).all()
+    assert following(mean, np.zeros((60, 0)), group)[1].shape == (0, 2)
+
+
 def test_drawn_sums_are_those_of_an_exchanged_design(rng, grouped, sums):
     folds = grouped(12, 4, k=3)
     X, Y = rng.normal(size=(48, 5)), rng.normal(size=(48, 7))
@@ -57,12 +85,21 @@ def test_drawn_sums_are_those_of_an_exchanged_design(rng, grouped, sums):
     moments = sums(X, Y, folds)
     chosen = chosen_outside(moments, folds, search, [5])
     orders = np.stack([rng.permutation(48) for _ in range(3)])
-    drawn = null_scores(X, Y, moments, folds, columns, orders, search, chosen)
+    exchange, none = Exchange("within", (), orders, np.arange(48)), np.arange(0)
+    drawn = null_scores(X, Y, moments, folds, columns, exchange, none, search, chosen)
     for order, own in zip(orders, drawn, strict=True):
         moved = X.copy()
         moved[:, columns] = X[order][:, columns]
         expected = held_out_scores(sums(moved, Y, folds), folds, search, [5], chosen)
         assert own == pytest.approx(expected.r2)
+    # What follows from nuisance stays where it is.
+    nuisance = np.array([0, 2])
+    mean, slopes = following(X[:, columns], X[:, nuisance], exchange.group)
+    drawn = null_scores(X, Y, moments, folds, columns, exchange, nuisance, search, chosen)
+    moved = X.copy()
+    moved[:, columns] = mean @ slopes + (X[:, columns] - mean @ slopes)[orders[0]]
+    expected = held_out_scores(sums(moved, Y, folds), folds, search, [5], chosen)
+    assert drawn[0] == pytest.approx(expected.r2)
 
 
 def _gains(X, Y, folds, sums, nuisance, carriers, draws):
@@ -73,20 +110,25 @@ def _gains(X, Y, folds, sums, nuisance, carriers, draws):
     less = held_out_scores(moments.of(np.arange(nuisance)), folds, search, [nuisance]).r2
     columns = np.arange(nuisance, everything)
     found = exchanges(X[:, columns], carriers, draws, 1)
-    drawn = null_scores(X, Y, moments, folds, columns, found.orders, search, chosen)
+    told = np.arange(nuisance)
+    drawn = null_scores(X, Y, moments, folds, columns, found, told, search, chosen)
     return p_values(full - less, drawn - less)
 
 
-def test_p_is_uniform_where_there_is_nothing(rng, sums):
-    """Carriers have effects of their own, and a nuisance moves all units."""
+@pytest.mark.parametrize("collinear", [0.0, 4.0])
+def test_p_is_uniform_where_there_is_nothing(rng, sums, collinear):
+    """Carriers have effects of their own; a nuisance moves all units, and may move the band."""
     names = np.repeat([f"v{i:02d}" for i in range(24)], 3)
     carriers = pd.DataFrame({"carrier_item": names})
     p = []
     for seed in range(40):
         folds = carrier_folds(carriers, 4, seed, "a test")
         nuisance = rng.normal(size=(72, 1))
-        band = np.repeat(rng.normal(size=(24, 3)), 3, axis=0)
-        Y = np.repeat(rng.normal(size=(24, 6)), 3, axis=0) + nuisance + rng.normal(size=(72, 6))
+        if collinear:
+            nuisance = np.repeat(nuisance[::3], 3, axis=0)
+        band = collinear * nuisance + np.repeat(rng.normal(size=(24, 3)), 3, axis=0)
+        Y = np.repeat(rng.normal(size=(24, 6)), 3, axis=0) + rng.normal(size=(72, 6))
+        Y += (1 + collinear / 2) * nuisance
         X = np.column_stack([nuisance, band])
         p.append(_gains(X, Y, folds, sums, 1, carriers, 39)["p"])
     p = np.concatenate(p)

@@ -92,6 +92,10 @@ def alignment(names=("localised", "distributed")):
             "shared_identification": (("depth", "subject", "score"), score[0]),
             "shared_identification_null": (("depth", "subject", "score", "null"), null[0]),
             "shared_identification_p": (("depth", "subject", "score"), score[0] - 0.85),
+            "shared_ceiling": (("depth",), [0.6, 0.1]),
+            "shared_ceiling_null": (("depth", "null"), np.tile([-0.1, 0.0, 0.2], (2, 1))),
+            "shared_ceiling_p": (("depth",), [0.01, 0.3]),
+            "shared_ceiling_share": (("depth",), [0.45, 0.05]),
             "accuracy": (
                 ("depth", "subject", "count", "draw", "arm"),
                 np.tile([0.8, 0.6, 0.25, 0.9], (2, 2, 1, 3, 1)),
@@ -187,6 +191,18 @@ def test_scores_stand_beside_their_chance(inputs):
     cells = geometry_table(geometry_frame(inputs.alignment), "").rows[0]
     assert [cells[2].text, cells[2].note] == ["0.70", "0.00 to 0.20"]
     assert cells[4].text == "–"  # there is no RSA
+
+
+def test_what_seeds_have_in_common_stands_beside_its_null(inputs):
+    leaf = align_leaf(inputs, "b.html", Files())
+    blocks = iter(leaf.blocks)
+    while getattr(next(blocks), "title", "") != "What seeds have in common at most":
+        pass
+    table = next(blocks)
+    first, second = ([cell.text for cell in row] for row in table.rows)
+    assert first[1:] == ["0", "2", "90", "0.60", "0.010", "0.45"]
+    assert table.rows[1][4].note == "\N{MINUS SIGN}0.10 to 0.20"
+    assert second[4] == "0.10"
 
 
 def test_a_missing_file_is_a_problem_and_no_failure(tmp_path, config):

@@ -10,6 +10,7 @@ from lmri.report.align.tables import (
     SHARED,
     SOURCE,
     Alignment,
+    ceiling_frame,
     geometry_frame,
     identification_frame,
     transfer_frame,
@@ -45,6 +46,7 @@ def align_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
     blocks: list[Block | None] = [
         *_identified(alignment, identified, files),
         *_transferred(alignment, files),
+        *_ceilings(alignment, files),
         *_geometry(alignment, files),
         *_left_out(alignment),
     ]
@@ -139,6 +141,54 @@ def _transferred(alignment: Alignment, files: Files) -> list[Block | None]:
         Heading("Decoding a new subject", text),
         *(transfer_figure(rows, place, data) for place in alignment.found),
     ]
+
+
+def _ceilings(alignment: Alignment, files: Files) -> list[Block | None]:
+    rows = ceiling_frame(alignment)
+    if rows.empty:
+        return []
+    data = files.add("align-ceiling", rows)
+    text = (
+        "Subjects are repeats of a stimulus where they can be compared, which is in their shared "
+        "space. What they have in common there is the most that anything said of stimuli alone can "
+        "explain in all of them at once. It is no ceiling for the encoding of one subject, which "
+        "may follow what this subject alone does."
+    )
+    table = Table(
+        caption=(
+            "Corrected for what noise would give. Near 1: seeds do the same with a stimulus, but "
+            "for a rotation. Within its null: nothing that was learned of some entities is common "
+            "to seeds for others. A small share of all activity beside a high ceiling: the shared "
+            "space leaves most of the activity out."
+        ),
+        columns=[
+            Column("Task"),
+            Column("Layers", kind="number"),
+            Column("Subjects", kind="number"),
+            Column("Trials", kind="number"),
+            Column("In common", "of the shared space; null", "number"),
+            Column("p", kind="number"),
+            Column("Of all activity", kind="number"),
+        ],
+        rows=[
+            [
+                Cell(words.readable(row["task"]), note=words.phase_name(row["phase"])),
+                Cell(row["layers"], "number"),
+                Cell(words.whole(row["subjects"]), "number"),
+                Cell(words.whole(row["n"]), "number"),
+                Cell(
+                    words.number(row["ceiling"]), "number", words.interval(row["low"], row["high"])
+                ),
+                Cell(words.probability(row["p"]), "number"),
+                Cell(words.number(row["share"]), "number"),
+            ]
+            for row in rows.to_dict("records")
+        ],
+        source=SOURCE,
+        data=data,
+        layout="grid",
+    )
+    return [Heading("What seeds have in common at most", text), table]
 
 
 def _geometry(alignment: Alignment, files: Files) -> list[Block | None]:

@@ -137,6 +137,45 @@ def identification_frame(alignment: Alignment) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ceiling_frame(alignment: Alignment) -> pd.DataFrame:
+    """Tell what all subjects have in common in their shared space, by task and depth.
+
+    Parameters
+    ----------
+    alignment : Alignment
+        All comparisons.
+
+    Returns
+    -------
+    DataFrame
+        ``task``, ``phase``, ``quantity``, ``depth``, ``layers`` (of all subjects), ``subjects``
+        and ``n`` (numbers of them and of trials), ``ceiling`` with ``low``, ``high`` (of its null)
+        and ``p``, and ``share`` (of all activity).
+    """
+    rows = []
+    for place, own in alignment.found.items():
+        if "shared_ceiling" not in own:
+            continue
+        for depth in own["depth"].values:
+            at = own.sel(depth=depth)
+            low, _, high = at["shared_ceiling_null"].values.tolist()
+            rows.append(
+                {
+                    **vars(place),
+                    "depth": int(depth),
+                    "layers": ", ".join(map(str, sorted(set(at["layer_of"].values.tolist())))),
+                    "subjects": own.sizes["subject"],
+                    "n": int(own.attrs["n_score"]),
+                    "ceiling": float(at["shared_ceiling"]),
+                    "low": low,
+                    "high": high,
+                    "p": float(at["shared_ceiling_p"]),
+                    "share": float(at["shared_ceiling_share"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def geometry_frame(alignment: Alignment) -> pd.DataFrame:
     """Tell CKA, RSA and Procrustes of each pair in layers of equal depth."""
     rows = []

@@ -257,9 +257,10 @@ def _answer(rows: pd.DataFrame) -> str:
     own = rows if own.empty else own
     told = []
     for (subject, kind), part in own.groupby(["subject", "kind"], sort=False):
-        counts = ", ".join(
-            f"{row['rising']} above and {row['falling']} below ({words.phase_name(row['phase'])})"
-            for row in part.to_dict("records")
-        )
-        told.append(f"{subject}, {words.plural_of(str(kind))}: {counts}")
-    return f"Edges beyond the null, within conditions where there are several: {'; '.join(told)}."
+        rising, falling, edges = (int(part[own].sum()) for own in ("rising", "falling", "edges"))
+        count = f"{rising} above and {falling} below of {edges}"
+        told.append(f"{subject}, {words.plural_of(str(kind))}: {count}")
+    return (
+        "Edges beyond the null in all tasks and phases together, within conditions where there are "
+        f"several: {'; '.join(told)}."
+    )
