@@ -10,6 +10,7 @@ from lmri.config.analyses import (
 )
 from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.examples import ExampleOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
@@ -46,6 +47,7 @@ __all__ = [
     "DecodeOptions",
     "EncodeOptions",
     "EvidenceOptions",
+    "ExampleOptions",
     "FunctionOptions",
     "FollowOptions",
     "InformationOptions",

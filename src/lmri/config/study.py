@@ -13,6 +13,7 @@ from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOp
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.examples import ExampleOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[Options]] = {
     "align": AlignOptions,
     "decode": DecodeOptions,
     "encode": EncodeOptions,
+    "examples": ExampleOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -71,7 +73,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    scorers, sparse, information, connect, align, decode, encode, bottleneck
+    scorers, sparse, information, connect, align, decode, encode, examples, bottleneck
         The seed of the study and its sections.
     """
 
@@ -94,6 +96,7 @@ class StudyConfig:
     align: AlignOptions = field(default_factory=AlignOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    examples: ExampleOptions = field(default_factory=ExampleOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
 
@@ -189,6 +192,11 @@ class StudyConfig:
         return [task for task in self.tasks if task in self.encode.tasks]
 
     @property
+    def shown_tasks(self) -> list[str]:
+        """Tasks among whose trials examples of units are looked for: all, where any are."""
+        return list(self.tasks) if self.examples.units else []
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
@@ -255,6 +263,7 @@ class StudyConfig:
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
             "encode": subjects if self.encoded_tasks else 0,
+            "examples": subjects if self.shown_tasks else 0,
             "draws": subjects * self.validate.shards if self.validate.shards > 1 else 0,
             "validate": subjects,
             "compare": 1 if self.compared else 0,

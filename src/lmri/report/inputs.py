@@ -16,6 +16,7 @@ from lmri.report.causal.maps import CausalMap
 from lmri.report.connect.tables import Networks
 from lmri.report.decode.tables import Decoding
 from lmri.report.encoding.tables import Encoding
+from lmri.report.examples.tables import StudyExamples
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
 from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
@@ -213,6 +214,8 @@ class StudyInputs:
         Subjects of one base compared with each other.
     encoding : Encoding
         Features of stimuli against activity.
+    examples : StudyExamples
+        What single units respond to.
     """
 
     config: StudyConfig
@@ -229,6 +232,7 @@ class StudyInputs:
     altered: list[AlteredError] = field(default_factory=list)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     encoding: Encoding = field(default_factory=Encoding)
+    examples: StudyExamples = field(default_factory=StudyExamples)
 
     @property
     def scans(self) -> list[Scan]:
