@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.cluster.hierarchy import average, fcluster
+from scipy.cluster.hierarchy import average, cut_tree
 from scipy.spatial.distance import squareform
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics import silhouette_score
@@ -22,6 +22,9 @@ DRAWS = 19
 
 LEAST = 6
 """Contexts that can have more than one facet."""
+
+TRIED = 6
+"""Clusters that the test tries, however few are asked for: four kinds are no clean two."""
 
 
 def facets_of(contexts: Sequence[np.ndarray], most: int, seed: int) -> np.ndarray:
@@ -46,14 +49,14 @@ def facets_of(contexts: Sequence[np.ndarray], most: int, seed: int) -> np.ndarra
     if count < LEAST or most < 2:
         return alike
     counts = _counts(contexts)
-    found, cleanest = _best_cut(counts, most)
-    if found is None:
-        return alike
+    cuts = _cuts(counts, max(TRIED, most))
+    cleanest = max(clean for _, clean in cuts.values())
     rng = np.random.default_rng([seed, 71])
     for _ in range(DRAWS):
-        exchanged = rng.permuted(counts, axis=0)
-        if _best_cut(exchanged, most)[1] >= cleanest:
+        exchanged = _cuts(rng.permuted(counts, axis=0), max(TRIED, most))
+        if max(clean for _, clean in exchanged.values()) >= cleanest:
             return alike
+    found, _ = max((cuts[number] for number in cuts if number <= most), key=lambda cut: cut[1])
     order = dict.fromkeys(found.tolist())
     numbers = {label: number for number, label in enumerate(order)}
     return np.array([numbers[label] for label in found.tolist()], dtype=np.int64)
@@ -68,18 +71,16 @@ def _counts(contexts: Sequence[np.ndarray]) -> np.ndarray:
     return counts
 
 
-def _best_cut(counts: np.ndarray, most: int) -> tuple[np.ndarray | None, float]:
-    """Labels of the cut with the largest silhouette, and that; None where there is no cut."""
+def _cuts(counts: np.ndarray, most: int) -> dict[int, tuple[np.ndarray, float]]:
+    """Labels and silhouette by number of clusters."""
     vectors = TfidfTransformer().fit_transform(counts).toarray()
     distances = np.clip(1 - vectors @ vectors.T, 0, None)
     np.fill_diagonal(distances, 0)
     tree = average(squareform(distances, checks=False))
-    best, cleanest = None, -np.inf
-    for number in range(2, min(most, len(counts) - 1) + 1):
-        labels = fcluster(tree, number, criterion="maxclust")
-        if len(np.unique(labels)) < 2:
-            continue
-        clean = float(silhouette_score(distances, labels, metric="precomputed"))
-        if clean > cleanest:
-            best, cleanest = labels, clean
-    return best, cleanest
+    numbers = range(2, min(most, len(counts) - 1) + 1)
+    # Contexts that share no word are all equally far apart: such ties are cut in the order given.
+    labels = cut_tree(tree, n_clusters=list(numbers))
+    return {
+        number: (own, float(silhouette_score(distances, own, metric="precomputed")))
+        for number, own in zip(numbers, labels.T, strict=True)
+    }

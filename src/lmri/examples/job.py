@@ -10,7 +10,6 @@ from lmri.anatomy import load_tokenizer
 from lmri.config import ExampleOptions
 from lmri.errors import EvidenceError
 from lmri.examples.asked import Activity, Asked, asked_units
-from lmri.examples.facets import facets_of
 from lmri.examples.found import Found
 from lmri.examples.reading import read_trials
 from lmri.examples.sources import needed
@@ -96,16 +95,13 @@ def find_examples(
     asked = asked_units(findings, maps, wanted, names, phase, options.units)
     readable, left_out = _readable(asked, stores)
     found = _found(readable, stores, compared, options, seed)
-    facets = {
-        own: facets_of([e.context for e in found.strongest.examples(at)], options.facets, seed)
-        for at, own in enumerate(found.activities)
-    }
+    faceted = found.faceted(options.facets, seed)
     texts = TokenTexts(load_tokenizer(model))
     spans = _spans(stores)
-    examples, tokens = example_tables(found, facets, stores, texts, spans)
+    examples, tokens = example_tables(found, faceted, stores, texts, spans)
     kept = set(found.activities)
     with atomic_directory(out) as partial:
-        write_table(partial / "units.parquet", unit_table(subject, asked, found, facets))
+        write_table(partial / "units.parquet", unit_table(subject, asked, found, faceted))
         write_table(partial / "examples.parquet", examples)
         write_table(partial / "tokens.parquet", tokens)
         own = [entry for entry in asked if entry.activity in kept]

@@ -18,7 +18,7 @@ class Example:
     Attributes
     ----------
     strength : float
-        Largest absolute activity of the unit in the trial.
+        How far from zero the unit is, at most, on this side of it.
     earlier : int
         Minus the number of trials before it, over all tasks.
     task, shard, row : str, int, int
@@ -54,7 +54,7 @@ class Example:
 
 
 class Strongest:
-    """Keeps, of each unit, the trials with its largest absolute activity.
+    """Keeps, of each unit, the trials in which it is farthest above zero and farthest below.
 
     What a causal model does at a token follows from the tokens up to there, and what an encoder
     does from all of them. Trials that are the same so far are one observation, however often they
@@ -65,7 +65,7 @@ class Strongest:
     units : int
         Number of units.
     most : int
-        Trials of each.
+        Trials of each, on either side of zero.
     window : int
         Tokens before and after that of the largest activity that are kept.
     causal : bool
@@ -82,10 +82,7 @@ class Strongest:
     """
 
     def __init__(self, units: int, most: int, window: int, *, causal: bool = True) -> None:
-        self._most, self._window, self._causal = most, window, causal
-        self._kept: list[list[tuple[Example, bytes]]] = [[] for _ in range(units)]
-        self._known: list[set[bytes]] = [set() for _ in range(units)]
-        self._floor = np.zeros(units)
+        self._sides = [_Side(sign, units, most, window, causal) for sign in (1, -1)]
         self._passed = 0
         self.tokens = 0
         self.active = np.zeros(units, dtype=np.int64)
@@ -106,38 +103,65 @@ class Strongest:
         self.tokens += len(trial.ids)
         self.active += (trial.activity != 0).sum(axis=0)
         self.total += trial.activity.sum(axis=0, dtype=np.float64)
-        strength = np.abs(trial.activity)
+        for side in self._sides:
+            side.add(trial, task, shard, self._passed)
+        self._passed += 1
+
+    def examples(self, unit: int) -> list[list[Example]]:
+        """Trials that were kept of a unit.
+
+        Parameters
+        ----------
+        unit : int
+            Its place.
+
+        Returns
+        -------
+        list of list of Example
+            Those above zero and those below, the strongest first; a side without any is left out.
+        """
+        sides = [side.examples(unit) for side in self._sides]
+        return [side for side in sides if side]
+
+
+class _Side:
+    """The strongest trials of each unit on one side of zero."""
+
+    def __init__(self, sign: int, units: int, most: int, window: int, causal: bool) -> None:
+        self._sign, self._most, self._window, self._causal = sign, most, window, causal
+        self._kept: list[list[tuple[Example, bytes]]] = [[] for _ in range(units)]
+        self._known: list[set[bytes]] = [set() for _ in range(units)]
+        self._floor = np.zeros(units)
+
+    def add(self, trial: Trial, task: str, shard: int, passed: int) -> None:
+        strength = self._sign * trial.activity
         peaks = strength.argmax(axis=0)
         largest = np.take_along_axis(strength, peaks[None], axis=0)[0]
         for unit in np.flatnonzero(largest > self._floor).tolist():
-            self._keep(unit, int(peaks[unit]), float(largest[unit]), trial, task, shard)
-        self._passed += 1
+            peak = int(peaks[unit])
+            seen = trial.ids[: peak + 1] if self._causal else trial.ids
+            known = hashlib.blake2b(seen.tobytes(), digest_size=16).digest()
+            if known not in self._known[unit]:
+                own = slice(max(0, peak - self._window), peak + self._window + 1)
+                example = Example(
+                    float(largest[unit]),
+                    -passed,
+                    task,
+                    shard,
+                    trial.row,
+                    peak,
+                    own.start,
+                    len(trial.ids),
+                    trial.ids[own].copy(),
+                    trial.spans[own].copy(),
+                    trial.activity[own, unit].copy(),
+                )
+                self._keep(unit, example, known)
 
     def examples(self, unit: int) -> list[Example]:
-        """Trials that were kept of a unit, the strongest first."""
         return [example for example, _ in sorted(self._kept[unit], reverse=True)]
 
-    def _keep(
-        self, unit: int, peak: int, strength: float, trial: Trial, task: str, shard: int
-    ) -> None:
-        seen = trial.ids[: peak + 1] if self._causal else trial.ids
-        known = hashlib.blake2b(seen.tobytes(), digest_size=16).digest()
-        if known in self._known[unit]:
-            return
-        start, stop = max(0, peak - self._window), peak + self._window + 1
-        example = Example(
-            strength,
-            -self._passed,
-            task,
-            shard,
-            trial.row,
-            peak,
-            start,
-            len(trial.ids),
-            trial.ids[start:stop].copy(),
-            trial.spans[start:stop].copy(),
-            trial.activity[start:stop, unit].copy(),
-        )
+    def _keep(self, unit: int, example: Example, known: bytes) -> None:
         kept = self._kept[unit]
         heapq.heappush(kept, (example, known))
         self._known[unit].add(known)

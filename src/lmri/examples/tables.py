@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lmri.examples.asked import FINDING, Activity, Asked
 from lmri.examples.found import Found
+from lmri.examples.strongest import Example
 from lmri.examples.texts import TokenTexts
 from lmri.examples.traces import Comparison, Trace
 from lmri.store import Recording
@@ -30,10 +30,11 @@ TRACES = (
 )
 
 Stores = Mapping[str, Sequence[Recording]]
+Faceted = Sequence[Sequence[tuple[int, Example]]]
 
 
 def unit_table(
-    subject: str, asked: Sequence[Asked], found: Found, facets: Mapping[Activity, np.ndarray]
+    subject: str, asked: Sequence[Asked], found: Found, faceted: Faceted
 ) -> pd.DataFrame:
     """Tell which maps name which unit, and how active it is over all tokens.
 
@@ -45,8 +46,8 @@ def unit_table(
         Units by map; those that could not be read are left out.
     found : Found
         What was read.
-    facets : mapping of Activity to ndarray
-        Facet of each example.
+    faceted : list of list of (int, Example)
+        Examples of each unit with their facets, see :meth:`Found.faceted`.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def unit_table(
         if own not in places:
             continue
         at, kept = places[own], found.strongest
-        examples = kept.examples(at)
+        examples = faceted[at]
         rows.append(
             {
                 "subject": subject,
@@ -75,9 +76,9 @@ def unit_table(
                 "tokens": kept.tokens,
                 "active": kept.active[at] / max(1, kept.tokens),
                 "mean": kept.total[at] / max(1, kept.tokens),
-                "largest": examples[0].strength if examples else 0.0,
+                "largest": max((example.strength for _, example in examples), default=0.0),
                 "examples": len(examples),
-                "facets": len(set(facets[own].tolist())),
+                "facets": len({facet for facet, _ in examples}),
             }
         )
     return pd.DataFrame(rows, columns=list(UNITS))
@@ -85,7 +86,7 @@ def unit_table(
 
 def example_tables(
     found: Found,
-    facets: Mapping[Activity, np.ndarray],
+    faceted: Faceted,
     stores: Stores,
     texts: TokenTexts,
     spans: Sequence[str],
@@ -96,8 +97,8 @@ def example_tables(
     ----------
     found : Found
         What was read.
-    facets : mapping of Activity to ndarray
-        Facet of each example.
+    faceted : list of list of (int, Example)
+        Examples of each unit with their facets, see :meth:`Found.faceted`.
     stores : mapping of str to sequence of Recording
         Recordings by task, for what is known of trials.
     texts : TokenTexts
@@ -112,14 +113,14 @@ def example_tables(
     """
     examples, tokens = [], []
     for at, own in enumerate(found.activities):
-        for rank, entry in enumerate(found.strongest.examples(at), start=1):
+        for rank, (facet, entry) in enumerate(faceted[at], start=1):
             words, peak = texts.of(entry.ids.tolist()), entry.position - entry.start
             names = [spans[code] for code in entry.spans]
             known = stores[entry.task][entry.shard].trials.iloc[entry.row]
             examples.append(
                 {
                     **_key(own),
-                    "facet": int(facets[own][rank - 1]) + 1,
+                    "facet": facet,
                     "rank": rank,
                     "activity": float(entry.activity[peak]),
                     "task": entry.task,

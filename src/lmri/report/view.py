@@ -170,6 +170,8 @@ class Token:
     ----------
     text : str
         The token, with what cannot be printed written out.
+    gap : str
+        The spaces that it begins with.
     shade : str
         How strongly it is shaded, a name that the style sheet knows; empty for not at all.
     value : str
@@ -181,6 +183,7 @@ class Token:
     """
 
     text: str
+    gap: str
     shade: str
     value: str
     peak: bool = False
@@ -218,10 +221,11 @@ class Facet:
 
 @dataclass(frozen=True)
 class UnitExamples:
-    """Facets of one unit, shown on request or at once (``open``)."""
+    """Facets of one unit, with a line on what they are of; shown on request or at once."""
 
     anchor: str
     title: str
+    brief: str
     text: str
     facets: list[Facet]
     open: bool = False

@@ -37,6 +37,9 @@ TITLE = "Examples"
 SHOWN = 3
 """Examples of each facet on the page; all are in the files of the study."""
 
+MOST_NAMED = 3
+"""Conditions beside the name of a unit, the most frequent ones."""
+
 SOURCE = "analyses/examples/<subject>/{}.parquet"
 
 READ = {
@@ -67,10 +70,11 @@ def examples_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
     """
     found = inputs.examples.found
     units = _joined({name: own.units for name, own in found.items()})
+    examples = _joined({name: own.examples for name, own in found.items()})
     blocks: list[Block] = [Prose(list(_how_to_read()))]
     if len(units):
         blocks.append(Fold("All units in a table", _unit_table(units, files)))
-        files.add("examples", _joined({name: own.examples for name, own in found.items()}))
+        files.add("examples", examples)
     for subject, own in found.items():
         if own.units.empty:
             continue
@@ -84,7 +88,7 @@ def examples_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         eyebrow="single units of all subjects, token by token",
         title=TITLE,
         question="What are the tokens that the units of findings and maps respond to?",
-        answer=_answer(units),
+        answer=_answer(units, examples),
         role="",
         blocks=blocks,
     )
@@ -167,6 +171,7 @@ def _of_units(subject: str, own: SubjectExamples) -> Iterator[UnitExamples]:
         yield UnitExamples(
             anchor=anchor_of_unit(subject, kind, quantity, json.loads(unit)),
             title=words.sentence(_name(kind, unit)),
+            brief=_brief(examples.get(key)),
             text=f"{_read(kind, quantity)}. {active}; named by {maps}.",
             facets=list(_facets(examples.get(key), tokens.get(key))),
             open=number == 0,
@@ -180,9 +185,10 @@ def _facets(examples: pd.DataFrame | None, tokens: pd.DataFrame | None) -> Itera
     by_rank = dict(iter(tokens.groupby("rank")))
     count = examples["facet"].nunique()
     for facet, rows in examples.groupby("facet"):
-        title = _counted(rows) if count == 1 else f"Facet {facet} of {count}: {_counted(rows)}"
+        side = ", below zero" if rows["activity"].iloc[0] < 0 else ""
+        title = f"Facet {facet} of {count}{side}: {_counted(rows)}"
         yield Facet(
-            words.sentence(title),
+            title,
             [
                 _passage(row, by_rank[row["rank"]], largest)
                 for row in rows.head(SHOWN).to_dict("records")
@@ -190,10 +196,28 @@ def _facets(examples: pd.DataFrame | None, tokens: pd.DataFrame | None) -> Itera
         )
 
 
+def _brief(examples: pd.DataFrame | None) -> str:
+    if examples is None:
+        return "never active"
+    return words.listing(_conditions(examples).value_counts().index[:MOST_NAMED])
+
+
 def _counted(rows: pd.DataFrame) -> str:
-    counts = rows["task"].map(words.readable) + " \N{MIDDLE DOT} " + rows["condition"].map(str)
-    told = words.listing(f"{n} of {name}" for name, n in counts.value_counts().items())
+    counts = _conditions(rows).value_counts()
+    if len(counts) == 1:
+        return f"{words.plural(len(rows), 'example')} of {counts.index[0]}"
+    told = words.listing(f"{n} of {name}" for name, n in counts.items())
     return f"{words.plural(len(rows), 'example')}, {told}"
+
+
+def _conditions(rows: pd.DataFrame) -> pd.Series:
+    """Conditions of examples in words; a task that is all of one condition by its name."""
+    return pd.Series(
+        [
+            words.condition_name(task, None if condition == task else condition)
+            for task, condition in zip(rows["task"], rows["condition"], strict=True)
+        ]
+    )
 
 
 def _passage(row: dict, tokens: pd.DataFrame, largest: float) -> Passage:
@@ -206,7 +230,7 @@ def _passage(row: dict, tokens: pd.DataFrame, largest: float) -> Passage:
     ]
     return Passage(
         tokens=made,
-        about=f"{words.condition_name(row['task'], row['condition'])}, {row['split']} trial",
+        about=f"{_conditions(pd.DataFrame([row])).iloc[0]}, {row['split']} trial",
         trial=str(row["trial"]),
         cut_before=int(own["position"].min()) > 0,
         cut_after=int(own["position"].max()) + 1 < int(row["length"]),
@@ -229,15 +253,18 @@ def _named_by(row: dict) -> str:
     return f"strongest of the map {row['kind']}.{row['method']}"
 
 
-def _answer(units: pd.DataFrame) -> str:
+def _answer(units: pd.DataFrame, examples: pd.DataFrame) -> str:
     if units.empty:
         return "No unit was recorded at every token; the reasons are below."
     distinct = units.drop_duplicates(["subject", *UNIT])
-    several = int((distinct["facets"] > 1).sum())
     always = int((distinct["active"] > 0.5).sum())
+    several = 0
+    if len(examples):
+        above = examples[examples["activity"] > 0].groupby(["subject", *UNIT])["facet"].nunique()
+        several = int((above > 1).sum())
     return (
-        f"Of {words.plural(len(distinct), 'unit')}, {several} have more than one facet; "
-        f"{always} are active at more than half of all tokens."
+        f"Of {words.plural(len(distinct), 'unit')}, {several} respond to contexts of more than one "
+        f"kind; {always} are active at more than half of all tokens."
     )
 
 

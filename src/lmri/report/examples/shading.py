@@ -54,7 +54,11 @@ def shaded(text: object, value: float, largest: float, *, peak: bool = False) ->
     """
     name = shade(value, largest)
     aloud = bool(name) and int(name[-1]) >= SPOKEN_FROM
-    return Token(written(str(text)), name, words.number(value), peak, aloud)
+    shown = written(str(text))
+    # The frame and the shade are those of the word, unless there is nothing but spaces.
+    bare = shown.lstrip(" ") or shown
+    gap = shown[: len(shown) - len(bare)]
+    return Token(bare, gap, name, words.number(value), peak, aloud)
 
 
 def written(text: str) -> str:

@@ -83,7 +83,11 @@ def _trace_table(
         said = row["span"] in SPOKEN
         note = "response begins" if row["position"] == first_said else ""
         cells = [
-            Cell(written(str(row["token"])), "token said" if said else "token", note),
+            Cell(
+                written(str(row["token"])).strip() or str(row["token"]),
+                "token said" if said else "token",
+                note,
+            ),
             Cell(words.readable(row["span"])),
         ]
         for unit in units:
