@@ -82,12 +82,9 @@ def _trace_table(
     for row in tokens.to_dict("records"):
         said = row["span"] in SPOKEN
         note = "response begins" if row["position"] == first_said else ""
+        shown = written(str(row["token"]))
         cells = [
-            Cell(
-                written(str(row["token"])).strip() or str(row["token"]),
-                "token said" if said else "token",
-                note,
-            ),
+            Cell(shown.strip() or shown, "token said" if said else "token", note),
             Cell(words.readable(row["span"])),
         ]
         for unit in units:
