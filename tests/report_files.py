@@ -36,6 +36,17 @@ HOSTILE = (
     "$x^2$ and $\\frac{1}{0}$ {{ 7 * 7 }} {% raw %} &amp; <b>\"'` \u202eright to left\u202c",
     "long" * 400,
 )
+DIRECTIONS = (
+    "\u202eoverride",  # everything behind it would run backwards, to the end of its line
+    "\u2067\u05e9\u05dc\u05d5\u05dd (1) \u0645\u0631\u062d\u0628\u0627!",  # never closed
+    "\u200f\u05d0\u05d1\u05d2 42",
+    "Z" + "\u0335\u0327\u0301" * 40,  # marks that are stacked on one letter
+    "zero\u200bwidth\u200djoined\ufeff\u2060",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f4\u200d\u2620\ufe0f",
+    "\x00\x1b[31m\r\n\t\u2028\u0085",
+    "unbroken" * 1250,
+)
+"""What may not stay where it is written: directions, marks, controls, 10,000 letters."""
 RERUN = ("head.welch_t", "expert_neuron.welch_t")
 """Exploratory findings of the hypothesis that were switched off."""
 

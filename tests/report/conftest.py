@@ -14,7 +14,8 @@ import pytest
 import xarray as xr
 import yaml
 from causal_files import CLAIM, CONTRAST, METHODS, TASKS, write_causal, write_claim, write_layers
-from report_files import HOSTILE, other_arms, write_group, write_other
+from example_files import write_examples
+from report_files import DIRECTIONS, HOSTILE, other_arms, write_group, write_other
 from sparse_files import write_sparse
 
 from lmri.config import CausalOptions, ProbeOptions, StudyConfig
@@ -50,6 +51,8 @@ class Words:
     reason: str = ""
     condition: str = "sensitive"
     detail: str = ""
+    trial: str = "events:1"
+    tokens: tuple[str, ...] = ()
     note: str = (
         "The shipped pair shows one base of each kind and was picked when the outcome was known."
     )
@@ -137,14 +140,17 @@ def plain(tmp_path_factory: pytest.TempPathFactory, config: StudyConfig) -> Path
 def hostile(tmp_path_factory: pytest.TempPathFactory, config: StudyConfig) -> Path:
     """Write a study whose every free text tries to break the page."""
     markup, mathematics, long = HOSTILE
+    turned = " ".join(DIRECTIONS)
     text = Words(
-        prompt=f"{markup} {mathematics}",
-        fact=mathematics,
-        refusal=f"{markup}{long}",
-        reason=f"{markup} {mathematics} {long}",
-        condition=f"{mathematics} {markup}",
-        detail=f"{long} {markup}",
-        note=markup,
+        prompt=f"{markup} {mathematics} {turned}",
+        fact=f"{mathematics} {turned}",
+        refusal=f"{markup}{long}{turned}",
+        reason=f"{markup} {mathematics} {long} {turned}",
+        condition=f"{mathematics} {markup} {turned}",
+        detail=f"{long} {markup} {turned}",
+        trial=f"{markup} {turned}",
+        tokens=(*HOSTILE, *DIRECTIONS),
+        note=f"{markup} {turned}",
     )
     return write_study(tmp_path_factory.mktemp("hostile") / "fixture", config, text)
 
@@ -164,6 +170,7 @@ def write_study(study: Path, config: StudyConfig, text: Words) -> Path:
     _write_benchmarks(study)
     write_group(study, config)
     write_sparse(study, config)
+    write_examples(study, config, words=text.tokens, trial=text.trial)
     return study
 
 

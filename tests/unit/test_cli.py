@@ -74,6 +74,12 @@ CALLS = {
         {"subject", "recordings", "findings", "out", "tasks", "contrasts", "phases", "options"}
         | {"seed", "provenance"},
     ),
+    "examples": (
+        "examples",
+        "find_examples",
+        {"subject", "model", "recordings", "findings", "maps", "out", "tasks", "contrasts"}
+        | {"names", "phase", "options", "seed", "provenance"},
+    ),
     "dynamics": (
         "information",
         "follow_series",
@@ -118,7 +124,7 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "information", "decode", "validate", "experiment"),
+    *("record", "localise", "information", "decode", "validate", "experiment", "examples"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 

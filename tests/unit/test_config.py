@@ -40,6 +40,7 @@ SELECTORS = {
     "align": {},
     "decode": {"subject": "localised"},
     "encode": {"subject": "localised"},
+    "examples": {"subject": "localised"},
     "draws": {"subject": "localised"},
     "validate": {"subject": "localised"},
     "compare": {},
@@ -340,12 +341,13 @@ def test_slice_reads_back_from_json_and_from_the_study(repository, study, stage)
             ["content"],
             {
                 *("localise", "group", "survive", "encode", "decode", "connect", "align"),
-                *("information", "report"),
+                *("examples", "information", "report"),
             },
         ),
         ("connect.density", 0.2, {"connect", "report"}),
         ("align.dimensions", 3, {"align", "report"}),
         ("decode.folds", 5, {"decode", "report"}),
+        ("examples.units", 2, {"examples", "report"}),
         ("decode.analyses", ["profile"], {"decode", "report"}),
         ("sparse.trials", 7, {"calibrate", "sparse_run", "report"}),
         ("sparse.finding_sparsity", 0.8, {"calibrate", "sparse_run", "record_sparse"} | JUDGED),
@@ -481,6 +483,34 @@ def test_bad_decoding_is_refused(default, decode, words):
         return
     with pytest.raises(ConfigError, match=re.escape(words)):
         StudyConfig.from_dict(values)
+
+
+def test_examples_are_looked_for_in_all_tasks_or_not_at_all(default):
+    study = StudyConfig.from_dict(default)
+    assert study.shown_tasks == list(study.tasks)
+    assert study.jobs["examples"] == 2
+    contrasts = stage_slice(study, "examples", subject="localised")["contrasts"]
+    assert [own["conditions"] for own in contrasts] == [
+        ["sensitive", "near_miss_place", "near_miss_year", "benign"],
+        ["sensitive", "benign"],
+        ["benign"],
+    ]
+    none = StudyConfig.from_dict({key: default[key] for key in default if key != "examples"})
+    assert none.shown_tasks == []
+    assert none.jobs["examples"] == 0
+
+
+@pytest.mark.parametrize(
+    ("examples", "words"),
+    [
+        ({"units": -1}, "'examples.units' must be at least 0. Got -1"),
+        ({"units": 2, "facets": 0}, "'examples.facets' must be at least 1 and at most 8. Got 0"),
+        ({"tokens": 3}, "'examples'"),
+    ],
+)
+def test_bad_examples_are_refused(default, examples, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        StudyConfig.from_dict(changed(default, "examples", examples))
 
 
 def test_what_was_not_recorded_cannot_be_decoded(default):

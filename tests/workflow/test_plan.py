@@ -92,6 +92,13 @@ def test_encoding_is_planned_where_it_is_asked_for(workflow):
     assert (plan["encode"], plan["report"]) == (1, 1)
 
 
+def test_examples_are_planned_where_they_are_asked_for(workflow):
+    assert "examples" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+    study = {**STUDY, "examples": {"units": 2}}
+    plan = workflow.plan("--configfile", workflow.write("examples.yaml", study))
+    assert (plan["examples"], plan["report"]) == (1, 1)
+
+
 def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))

@@ -18,7 +18,8 @@ from lmri.store.weight_files import loading_mb
 shell.prefix(f"export PATH={json.dumps(str(Path(sys.executable).parent))}:$PATH; ")
 
 
-SOURCE = " + ".join(map(os.path.relpath, workflow.overwrite_configfiles or ["config/config.yaml"]))
+# What begins every message; a workflow that uses this one as a module may have no file at all.
+SOURCE = " + ".join(map(os.path.relpath, workflow.configfiles)) or "the configuration"
 
 
 def read_study():

@@ -39,6 +39,10 @@ rule report:
             "<study>/analyses/encode/{subject}",
             subject=STUDY.subjects if STUDY.encoded_tasks else [],
         ),
+        examples=expand(
+            "<study>/analyses/examples/{subject}",
+            subject=STUDY.subjects if STUDY.shown_tasks else [],
+        ),
         dynamics=expand("<study>/analyses/dynamics/{series}", series=STUDY.followed_series),
         connect=expand(
             "<study>/analyses/connect/{subject}",

@@ -10,6 +10,7 @@ from lmri.config.analyses import (
 )
 from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.examples import ExampleOptions
 from lmri.config.experiments import (
     EXPERIMENTS,
     ExperimentOptions,
@@ -54,6 +55,7 @@ __all__ = [
     "EncodeOptions",
     "EvidenceOptions",
     "ExperimentOptions",
+    "ExampleOptions",
     "FunctionOptions",
     "FollowOptions",
     "InformationOptions",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmri.checks import check_choice, quoted
-from lmri.config.options import LOAD_KEYS
+from lmri.config.options import LOAD_KEYS, ContrastOptions
 from lmri.config.study import StudyConfig, load_study
 from lmri.errors import ConfigError
 
@@ -165,6 +165,29 @@ def _encode(study: StudyConfig, subject: str) -> dict[str, Any]:
     }
 
 
+def _examples(study: StudyConfig, subject: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "tasks": study.shown_tasks,
+        "contrasts": [
+            {"name": own.name, "task": own.task, "conditions": _conditions(own)}
+            for own in study.contrasts.values()
+        ],
+        "maps": list(study.localise.maps),
+        "phase": study.localise.phases[0],
+        "examples": study.examples.to_dict(),
+    }
+
+
+def _conditions(contrast: ContrastOptions) -> list[str]:
+    """Conditions whose trials a contrast compares, those of its target first."""
+    if contrast.random_split is not None:
+        return [contrast.random_split.condition]
+    return [*contrast.target, *contrast.controls]
+
+
 def _connect(study: StudyConfig, subject: str) -> dict[str, Any]:
     _entry(study, "subjects", subject)
     tasks = study.connected_tasks
@@ -285,6 +308,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "connect": (_connect, ("subject",)),
     "decode": (_decode, ("subject",)),
     "encode": (_encode, ("subject",)),
+    "examples": (_examples, ("subject",)),
     "align": (_align, ()),
     "draws": (_draws, ("subject",)),
     "validate": (_validate, ("subject",)),

@@ -13,6 +13,7 @@ from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOp
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.examples import ExampleOptions
 from lmri.config.experiments import EXPERIMENTS, ExperimentOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[Options]] = {
     "align": AlignOptions,
     "decode": DecodeOptions,
     "encode": EncodeOptions,
+    "examples": ExampleOptions,
     "bottleneck": BottleneckOptions,
     "report": ReportOptions,
 }
@@ -72,7 +74,7 @@ class StudyConfig:
     training : dict
         Overrides of the training recipe; the stage that trains checks them.
     seed, world, splits, record, localise, evidence, validate, report
-    scorers, sparse, information, connect, align, decode, encode, bottleneck
+    scorers, sparse, information, connect, align, decode, encode, examples, bottleneck
         The seed of the study and its sections.
     experiments : dict
         Options of the experiments that are run, by name.
@@ -97,6 +99,7 @@ class StudyConfig:
     align: AlignOptions = field(default_factory=AlignOptions)
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    examples: ExampleOptions = field(default_factory=ExampleOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
     experiments: dict[str, ExperimentOptions] = field(default_factory=dict)
@@ -205,6 +208,11 @@ class StudyConfig:
         return [task for task in self.tasks if task in self.encode.tasks]
 
     @property
+    def shown_tasks(self) -> list[str]:
+        """Tasks among whose trials examples of units are looked for: all, where any are."""
+        return list(self.tasks) if self.examples.units else []
+
+    @property
     def followed_series(self) -> list[str]:
         """Series of checkpoints whose information is followed over training."""
         return list(self.series) if self.informed_tasks else []
@@ -271,6 +279,7 @@ class StudyConfig:
             "align": 1 if self.aligned_tasks else 0,
             "decode": subjects if self.decoded_tasks else 0,
             "encode": subjects if self.encoded_tasks else 0,
+            "examples": subjects if self.shown_tasks else 0,
             "draws": subjects * self.validate.shards if self.validate.shards > 1 else 0,
             "validate": subjects,
             "experiment": subjects * len(self.experiments),

@@ -16,6 +16,7 @@ from lmri.report.causal.maps import CausalMap
 from lmri.report.connect.tables import Networks
 from lmri.report.decode.tables import Decoding
 from lmri.report.encoding.tables import Encoding
+from lmri.report.examples.tables import StudyExamples
 from lmri.report.experiments.tables import Experiments
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
@@ -216,6 +217,8 @@ class StudyInputs:
         Features of stimuli against activity.
     experiments : Experiments
         What came of experiments.
+    examples : StudyExamples
+        What single units respond to.
     """
 
     config: StudyConfig
@@ -233,6 +236,7 @@ class StudyInputs:
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     encoding: Encoding = field(default_factory=Encoding)
     experiments: Experiments = field(default_factory=Experiments)
+    examples: StudyExamples = field(default_factory=StudyExamples)
 
     @property
     def scans(self) -> list[Scan]:

@@ -21,6 +21,8 @@ from lmri.report.decode.page import TITLE as DECODING_TITLE
 from lmri.report.decode.page import decoding_leaf
 from lmri.report.encoding.page import TITLE as ENCODING_TITLE
 from lmri.report.encoding.page import encoding_leaf
+from lmri.report.examples.page import TITLE as EXAMPLES_TITLE
+from lmri.report.examples.page import examples_leaf
 from lmri.report.experiments.page import TITLE as EXPERIMENTS_TITLE
 from lmri.report.experiments.page import experiments_leaf
 from lmri.report.files import Files
@@ -74,6 +76,7 @@ STUDY_PAGES = (
     PageOfStudy(
         "experiments", EXPERIMENTS_TITLE, lambda own: bool(own.experiments), experiments_leaf
     ),
+    PageOfStudy("examples", EXAMPLES_TITLE, lambda own: bool(own.examples), examples_leaf),
     PageOfStudy("heads", "Attention heads", _has_heads, heads_leaf),
     PageOfStudy("layers", TITLE, has_layers, layers_leaf),
     PageOfStudy("encoding", ENCODING_TITLE, lambda own: bool(own.encoding), encoding_leaf),

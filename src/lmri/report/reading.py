@@ -17,6 +17,7 @@ from lmri.report.causal.maps import CausalMap, read_causal
 from lmri.report.connect.tables import read_networks
 from lmri.report.decode.tables import read_decoding
 from lmri.report.encoding.tables import read_encoding
+from lmri.report.examples.tables import read_examples
 from lmri.report.experiments.tables import read_experiments
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
@@ -74,6 +75,7 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
         sparse=read_sparse(reader, config),
         information=read_information(reader, config),
         encoding=read_encoding(reader, config),
+        examples=read_examples(reader, config),
         decoding=read_decoding(reader, config),
         networks=read_networks(reader, config),
         alignment=read_alignment(reader, config),

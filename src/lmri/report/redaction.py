@@ -26,6 +26,12 @@ PROMPTS = (
 CONFIGURED = ("system", "text", "prefill", "arguments")
 """Keys of the template of a task that hold words."""
 
+SPOKEN = ("think", "response")
+"""Spans of tokens that the model wrote."""
+
+ANY_TOKEN = "[\N{HORIZONTAL ELLIPSIS}]"
+"""Stands for a token: its hash would be found by hashing the words of the vocabulary."""
+
 HASHED = 12
 """Hexadecimal digits of the hash that stands for a text."""
 
@@ -34,7 +40,7 @@ def redact_table(table: pd.DataFrame, level: str) -> pd.DataFrame:
     """Replace the texts of a table.
 
     A text has the same hash wherever it stands, so that what was equal still is, and a response
-    that an intervention changed still differs.
+    that an intervention changed still differs. Of tokens, which have a span, nothing is left.
 
     Parameters
     ----------
@@ -50,11 +56,15 @@ def redact_table(table: pd.DataFrame, level: str) -> pd.DataFrame:
     """
     names = {"none": (), "responses": RESPONSES, "all": (*RESPONSES, *PROMPTS)}[level]
     found = [name for name in names if name in table and not _is_numeric(table[name])]
-    if not found:
+    replaced = {name: table[name].map(hashed) for name in found}
+    if level != "none" and {"token", "span"} <= set(table):
+        kept = (level == "responses") & ~table["span"].isin(SPOKEN)
+        replaced["token"] = table["token"].where(kept, ANY_TOKEN)
+    if not replaced:
         return table
-    kept = table.attrs
-    table = table.assign(**{name: table[name].map(hashed) for name in found})
-    table.attrs = kept
+    attributes = table.attrs
+    table = table.assign(**replaced)
+    table.attrs = attributes
     return table
 
 

@@ -20,15 +20,18 @@ class Cell:
     text : str
         What is shown.
     kind : str
-        ``text``, ``number``, ``verdict``, ``check``, ``code`` or ``speech``,
+        ``text``, ``number``, ``verdict``, ``check``, ``code``, ``token`` or ``speech``,
         ``same`` or ``changed`` (words of a model: alone, or as without the intervention or not).
     note : str
         A second, smaller line.
+    shade : str
+        How strongly a number is shaded, a name that the style sheet knows; empty for not at all.
     """
 
     text: str
     kind: str = "text"
     note: str = ""
+    shade: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading between blocks, with a sentence below it."""
+    """A heading between blocks, with a sentence below it; ``anchor`` names it for links."""
 
     title: str
     text: str = ""
+    anchor: str = ""
     kind: str = "heading"
 
 
@@ -147,6 +151,85 @@ class Fold:
     title: str
     table: Table
     kind: str = "fold"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A sentence that leads to another page: its path is relative to the report."""
+
+    text: str
+    path: str
+    kind: str = "pointer"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a passage.
+
+    Attributes
+    ----------
+    text : str
+        The token, with what cannot be printed written out.
+    gap : str
+        The spaces that it begins with.
+    shade : str
+        How strongly it is shaded, a name that the style sheet knows; empty for not at all.
+    value : str
+        Its activity.
+    peak : bool
+        Whether it is the one that the passage is about: framed, its number shown.
+    aloud : bool
+        Whether its number is there for those who do not see the shade.
+    """
+
+    text: str
+    gap: str
+    shade: str
+    value: str
+    peak: bool = False
+    aloud: bool = False
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Tokens of a trial around one of them.
+
+    Attributes
+    ----------
+    tokens : list of Token
+        In reading order.
+    about, trial : str
+        What kind of trial; its name.
+    cut_before, cut_after : bool
+        Whether the trial has more tokens.
+    """
+
+    tokens: list[Token]
+    about: str
+    trial: str
+    cut_before: bool
+    cut_after: bool
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Passages that are alike, under a title."""
+
+    title: str
+    passages: list[Passage]
+
+
+@dataclass(frozen=True)
+class UnitExamples:
+    """Facets of one unit, with a line on what they are of; shown on request or at once."""
+
+    anchor: str
+    title: str
+    brief: str
+    text: str
+    facets: list[Facet]
+    open: bool = False
+    kind: str = "examples"
 
 
 @dataclass(frozen=True)
@@ -171,7 +254,7 @@ class Leaf:
         What the page is about; what was asked; what the numbers say.
     role : str
         That of the contrast, or empty.
-    blocks : list of Figure, Table, Heading, Prose or Fold
+    blocks : list of Figure, Table, Heading, Prose, Fold, Pointer or UnitExamples
         In reading order.
     """
 
@@ -182,7 +265,7 @@ class Leaf:
     question: str
     answer: str
     role: str
-    blocks: list[Figure | Table | Heading | Prose | Fold]
+    blocks: list[Figure | Table | Heading | Prose | Fold | Pointer | UnitExamples]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ ENTRIES = {
     "align": ("align", "align_subjects"),
     "decode": ("decode", "decode_subject"),
     "encode": ("encode", "encode_subject"),
+    "examples": ("examples", "find_examples"),
     "draws": ("validate", "score_draws"),
     "validate": ("validate", "validate_subject"),
     "experiment": ("experiment", "run_experiment"),

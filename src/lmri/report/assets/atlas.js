@@ -195,6 +195,14 @@
         mark.textContent = "of the finding";
         name.append(mark);
       }
+      const examples = state.map.examples[unit];
+      if (examples) {
+        const link = document.createElement("a");
+        link.href = "examples.html#" + examples;
+        link.textContent = "examples";
+        link.setAttribute("aria-label", "examples of " + nameOf(unit));
+        name.append(" ", link);
+      }
       row.dataset.unit = String(unit);
       if (unit === state.chosen) row.className = "chosen";
       row.append(name, ...columns.map(column => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import xarray as xr
 
 from lmri.errors import LmriError
 from lmri.report import words
+from lmri.report.examples.tables import StudyExamples
 from lmri.report.inputs import Scan, StudyInputs
 from lmri.report.kinds import MapName
 from lmri.store import read_map
@@ -65,6 +66,8 @@ class AtlasMap:
         Whether the finding names the unit.
     total : int
         Units of the map; more than are shown where it does not fit.
+    examples : dict of int to str
+        Where the page of examples shows a unit, by its place in ``units``.
     """
 
     subject: str
@@ -76,6 +79,7 @@ class AtlasMap:
     columns: dict[str, np.ndarray]
     found: np.ndarray
     total: int
+    examples: dict[int, str]
 
     def to_dict(self) -> dict[str, object]:
         """What the script of the page reads."""
@@ -88,6 +92,7 @@ class AtlasMap:
             "total": self.total,
             "units": self.units.T.tolist(),
             "found": np.flatnonzero(self.found).tolist(),
+            "examples": self.examples,
             "columns": [
                 {
                     "name": name,
@@ -151,7 +156,8 @@ def _read(inputs: StudyInputs, study: Path) -> Iterator[AtlasMap]:
                 for name, path, finding in _named(scan):
                     statistics = _statistics(study / path, name)
                     if statistics is not None:
-                        yield _table(subject.name, scan, name, path, statistics, finding)
+                        made = _table(subject.name, scan, name, path, statistics, finding)
+                        yield _with_examples(made, inputs.examples)
 
 
 def _named(scan: Scan) -> Iterator[tuple[MapName, str, dict | None]]:
@@ -202,7 +208,15 @@ def _table(
         },
         found=np.array([tuple(unit) in named for unit in units.tolist()], dtype=bool),
         total=len(units),
+        examples={},
     )
+
+
+def _with_examples(own: AtlasMap, examples: StudyExamples) -> AtlasMap:
+    known = examples.anchors(own.subject, own.name.kind, own.name.quantity)
+    places = {tuple(unit): number for number, unit in enumerate(own.units.tolist())}
+    shown = {places[unit]: anchor for unit, anchor in known.items() if unit in places}
+    return replace(own, examples=shown)
 
 
 def _strongest(own: AtlasMap) -> AtlasMap:
@@ -210,17 +224,13 @@ def _strongest(own: AtlasMap) -> AtlasMap:
     score = np.nan_to_num(np.abs(own.columns["score"]), nan=-1.0)
     order = np.lexsort((-score, ~own.found))
     kept = np.sort(order[: max(STRONGEST, int(own.found.sum()))])
-    columns = {name: values[kept] for name, values in own.columns.items()}
-    return AtlasMap(
-        own.subject,
-        own.contrast,
-        own.phase,
-        own.name,
-        own.path,
-        own.units[kept],
-        columns,
-        own.found[kept],
-        own.total,
+    number = {int(before): after for after, before in enumerate(kept)}
+    return replace(
+        own,
+        units=own.units[kept],
+        columns={name: values[kept] for name, values in own.columns.items()},
+        found=own.found[kept],
+        examples={number[at]: a for at, a in own.examples.items() if at in number},
     )
 
 

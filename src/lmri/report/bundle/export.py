@@ -46,7 +46,7 @@ KEPT = (
 )
 """What a bundle holds: all that the report reads. No activations, weights, stimuli or logs."""
 
-UNITS = ("findings/", "maps/", "plans/")
+UNITS = ("analyses/examples/", "findings/", "maps/", "plans/")
 """What names units, and is left out where these are to stay at home."""
 
 WITHHELD = "withheld"
@@ -78,7 +78,7 @@ def export_study(
         One of :data:`lmri.report.redaction.LEVELS`; by default that of the study. A study that
         redacts cannot be exported with less.
     withhold_units : bool
-        Leave out maps, findings and plans, and the names of units in tables.
+        Leave out maps, findings, examples and plans, and the names of units in tables.
 
     Returns
     -------

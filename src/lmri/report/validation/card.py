@@ -13,9 +13,9 @@ from lmri.report.files import Files
 from lmri.report.inputs import Scan, SubjectInputs
 from lmri.report.validation.tables import RIVALS, claim_table, rival_table, rule_lines
 from lmri.report.validation.ways import other_way
-from lmri.report.view import Figure, Heading, Panel, Prose, Table
+from lmri.report.view import Figure, Heading, Panel, Pointer, Prose, Table
 
-Block = Figure | Heading | Prose | Table
+Block = Figure | Heading | Pointer | Prose | Table
 
 
 def card_blocks(

@@ -7,11 +7,13 @@ import re
 import pandas as pd
 
 from lmri.report import words
+from lmri.report.examples.tables import PATH as EXAMPLES
+from lmri.report.examples.tables import anchor_of_subject
 from lmri.report.files import Files
 from lmri.report.inputs import CLAIMING_ROLES, StudyInputs
 from lmri.report.validation.card import Block, card_blocks
 from lmri.report.validation.tables import OUTCOMES, claim_matrix, comparison_table
-from lmri.report.view import Heading, Leaf
+from lmri.report.view import Heading, Leaf, Pointer
 
 TITLE = "Evidence"
 
@@ -51,6 +53,10 @@ def evidence_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
                 continue
             key = re.sub(r"[^a-z0-9]+", "-", f"card-{subject.name}-{contrast.name}".lower())
             blocks += card_blocks(subject, scan, verdict, inputs.config, key, files)
+            own = inputs.examples.found.get(subject.name)
+            if own is not None and len(own.units):
+                told = "What its units respond to, token by token"
+                blocks.append(Pointer(told, f"{EXAMPLES}#{anchor_of_subject(subject.name)}"))
     if len(inputs.comparisons):
         data = files.add("comparisons", inputs.comparisons)
         blocks += [

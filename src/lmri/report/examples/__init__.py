@@ -1,0 +1,1 @@
+"""Examples of what single units respond to, and traces of trials."""
