@@ -37,7 +37,7 @@ CALLS = {
         "localise",
         "localise_subject",
         {"subject", "model", "stimuli", "recordings", "maps", "findings", "tasks", "contrasts"}
-        | {"options", "load", "evidence", "claims", "stated", "seed", "provenance"},
+        | {"options", "load", "evidence", "claims", "stated", "seed", "scorers", "provenance"},
     ),
     "calibrate": (
         "sparse",
@@ -100,13 +100,13 @@ CALLS = {
         "validate",
         "score_draws",
         {"subject", "model", "stimuli", "findings", "out", "shard", "options", "load", "seed"}
-        | {"provenance"},
+        | {"scorers", "provenance"},
     ),
     "validate": (
         "validate",
         "validate_subject",
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
-        | {"subjects", "draws", "provenance"},
+        | {"subjects", "draws", "scorers", "provenance"},
     ),
     "experiment": (
         "experiment",
@@ -224,8 +224,9 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "subjects   2: localised, distributed" in lines
     assert (
-        "jobs       32: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
-        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 compare, 1 report" in lines
+        "jobs       34: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
+        "2 record_sparse, 2 survive, 2 sparse_run, 2 examples, 2 validate, 1 compare, "
+        "1 report" in lines
     )
     assert "sham maps  99 at each primary endpoint" in lines
     assert "report     results/default/report/index.html" in lines
