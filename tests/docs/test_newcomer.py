@@ -5,9 +5,7 @@ import sys
 
 import pytest
 
-START = (
-    "# lmri\n\n## Two commands\n\n```\nmake demo    # sets up .venv\nmake test    # tests\n```\n\n"
-)
+START = "# lmri\n\n## Two commands\n\n```\nmake demo  # sets up\nmake test  # tests\n```\n\n"
 
 
 @pytest.fixture
