@@ -1,6 +1,6 @@
 # make demo    run the default study and say where its report is
 # make test    run the tests
-# Both set up .venv first; see also test-slurm, lint, format, report, unlock, clean.
+# Both set up .venv first; see also test-slurm, test-newcomer, lint, format, report, unlock, clean.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -13,7 +13,7 @@ READY := .venv/.ready
 # Tools and jobs find the environment first, whether it was activated or not.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-slurm lint docs format report unlock clean moved
+.PHONY: demo test test-slurm test-newcomer lint docs format report unlock clean moved
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -25,6 +25,10 @@ test: $(READY)
 # A small study through a real Slurm on this machine; installs Debian's packages, needs root.
 test-slurm: $(READY)
 	$(RUN) .ci/slurm
+
+# What the README says first, typed in a clean copy with an empty home: a set-up, a study, the tests.
+test-newcomer:
+	.ci/newcomer
 
 lint: $(READY)
 	$(RUN) ruff check .

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_files import HOSTILE
 
@@ -188,21 +186,6 @@ def test_no_script_may_be_added(opened):
         " document.body.append(s); }"
     )
     assert atlas.page.evaluate("window.added === undefined")
-
-
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize(
-    "path",
-    ["index.html", ATLAS, "contrasts/refusal.html", "pages/heads.html", "pages/sparsity.html"],
-)
-def test_pages_keep_the_rules_of_accessibility(opened, path, view):
-    page = opened(f"plain/{path}", **VIEWS[view])
-    found = Axe().run(page.page)
-    assert found.violations_count == 0, found.generate_report()
-    assert page.said == []
-    if folder := os.environ.get("LMRI_SCREENSHOTS"):
-        name = path.removesuffix(".html").replace("/", "_")
-        page.page.screenshot(path=Path(folder) / f"axe_{name}_{view}.png")
 
 
 def test_the_atlas_does_not_scroll_sideways_on_a_phone(opened):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -18,7 +16,6 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-DARK = "--blink-settings=preferredColorScheme=0"
 LEAVES = {
     "refusal": "plain/contrasts/refusal.html",
     "refusal-simple": "plain/contrasts/refusal-simple.html",
@@ -111,28 +108,3 @@ def test_leaves_are_drawn_and_run_no_script(chromium, leaves, tmp_path, name):
     if name != "null-places":
         drawings = re.findall(r'<svg [^>]*viewBox="0 0 (\d+)', html)
         assert len([width for width in drawings if int(width) > 100]) >= 2
-
-
-@pytest.mark.parametrize(
-    ("view", "size", "flags"),
-    [
-        ("light", (1280, 1600), []),
-        ("dark", (1280, 1600), [DARK]),
-        ("phone", (500, 1600), []),
-    ],
-)
-@pytest.mark.parametrize("name", ["index", "refusal", "heads", "causal", "layers"])
-def test_page_is_painted(chromium, pages, leaves, tmp_path, name, view, size, flags):
-    image = pytest.importorskip("PIL.Image")
-    picture = tmp_path / f"{name}_{view}.png"
-    window = f"--window-size={size[0]},{size[1]}"
-    page = {"index": pages["plain"], **leaves}[name]
-    run(chromium, tmp_path, page, f"--screenshot={picture}", window, *flags)
-    with image.open(picture) as shot:
-        corner = shot.convert("L").getpixel((2, shot.height - 2))
-        colours = len(shot.convert("RGB").getcolors(maxcolors=10**7))
-    assert (corner < 60) == (view == "dark")
-    assert colours > 100
-    if folder := os.environ.get("LMRI_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, folder)

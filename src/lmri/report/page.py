@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from lmri.report import assets
+from lmri.report import assets, words
 from lmri.report.answers import answer_study, ask_study, explain_study
 from lmri.report.atlas.page import Atlas
 from lmri.report.files import Files
@@ -132,6 +132,7 @@ def _render(template: str, policy: str = POLICY, **values: object) -> str:
         # Explicitly for every template: the default goes by the suffix and would leave it off.
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_without_directions,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -139,6 +140,13 @@ def _render(template: str, policy: str = POLICY, **values: object) -> str:
     return environment.get_template(template).render(
         css=Markup(sheet.read_text(encoding="utf-8")), policy=policy, **values
     )
+
+
+def _without_directions(value: object) -> object:
+    """Write out what would turn the words behind a text around; drawings are left alone."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return words.written_out(value)
+    return value
 
 
 def _illustrations(inputs: StudyInputs) -> list[str]:

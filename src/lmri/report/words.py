@@ -56,6 +56,19 @@ PHASES = {
 }
 
 
+CONTROLS = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (
+        *(code for code in range(0x20) if chr(code) not in "\t\n\r"),
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+"""Escapes of characters that nobody sees: controls; marks, embeddings, overrides and isolates of
+direction, which act on all that follows."""
+
 PLACES = {"before": "before the block", "mid": "after attention", "after": "after the block"}
 """Places of the residual stream in a layer."""
 
@@ -204,6 +217,22 @@ def read_checks(text: object) -> list[dict]:
         return []
     keys = {"check", "passed", "detail"}
     return [entry for entry in checks if isinstance(entry, dict) and keys <= set(entry)]
+
+
+def written_out(text: str) -> str:
+    """Write characters that turn what follows around, or do worse, as escapes that are seen.
+
+    Parameters
+    ----------
+    text : str
+        Of a prompt, a response, a name.
+
+    Returns
+    -------
+    str
+        The same text; letters of any script stay as they are.
+    """
+    return text.translate(CONTROLS)
 
 
 def condition_name(task: str, condition: str | None) -> str:
