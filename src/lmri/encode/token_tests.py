@@ -7,7 +7,7 @@ A sequence keeps its order and its autocorrelation, and what was read before a t
 ``previous`` never has a token of another trial than ``identity`` has. A band that is the same in
 all tokens of a trial changes places as it does among trials.
 
-Of the tokens of a phase their numbers and nuisance are held, some 60 bytes each; features and
+Of the tokens of a phase their numbers and nuisance are held, some 100 bytes each; features and
 activity are streamed.
 """
 
