@@ -9,8 +9,8 @@ from lmri.config import VoidLayersOptions
 from lmri.errors import EvidenceError
 from lmri.experiment import void_layers
 from lmri.experiment.measuring import trials_of
-from lmri.experiment.passing import said_without, texts_of, void_tokens
-from lmri.experiment.void_layers import other_tokens, random_layers
+from lmri.experiment.void_layers.experiment import other_tokens, random_layers
+from lmri.experiment.void_layers.passing import said_without, texts_of, void_tokens
 from lmri.intervene import INTACT, Plan, continuation_log_probabilities
 
 DEAD, PLANTED = (1, 2), (3, 7)
