@@ -106,7 +106,7 @@ def test_layers_that_write_nothing_are_dispensable_and_random_ones_are_not(groun
         runs.loc["as many random layers", "passed_over"] == runs.loc["void layers", "passed_over"]
     )
     assert runs.loc["exit after layer 2", "cost"] > 0.1
-    where = outcome.tables["where_void"].set_index(["split", "phase", "layer"])["share"]
+    where = outcome.tables["where_void"].set_index(["phase", "layer"])["share"]
     assert (where.xs(2, level="layer") == 1).all()
     assert len(outcome.tables["draws"]) == 2 * 59
     again = void_layers.run(ground, OPTIONS)

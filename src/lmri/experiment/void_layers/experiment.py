@@ -73,23 +73,29 @@ def run(ground: Ground, options: VoidLayersOptions) -> Outcome:
         costs, and every control draw.
     """
     statements: list[Statement] = []
-    void, runs, draws, shares = [], [], [], []
+    known_void, void, runs, draws, shares = [], [], [], [], []
     for task in options.tasks:
         calibration = trials_of(ground, task, "calibration", most=options.trials)
         known = _asked(ground, task, calibration)
         layers = _void_layers(ground, known.texts, options.share)
-        void += _where(ground, known, "calibration", options.share)
+        known_void += _where(ground, known, options.share)
         shares += _over_shares(ground, known)
         trials = trials_of(ground, task, "evaluation", most=options.trials)
         asked = _asked(ground, task, trials)
-        void += _where(ground, asked, "evaluation", options.share)
+        void += _where(ground, asked, options.share)
         masks = _masks(ground, asked.texts, options.share, layers)
         runs += _arms(ground, asked, masks)
         found = _controls(ground, asked, masks, options) if _any(masks) else {}
         draws += [row for own in found.values() for row in own.rows]
         runs += [own.summary(ground, asked) for own in found.values()]
         statements += _statements(ground, asked, masks, found, options)
-    tables = {"where_void": void, "runs": runs, "shares": shares, "draws": draws}
+    tables = {
+        "where_void": void,
+        "where_void_calibration": known_void,
+        "runs": runs,
+        "shares": shares,
+        "draws": draws,
+    }
     return Outcome(
         statements,
         {name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
@@ -128,7 +134,7 @@ def _asked(ground: Ground, task: str, trials: pd.DataFrame) -> Asked:
     return Asked(task, texts, carriers_of(ground, trials), intact)
 
 
-def _where(ground: Ground, asked: Asked, split: str, share: float) -> list[dict]:
+def _where(ground: Ground, asked: Asked, share: float) -> list[dict]:
     """Share of tokens at which every layer is void, by phase, with its interval over carriers."""
     every, texts = range(ground.subject.anatomy.layers), asked.texts
     masks = _masks(ground, texts, share, every)
@@ -144,7 +150,6 @@ def _where(ground: Ground, asked: Asked, split: str, share: float) -> list[dict]
             rows.append(
                 {
                     "task": asked.task,
-                    "split": split,
                     "phase": phase,
                     "layer": layer,
                     "where": f"{asked.task}, {phase}",

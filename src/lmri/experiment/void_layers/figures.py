@@ -3,7 +3,11 @@
 from lmri.experiment.outcome import Drawn
 
 CAPTIONS = {
-    "where_void": "Share of tokens at which each layer is void, with its interval over carriers.",
+    "where_void": (
+        "Share of tokens of evaluation trials at which each layer is void, with its interval over "
+        "carriers."
+    ),
+    "where_void_calibration": "The same of calibration trials, which say what is passed over.",
     "runs": (
         "What passing over costs on evaluation trials: nats a token of the right answer, and the "
         "change of the share of right answers. Controls are means over their draws."
