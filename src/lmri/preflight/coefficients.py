@@ -27,6 +27,24 @@ PER_MAP = 0.6
 PER_MEASURE = 15.0
 """CPU seconds of a measure of information on one task and phase."""
 
+PER_FIT = 2e-7
+"""CPU seconds of encoding for each unit, trial and fit: one, and one for each band and draw."""
+
+PER_PROBE = 0.2
+"""CPU seconds of decoding for each analysis, task, position and layer, its null included."""
+
+PER_NETWORK = 5.0
+"""CPU seconds of the graph of one kind of units on one task and phase, its nulls included."""
+
+PER_PAIR = 1.0
+"""CPU seconds of what a layer of two subjects shares, by quantity, task and phase."""
+
+PER_EPOCH = 2.6e-3
+"""CPU seconds of an epoch of one small network."""
+
+PER_SHOWN = 4.0
+"""CPU seconds of examples, for each task."""
+
 GPU_FLOPS = 2e13
 """Operations a second on a GPU. Assumed, not measured: a fifteenth of what an A100 can do."""
 

@@ -7,13 +7,12 @@ Work is counted from the sizes of the subject and of the study; what a unit of i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from lmri.anatomy import Anatomy
-from lmri.config import ContrastOptions, StudyConfig, SubjectOptions
+from lmri.config import ContrastOptions, StudyConfig
 from lmri.preflight import coefficients as per
-from lmri.preflight.volumes import Trials, recorded, units_of, value_bytes
-from lmri.store.weight_files import AS_STORED, COPIES
+from lmri.preflight.analysis_costs import analysis_costs
+from lmri.preflight.reader import Reader, StageCost
+from lmri.preflight.volumes import recorded, units_of, value_bytes
 from lmri.subjects import Recipe
 
 MODES = 3
@@ -21,74 +20,6 @@ MODES = 3
 
 MOST_SURVIVING = 500
 """Permutations, at most, of maps that are made again under a sparse plan."""
-
-TRAINING = 3
-"""Passes that a step of training costs: one forward, and a backward of two."""
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A subject and what it reads.
-
-    Attributes
-    ----------
-    options : SubjectOptions
-        Of the study.
-    anatomy : Anatomy
-        What it is made of.
-    parameters, used : int
-        All of them, and those that one token passes.
-    tasks : dict of str to Trials
-        Trials of every task.
-    """
-
-    options: SubjectOptions
-    anatomy: Anatomy
-    parameters: int
-    used: int
-    tasks: dict[str, Trials]
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the study puts it on a GPU."""
-        load = self.options.load
-        return load.device_map is not None or load.device != "cpu"
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of its files: two for a parameter, as most models are published."""
-        return 2 * self.parameters
-
-    def passes(self, tokens: float) -> float:
-        """Seconds that it takes to read tokens once, on a core or a GPU."""
-        rate = per.GPU_FLOPS if self.on_gpu else per.FLOPS
-        overhead = 0.0 if self.on_gpu else per.PER_LAYER * self.anatomy.layers
-        return tokens * (2 * self.used / rate + overhead)
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """All jobs of one stage for one subject.
-
-    Attributes
-    ----------
-    stage : str
-        Name of the rule.
-    seconds : float
-        Of a core, or of a GPU where ``gpu``; starts included.
-    gpu : bool
-        Whether its jobs hold a GPU.
-    memory : float
-        Bytes of one job, at most.
-    disk : float
-        Bytes that the stage leaves behind.
-    """
-
-    stage: str
-    seconds: float
-    gpu: bool
-    memory: float
-    disk: float
 
 
 def subject_costs(study: StudyConfig, reader: Reader) -> list[StageCost]:
@@ -109,14 +40,7 @@ def subject_costs(study: StudyConfig, reader: Reader) -> list[StageCost]:
     costs = [_prepare(study, reader), _record(study, reader), _localise(study, reader)]
     if study.sparse.policies:
         costs += _sparse(study, reader)
-    if study.informed_tasks:
-        costs.append(_information(study, reader))
-    return [*costs, _validate(study, reader)]
-
-
-def _loaded(reader: Reader) -> float:
-    copies = COPIES.get(reader.options.load.dtype, AS_STORED)
-    return per.PROCESS + reader.weight_bytes * copies
+    return [*costs, *analysis_costs(study, reader), _validate(study, reader)]
 
 
 def _prepare(study: StudyConfig, reader: Reader) -> StageCost:
@@ -125,8 +49,7 @@ def _prepare(study: StudyConfig, reader: Reader) -> StageCost:
     seconds = per.START
     if source == "trained":
         recipe = Recipe.from_dict(study.training)
-        tokens = recipe.state_steps * recipe.rows * recipe.length
-        seconds += TRAINING * tokens * (2 * reader.used / per.FLOPS)
+        seconds += reader.trained(recipe.state_steps * recipe.rows * recipe.length)
     disk = 0 if source == "directory" else reader.weight_bytes
     return StageCost(stage, seconds, False, per.PROCESS, disk)
 
@@ -143,7 +66,7 @@ def _record(study: StudyConfig, reader: Reader) -> StageCost:
             batch = min(options.batch_tokens, options.rows * tokens / rows)
             most = max(most, batch * values / tokens)
     logits = min(options.batch_tokens, options.rows) * reader.anatomy.vocabulary * 4
-    return StageCost("record", seconds, reader.on_gpu, _loaded(reader) + 2 * most + logits, disk)
+    return StageCost("record", seconds, reader.on_gpu, reader.loaded + 2 * most + logits, disk)
 
 
 def _maps(
@@ -171,12 +94,12 @@ def _localise(study: StudyConfig, reader: Reader) -> StageCost:
         rows = trials.count("calibration") * len(study.evidence.doses) * len(study.localise.maps)
         seconds += reader.passes(rows * trials.prompt)
     disk = maps * (units * per.PER_UNIT + len(study.localise.maps) * per.PER_MAP_FILE)
-    memory = _loaded(reader) + per.MAPPING
+    memory = reader.loaded + per.MAPPING
     return StageCost("localise", seconds, reader.on_gpu, memory, disk + per.PER_SUBJECT)
 
 
 def _sparse(study: StudyConfig, reader: Reader) -> list[StageCost]:
-    options, memory = study.sparse, _loaded(reader)
+    options, memory = study.sparse, reader.loaded
     plans = len(options.policies) * len(options.sparsities)
     calibrated = min(
         options.most_tokens, sum(recorded(t, study.record)[1] for t in reader.tasks.values())
@@ -205,18 +128,11 @@ def _survival(study: StudyConfig, reader: Reader) -> list[StageCost]:
         disk += values * per.COMPRESSED
     fewer = min(study.localise.permutations, MOST_SURVIVING)
     again = per.START + _maps(study, reader, fewer, study.hypotheses)
-    memory = _loaded(reader)
+    memory = reader.loaded
     return [
         StageCost("record_sparse", seconds, reader.on_gpu, memory, disk),
         StageCost("survive", again, reader.on_gpu, memory + per.MAPPING, 0.0),
     ]
-
-
-def _information(study: StudyConfig, reader: Reader) -> StageCost:
-    asked = len(study.information.questions) or len(study.informed_tasks)
-    phases = len(study.information.phases) or len(study.localise.phases)
-    seconds = per.START + per.PER_MEASURE * len(study.information.measures) * asked * phases
-    return StageCost("information", seconds, reader.on_gpu, _loaded(reader) + per.MAPPING, 1e6)
 
 
 def _validate(study: StudyConfig, reader: Reader) -> StageCost:
@@ -238,6 +154,6 @@ def _validate(study: StudyConfig, reader: Reader) -> StageCost:
         "validate",
         per.START + reader.passes(tokens),
         reader.on_gpu,
-        _loaded(reader) + per.MAPPING,
+        reader.loaded + per.MAPPING,
         0.0,
     )

@@ -12,7 +12,9 @@ import torch
 from lmri.anatomy import Anatomy, describe, empty_model, parameter_counts, read_configuration
 from lmri.config import StudyConfig, SubjectOptions
 from lmri.preflight import coefficients as per
-from lmri.preflight.costs import Reader, StageCost, subject_costs
+from lmri.preflight.analysis_costs import shared_costs
+from lmri.preflight.costs import subject_costs
+from lmri.preflight.reader import Reader
 from lmri.preflight.volumes import Trials, count_trials, subject_tokenizer
 from lmri.stimuli import make_stimuli
 from lmri.subjects import Recipe
@@ -24,7 +26,7 @@ FACTOR = 3
 
 HOUR = 3600.0
 
-SMALL = ("stimuli", "group", "dynamics", "compare", "report")
+SMALL = ("stimuli", "group", "dynamics", "compare", "bottleneck_summary", "report")
 """Stages that take little more than their start."""
 
 
@@ -175,15 +177,17 @@ def estimate_study(study: StudyConfig) -> Estimate:
     }
     sizes = _Sizes(study, tables)
     rows: list[dict[str, Any]] = []
+    readers: dict[str, Reader] = {}
     tokens, weights, fetched = 0.0, 0.0, set()
     for name, options in study.subjects.items():
         reader = sizes.reader(options)
-        costs: list[StageCost] = subject_costs(study, reader)
-        rows += [{"subject": name, **vars(cost)} for cost in costs]
+        readers[name] = reader
+        rows += [{"subject": name, **vars(cost)} for cost in subject_costs(study, reader)]
         tokens += sizes.recorded_tokens(reader)
         if options.source == "hub" and (options.id, options.revision) not in fetched:
             fetched.add((options.id, options.revision))
             weights += reader.weight_bytes
+    rows += [{"subject": name, **vars(cost)} for name, cost in shared_costs(study, readers)]
     stages = pd.DataFrame(rows)
     stages.loc[stages["stage"] == "fetch", "disk"] = 0.0  # they lie in the cache of the hub
     trials = sum(map(len, tables.values()))

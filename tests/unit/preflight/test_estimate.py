@@ -13,6 +13,7 @@ from benchmarks.planning import large_study
 from lmri import cli
 from lmri.anatomy import describe
 from lmri.config import RecordOptions, StudyConfig
+from lmri.preflight import coefficients as per
 from lmri.preflight import estimate
 from lmri.preflight.estimate import estimate_study
 from lmri.preflight.volumes import Trials, count_trials, recorded, units_of, value_bytes
@@ -137,10 +138,40 @@ def test_tokens_are_those_of_the_tokenizer_or_told_from_characters():
 
 def test_stages_without_a_model_are_named(small):
     assert estimate_study(small).left_out == []
-    with_networks = changed(small, bottleneck={"activations": ("relu",)})
-    told = estimate_study(with_networks)
-    assert told.left_out == ["bottleneck", "bottleneck_summary"]
-    assert told.lines()[-1].startswith("left out    bottleneck, bottleneck_summary:")
+    asked = StudyConfig.from_dict(
+        {**small.to_dict(), "experiments": {"void_layers": {"tasks": ["relations"]}}}
+    )
+    told = estimate_study(asked)
+    assert told.left_out == ["experiment"]
+    assert told.lines()[-1].startswith("left out    experiment:")
+
+
+def test_analyses_cost_what_they_multiply(small):
+    values = small.to_dict()
+    more = {
+        "encode": {"tasks": ["relations"], "draws": 9},
+        "decode": {"analyses": ["profile", "control"], "quantity": "router"},
+        "connect": {"kinds": ["expert"]},
+        "align": {"quantities": ["router"]},
+        "bottleneck": {"activations": ["relu"], "l2": [0]},
+        "subjects": {
+            **values["subjects"],
+            "other": {"source": "trained", "base_seed": 3, "state": "localised"},
+        },
+    }
+    study = StudyConfig.from_dict({**values, **more})
+    told = estimate_study(study)
+    assert told.left_out == []
+    seconds = told.stages.groupby("stage")["seconds"].sum()
+    assert seconds["bottleneck"] == pytest.approx(per.START + 2000 * 20 * per.PER_EPOCH)
+    assert set(told.stages.loc[told.stages["stage"] == "base", "subject"]) == {"3"}
+    for section, key, value in (("encode", "draws", 19), ("connect", "kinds", ["expert", "head"])):
+        twice = StudyConfig.from_dict({**values, **more, section: {**more[section], key: value}})
+        again = estimate_study(twice).stages.groupby("stage")["seconds"].sum()
+        starts = 2 * per.START  # of two subjects
+        before, after = seconds[section] - starts, again[section] - starts
+        fits = (1 + 4 * 19) / (1 + 4 * 9) if section == "encode" else 2
+        assert after == pytest.approx(fits * before)
 
 
 def test_the_command_prints_lines_or_json(repository, capsys):
