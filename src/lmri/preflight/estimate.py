@@ -24,8 +24,8 @@ FACTOR = 3
 
 HOUR = 3600.0
 
-SMALL = ("stimuli", "group", "dynamics", "compare", "report")
-"""Stages that take little more than their start."""
+SMALL = ("stimuli", "group", "dynamics", "examples", "compare", "report")
+"""Stages that take little more than their start, or than reading what was recorded."""
 
 
 @dataclass(frozen=True)
