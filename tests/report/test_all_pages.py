@@ -26,6 +26,9 @@ EVERY = {
 }
 """Pages of the study of the fixtures."""
 
+MOST_PIXELS = 6000
+"""Height of a picture."""
+
 TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What changes the direction of the words behind it."""
 
@@ -88,6 +91,19 @@ def width(page: Page) -> int:
     return page.evaluate("document.documentElement.scrollWidth")
 
 
+def open_all(page: Page) -> None:
+    """Show what is folded."""
+    page.evaluate("document.querySelectorAll('details').forEach(own => own.open = true)")
+
+
+def photograph(page: Page, picture: Path) -> Path:
+    """Save the page from its head on, as far as a picture of it can be looked at."""
+    height = page.evaluate("document.documentElement.scrollHeight")
+    size = {"width": page.viewport_size["width"], "height": min(height, MOST_PIXELS)}
+    page.screenshot(path=picture, full_page=True, clip={"x": 0, "y": 0, **size})
+    return picture
+
+
 def test_the_study_has_every_page(pages):
     assert set(paths_of(pages["plain"].parent)) == EVERY
 
@@ -99,13 +115,11 @@ def test_pages_are_readable_by_everybody(browser, pages, shots, study, view):
         found = Axe().run(page)
         assert found.violations_count == 0, f"{path}: {found.generate_report()}"
         assert width(page) <= VIEWS[view]["viewport"]["width"], path
-        for details in page.locator("details").all():
-            details.evaluate("own => own.open = true")
-        assert width(page) <= VIEWS[view]["viewport"]["width"], f"{path}, opened"
         name = path.removesuffix(".html").replace("/", "_")
-        picture = shots / f"{study}_{name}_{view}.png"
-        page.screenshot(path=picture)
+        picture = photograph(page, shots / f"{study}_{name}_{view}.png")
         assert_painted(picture, dark=view == "dark")
+        open_all(page)
+        assert width(page) <= VIEWS[view]["viewport"]["width"], f"{path}, opened"
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -114,14 +128,13 @@ def test_hostile_pages_are_inert_and_stay_where_they_are(browser, pages, shots, 
     assert set(paths_of(report)) == EVERY
     for path, page in visited(browser, report, view):
         assert page.title().startswith("lmri report: fixture"), path
-        for details in page.locator("details").all():
-            details.evaluate("own => own.open = true")
+        photograph(page, shots / f"hostile_{Path(path).stem}_{view}.png")
+        open_all(page)
         assert width(page) <= VIEWS[view]["viewport"]["width"], path
         assert not TURNING.search(page.locator("main").inner_text()), path
         assert page.evaluate(MIXED) == [], path
         outside = page.locator("main img, main iframe, main object, main [onerror]")
         assert outside.count() == 0, path
-        page.screenshot(path=shots / f"hostile_{Path(path).stem}_{view}.png")
     assert {path.name for path in report.parent.iterdir()} == set(pages)
 
 
