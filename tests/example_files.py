@@ -13,21 +13,28 @@ PROMPT = ("<user>", " what", " happened", " ?", "<assistant>")
 ANSWER = ("I", " cannot", " .")
 
 
-def write_examples(study: Path, config, *, words: tuple[str, ...] = (), trial="events:1") -> None:
+def write_examples(
+    study: Path,
+    config,
+    *,
+    words: tuple[str, ...] = (),
+    trial: str = "events:1",
+    answer: tuple[str, ...] = ANSWER,
+) -> None:
     """Write the examples of every subject: of two experts and a neuron, of one refusal and a copy.
 
     ``words`` stand at the token where the units are most active, each in an example of its own.
     """
     for subject in config.subjects:
         folder = study / "analyses/examples" / subject
-        tables = _tables(subject, config, words or ("<assistant>", "I"), trial)
+        tables = _tables(subject, config, words or ("<assistant>", "I"), trial, answer)
         for name, table in tables.items():
             write_table(folder / f"{name}.parquet", table)
         about = {"left_out": {"head.norm": "not recorded at every token"}, "provenance": {}}
         write_text_atomic(folder / "about.json", json.dumps(about))
 
 
-def _tables(subject: str, config, words, trial) -> dict[str, pd.DataFrame]:
+def _tables(subject: str, config, words, trial, answer) -> dict[str, pd.DataFrame]:
     units = [
         {"kind": "expert", "quantity": "rate", "unit": "[2, 16]"},
         {"kind": "expert", "quantity": "rate", "unit": "[1, 4]"},
@@ -43,10 +50,10 @@ def _tables(subject: str, config, words, trial) -> dict[str, pd.DataFrame]:
                 {**unit, "facet": min(rank, 2), "rank": rank, "activity": value, **known}
                 | {"length": 8, "span": "system", "token": word}
             )
-            shown = (*PROMPT[:-1], word, *ANSWER)
+            shown = (*PROMPT[:-1], word, *answer)
             tokens += [
                 {**unit, "rank": rank, "position": place, "span": _span(place), "token": token}
-                | {"activity": value * (1.0, 0.4, 0.0)[min(2, abs(place - 4))]}
+                | {"activity": value * (1.0, 0.7, 0.0)[min(2, abs(place - 4))]}
                 for place, token in enumerate(shown)
             ]
         for condition in ("sensitive", "benign"):
@@ -55,7 +62,7 @@ def _tables(subject: str, config, words, trial) -> dict[str, pd.DataFrame]:
             traces += [
                 {**head, **unit, "position": place, "span": _span(place), "token": token}
                 | {"activity": 0.9 * (place == 4)}
-                for place, token in enumerate((*PROMPT[:-1], words[0], *ANSWER))
+                for place, token in enumerate((*PROMPT[:-1], words[0], *answer))
             ]
     about = {"tokens": 1000, "active": 0.04, "mean": 0.01, "largest": 18.0}
     about |= {"examples": len(words), "facets": 2, "score": 0.9, "subject": subject}

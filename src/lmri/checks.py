@@ -99,9 +99,10 @@ def check_slug(value: str, name: str, owner: str, error: type[LmriError] = LmriE
         If ``value`` has any other character, is empty, or is longer than 64.
     """
     if not isinstance(value, str) or len(value) > 64 or not SLUG.fullmatch(value):
+        told = repr(value) if len(repr(value)) <= 80 else shortened(value)
         raise error(
             f"The '{name}' of {owner} must be lower case letters, digits and underscores "
-            f"(at most 64, starting with a letter or digit). Got {value!r}."
+            f"(at most 64, starting with a letter or digit). Got {told}."
         )
 
 

@@ -39,13 +39,16 @@ def test_a_right_readme_is_told_so(newcomer):
     ("text", "told"),
     [
         ("```\nmake dmo\n```\n", "README.md:11: make dmo: "),
-        ("```\n.venv/bin/lmri chekc my_study.yaml\n```\n", "README.md:11: .venv/bin/lmri chekc"),
+        (
+            "```\n.venv/bin/lmri checking my_study.yaml\n```\n",
+            "README.md:11: .venv/bin/lmri checking",
+        ),
         ("```\n.venv/bin/lmri export --nothing\n```\n", "unrecognized arguments|required"),
         ("```\nsnakemaek --cores 2\n```\n", "there is no program snakemaek"),
-        ("```\n.ci/runn\n```\n", "there is no program .ci/runn"),
+        ("```\n.ci/running\n```\n", "there is no program .ci/running"),
         ("See [a page](docs/nowhere.md).\n", "README.md:10: ./docs/nowhere.md: there is no"),
-        ("Copy `config/confg.yaml`.\n", "README.md:10: config/confg.yaml: there is no"),
-        ("Type `make pubish` then.\n", "README.md:10: make pubish: "),
+        ("Copy `config/nothing.yaml`.\n", "README.md:10: config/nothing.yaml: there is no"),
+        ("Type `make nothing` then.\n", "README.md:10: make nothing: "),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(newcomer, text, told):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from analysis_files import SECTIONS, write_analyses
 from causal_files import CLAIM, CONTRAST, METHODS, TASKS, write_causal, write_claim, write_layers
 from example_files import write_examples
 from report_files import DIRECTIONS, HOSTILE, other_arms, write_group, write_other
@@ -502,13 +503,38 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def pages(plain, hostile, config, causal_study, causal_config, tmp_path_factory) -> dict[str, Path]:
-    """Return the reports of three studies."""
+def analysed_config(values: dict) -> StudyConfig:
+    """The study with every analysis beside maps, and what they read."""
+    record = {**values["record"], "full": ["router", "neuron", "residual"]}
+    return StudyConfig.from_dict(values | SECTIONS | {"record": record})
+
+
+@pytest.fixture(scope="session")
+def analysed(plain: Path, analysed_config: StudyConfig, tmp_path_factory) -> Path:
+    """Copy the study and add every analysis."""
+    folder = shutil.copytree(plain, tmp_path_factory.mktemp("analysed") / "fixture")
+    write_analyses(folder, analysed_config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(
+    plain,
+    hostile,
+    config,
+    causal_study,
+    causal_config,
+    analysed,
+    analysed_config,
+    tmp_path_factory,
+) -> dict[str, Path]:
+    """Return the reports of four studies."""
     folder = tmp_path_factory.mktemp("pages")
     studies = {
         "plain": (plain, config),
         "hostile": (hostile, config),
         "causal": (causal_study, causal_config),
+        "analysed": (analysed, analysed_config),
     }
     return {
         name: write_report(study=study, out=folder / name, config=own, provenance={})

@@ -15,11 +15,7 @@ pytestmark = pytest.mark.browser
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 ATLAS = "pages/atlas.html"
-VIEWS = {
-    "light": {"viewport": {"width": 1280, "height": 1000}},
-    "dark": {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}},
-}
+PHONE = {"viewport": {"width": 390, "height": 844}}
 
 
 @pytest.fixture(scope="module")
@@ -189,5 +185,5 @@ def test_no_script_may_be_added(opened):
 
 
 def test_the_atlas_does_not_scroll_sideways_on_a_phone(opened):
-    atlas = opened(f"plain/{ATLAS}", **VIEWS["phone"])
+    atlas = opened(f"plain/{ATLAS}", **PHONE)
     assert atlas.page.evaluate("document.documentElement.scrollWidth") <= 390

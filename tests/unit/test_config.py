@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from report_files import DIRECTIONS, HOSTILE
 
 from lmri.config import (
     STAGES,
@@ -22,6 +23,8 @@ from lmri.errors import ConfigError
 
 SPARSE_STAGES = {"calibrate", "record_sparse", "survive", "sparse_run"}
 JUDGED = {"validate", "report"}
+
+REFUSED = (*HOSTILE, *DIRECTIONS, "../up", "a/b", ".")
 
 SELECTORS = {
     "base": {"base_seed": 3},
@@ -455,6 +458,23 @@ STORE = {"store": "refusal.prompt_last/expert.resonance.zarr", "variable": "scor
 def test_bad_information_is_refused(default, information, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         StudyConfig.from_dict(changed(default, "information", information))
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=[str(number) for number in range(len(REFUSED))])
+@pytest.mark.parametrize("section", ["study", "subjects", "tasks", "contrasts"])
+def test_names_that_could_lead_anywhere_are_refused_in_one_short_line(default, section, name):
+    """They become folders, labels and rules: no markup, direction, path or length gets that far."""
+    values = copy.deepcopy(default)
+    if section == "study":
+        values["study"] = name
+    else:
+        values[section][name] = next(iter(values[section].values()))
+    with pytest.raises(ConfigError) as refused:
+        StudyConfig.from_dict(values)
+    told = str(refused.value)
+    assert "lower case letters" in told
+    assert told.isprintable()
+    assert len(told) < 600
 
 
 @pytest.mark.parametrize(

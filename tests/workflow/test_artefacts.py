@@ -12,8 +12,9 @@ pytestmark = pytest.mark.slow
 
 # What the small study does not ask for: subjects to train, sparse runs, information.
 NOT_ASKED_FOR = (
-    *("bases/", "draws/", "plans/", "sparse/", "analyses/", "experiments/"),
-    "report/information",
+    *("bases/", "draws/", "plans/", "sparse/", "experiments/", "report/information"),
+    *(f"analyses/{name}" for name in ("information", "dynamics", "connect", "align")),
+    *("analyses/decode", "analyses/encode"),
     "comparisons.parquet",  # of two subjects
 )
 
@@ -81,6 +82,17 @@ def test_every_documented_file_is_written(study, page):
 )
 def test_columns_of_tables(study, page, file, start):
     assert set(read_table(study / file).columns) == set(first_columns(section(page, start)))
+
+
+@pytest.mark.parametrize("table", ["units", "examples", "tokens", "traces"])
+def test_columns_of_examples(study, page, table):
+    text = section(page, "## Examples")
+    rows = [row.split("|")[1:3] for row in text.splitlines() if row.startswith("| `")]
+    named = [re.findall(r"`(\w+)`", column) for of, column in rows if f"`{table}`" in of]
+    documented = {"kind", "quantity", "unit"} | {name for own in named for name in own}
+    found = read_table(study / f"analyses/examples/localised/{table}.parquet")
+    assert set(found.columns) == documented
+    assert len(found)
 
 
 def test_columns_of_stimuli(study, page):

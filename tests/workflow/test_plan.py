@@ -30,6 +30,7 @@ def test_default_study(workflow):
         "record_sparse": 2,
         "survive": 2,
         "sparse_run": 2,
+        "examples": 2,
         "validate": 2,
         "compare": 1,
         "report": 1,

@@ -16,7 +16,8 @@ READS = {
     "survive": {"localise", "record_sparse"},
     "sparse_run": {"calibrate"},
     "validate": {"localise", "calibrate"},
-    "report": {"group", "survive", "sparse_run", "validate"},
+    "examples": {"localise"},
+    "report": {"group", "survive", "sparse_run", "validate", "examples"},
 }
 """Stages, and whose files they read."""
 
@@ -51,6 +52,7 @@ def test_second_run_has_nothing_to_do(finished):
         ("evidence", "margin", 0.11, "localise"),
         ("localise", "permutations", 20, "localise"),
         ("record", "rows", 64, "record"),
+        ("examples", "window", 5, "examples"),
         ("sparse", "loss", 0.02, "calibrate"),
     ],
 )

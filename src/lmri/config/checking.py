@@ -64,6 +64,9 @@ ANY_SOURCE = {"series", "step", *LOAD_KEYS}
 REVISION = re.compile(r"[A-Za-z0-9](?!.*\.\.)[A-Za-z0-9._/-]*")
 """Revisions of a hub model: each is a file name in the cache of the hub."""
 
+LONGEST_NAME = 64
+"""Letters of a name that is repeated whole in a message."""
+
 KINDS = {
     "object": "a mapping of keys to values",
     "array": "a list",
@@ -115,12 +118,14 @@ def check_study(study: StudyConfig, source: str) -> None:
     ConfigError
         Naming the key and what is allowed.
     """
-    for problem in _problems(study):
-        raise ConfigError(f"{source}: {problem}")
     check_slug(study.study, "study", source, ConfigError)
     for section in ("subjects", "tasks", "contrasts"):
         for name in getattr(study, section):
-            check_slug(name, f"{section}.{name}", source, ConfigError)
+            # A name may be anything until here, and no message may be.
+            told = name if name.isprintable() and len(name) <= LONGEST_NAME else shortened(name)
+            check_slug(name, f"{section}.{told}", source, ConfigError)
+    for problem in _problems(study):
+        raise ConfigError(f"{source}: {problem}")
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lmri.intervene import KINDS
 from lmri.store import read_finding, read_map
 
 CAUSAL_PHASE = "attribution"
@@ -126,7 +127,8 @@ def _of_findings(
         kind, method = finding["kind"], finding["method"]
         units = sorted(finding["units"], key=lambda own: -abs(_score(own)))
         for rank, own in enumerate(units[:most], start=1):
-            activity = Activity(kind, quantity_of(kind, method), _named(own))
+            named = tuple(int(own[part]) for part in KINDS[kind].names)
+            activity = Activity(kind, quantity_of(kind, method), named)
             yield Asked(activity, contrast, phase, method, FINDING, rank, _score(own))
 
 
@@ -171,12 +173,6 @@ def quantity_of(kind: str, method: str) -> str:
     if kind == "expert_neuron" or not named:
         return FIRST_QUANTITY.get(kind, "activation")
     return named
-
-
-def _named(unit: Mapping[str, Any]) -> tuple[int, ...]:
-    """What names a unit of a finding: all whole numbers before its score."""
-    keys = ("layer", "expert", "neuron", "head", "dimension", "place", "feature")
-    return tuple(int(unit[key]) for key in keys if key in unit)
 
 
 def _score(unit: Mapping[str, Any]) -> float:

@@ -7,18 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmri.anatomy import ATTENTION_SUMMARIES
 from lmri.examples.asked import Activity
 from lmri.store import Recording
 
 EXPERT_ID = "tokens/router/expert_id"
-
-ATTENTION = (
-    *("entropy", "entropy_rest", "sink", "previous", "duplicate", "induction", "retrieval"),
-)
-"""Quantities of heads that describe where they look."""
-
-SIGNED = ("neuron", "shared_neuron", "expert_neuron", "residual")
-"""Kinds of units whose activity has a sign."""
 
 
 def array_of(kind: str, quantity: str) -> str:
@@ -37,7 +30,7 @@ def array_of(kind: str, quantity: str) -> str:
     if kind == "expert":
         return f"tokens/router/{'logits' if quantity == 'logits' else 'weight'}"
     if kind == "head":
-        return f"tokens/{'attention' if quantity in ATTENTION else 'head'}/{quantity}"
+        return f"tokens/{'attention' if quantity in ATTENTION_SUMMARIES else 'head'}/{quantity}"
     if quantity == "preactivation":
         return "tokens/preactivation/preactivation"
     return {

@@ -193,7 +193,7 @@ def trace_table(
                 "trial": str(known["trial"]),
                 "condition": str(known["condition"]),
                 "split": str(known["split"]),
-                "length": int(known["n_prompt"]) + int(known["n_response"]),
+                "length": trace.length,
             }
             for place, word in enumerate(texts.of(trace.ids.tolist())):
                 about = {

@@ -43,8 +43,8 @@ class Trace:
     ----------
     task, shard, row : str, int, int
         Where the trial stands.
-    start : int
-        Position of the first token.
+    start, length : int
+        Position of the first token that is kept; tokens of the whole trial.
     ids, spans : ndarray of shape (n_tokens,)
         Tokens and codes of their spans.
     activity : ndarray of shape (n_tokens, n_units), float32
@@ -55,6 +55,7 @@ class Trace:
     shard: int
     row: int
     start: int
+    length: int
     ids: np.ndarray
     spans: np.ndarray
     activity: np.ndarray
@@ -115,5 +116,12 @@ def trace_of(trial: Trial, task: str, shard: int, prompt: int) -> Trace:
     start = max(0, min(prompt - MOST_TOKENS // 2, len(trial.ids) - MOST_TOKENS))
     own = slice(start, start + MOST_TOKENS)
     return Trace(
-        task, shard, trial.row, start, trial.ids[own], trial.spans[own], trial.activity[own]
+        task,
+        shard,
+        trial.row,
+        start,
+        len(trial.ids),
+        trial.ids[own],
+        trial.spans[own],
+        trial.activity[own],
     )

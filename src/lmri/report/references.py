@@ -22,6 +22,16 @@ REFERENCES: dict[str, dict[str, str]] = {
         "publisher": "Wiley",
         "year": "1993",
     },
+    "rousseeuw1987": {
+        "type": "article",
+        "author": "Rousseeuw, Peter J.",
+        "title": "Silhouettes: A graphical aid to the interpretation and validation of cluster "
+        "analysis",
+        "journal": "Journal of Computational and Applied Mathematics",
+        "volume": "20",
+        "pages": "53--65",
+        "year": "1987",
+    },
     "nichols2002": {
         "type": "article",
         "author": "Nichols, Thomas E. and Holmes, Andrew P.",
@@ -194,6 +204,8 @@ def bibliography(keys: list[str]) -> str:
 
 def _used(config: StudyConfig) -> Iterator[str]:
     yield from INFERENCE
+    if config.examples.units and config.examples.facets > 1:
+        yield "rousseeuw1987"
     for name in config.localise.maps:
         yield from STATISTICS.get(MapName(name).statistic, ())
     if config.localise.causal is not None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from analysis_files import bottleneck_tables
 
 from lmri.config import load_study
 from lmri.report.bottleneck.page import answer, bottleneck_leaf, claims_table
@@ -15,37 +16,10 @@ from lmri.report.page import render_leaf
 from lmri.report.reader import Reader
 from lmri.store import write_table
 
-CHANNELS = ("ebab", "akde_0.01", "bins")
-LAYERS = ("hidden_1", "hidden_2", "output")
-SETTINGS = (("relu", "relu", 0.0), ("relu_l2_0.015", "relu", 0.015), ("tanh", "tanh", 0.0))
-
-
-def claim(name: str, verdict: str, channel: str, value: float) -> dict:
-    about = {"claim": name, "text": f"Claim <{name}>.", "meaning": "a mean", "rule": "above"}
-    ends = {"low": value - 0.1, "high": value + 0.1, "n": 20}
-    return {**about, "bound": 0.05, "channel": channel, "value": value, **ends, "verdict": verdict}
-
 
 @pytest.fixture
 def tables() -> dict[str, pd.DataFrame]:
-    named = [dict(zip(("setting", "activation", "l2"), own, strict=True)) for own in SETTINGS]
-    places = [{**own, "channel": c, "layer": x} for own in named for c in CHANNELS for x in LAYERS]
-    score = {"compression": 0.3, "low": 0.2, "high": 0.4, "n": 20, "saturated": 0.25}
-    accuracy = {"n": 20, "learned": 17, "accuracy_training": 0.99, "accuracy_test": 0.93}
-    found = {"i_xt": 4.0, "i_ty": 0.5, "n": 20}
-    return {
-        "networks": pd.DataFrame([{**own, **accuracy, "low": 0.9, "high": 0.95} for own in named]),
-        "planes": pd.DataFrame([{**own, "epoch": e, **found} for own in places for e in (0, 9)]),
-        "compression": pd.DataFrame([{**own, **score} for own in places]),
-        "claims": pd.DataFrame(
-            [
-                *(claim("first", "holds", channel, 0.4) for channel in ("all", *CHANNELS)),
-                claim("second", "not decided", "all", float("nan")),
-                claim("second", "does not hold", "ebab", -0.2),
-                *(claim("second", "holds", channel, 0.4) for channel in CHANNELS[1:]),
-            ]
-        ),
-    }
+    return bottleneck_tables()
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
 import yaml
+from analysis_files import decoded
 
 from lmri.config import StudyConfig
 from lmri.report.decode.page import decoding_leaf
@@ -21,20 +20,6 @@ from lmri.store import write_map, write_text_atomic
 
 HOSTILE = "<script>alert(1)</script>"
 ANALYSES = list(VARIABLES)
-SIZES = {
-    "statistic": ["balanced_accuracy", "auc"],
-    "question": ["refusal", "condition"],
-    "position": ["content", "prompt_last"],
-    "layer": [0, 1],
-    "train_position": ["content", "prompt_last"],
-    "test_position": ["content", "prompt_last"],
-    "comparison": [0],
-    "condition": ["benign", "sensitive"],
-    "offset": [-1, 0, 1],
-    "region": ["0-0", "1-1"],
-}
-TEXTS = {"classes": "benign (20), sensitive (5)", "exchanged": "place and year"}
-TEXTS |= {"contrast": "refusal", "kind": "residual", "method": "welch_t"}
 
 
 @pytest.fixture
@@ -45,19 +30,6 @@ def config(repository):
     values["record"]["full"] = ["router", "residual"]
     values["subjects"] = {"localised": values["subjects"]["localised"]}
     return StudyConfig.from_dict(values)
-
-
-def dataset(analysis):
-    """An analysis whose every number is .25, but what the tests look at."""
-    made = xr.Dataset(coords=SIZES)
-    for name, dims in VARIABLES[analysis].items():
-        shape = tuple(len(SIZES[dim]) for dim in dims)
-        made[name] = dims, np.full(shape, TEXTS[name]) if name in TEXTS else np.full(shape, 0.25)
-    made = made[list(VARIABLES[analysis])]
-    if analysis == "profile":
-        made["value"].loc[{"layer": 1}] = 0.9
-        made["p_max"].loc[{"layer": 1}] = 0.005
-    return made
 
 
 def arm(layers, dose, effect, **more):
@@ -98,7 +70,7 @@ ARM_ROWS = [
 def inputs_of(config, found=None, left_out=None):
     """A study with what was decoded, and arms."""
     decoding = Decoding(
-        found or {name: {"events": {"localised": dataset(name)}} for name in ANALYSES},
+        found or {name: {"events": {"localised": decoded(name)}} for name in ANALYSES},
         {"localised": left_out or {}},
     )
     empty = pd.DataFrame()
@@ -120,7 +92,7 @@ def test_what_is_decodable_stands_beside_what_is_used(config):
 
 
 def test_a_layer_without_an_arm_still_says_what_is_decodable(config):
-    profiles = {"events": {"localised": dataset("profile")}}
+    profiles = {"events": {"localised": decoded("profile")}}
     rows = used_frame(profiles, {}, config)
     assert rows["layer"].tolist() == [0, 1]
     assert "effect" not in rows
@@ -158,7 +130,7 @@ def test_a_study_without_analyses_has_no_page(repository):
 def write(study, names=ANALYSES, left_out=None):
     folder = study / "analyses/decode/localised"
     for name in names:
-        write_map(folder / f"events.{name}.zarr", dataset(name))
+        write_map(folder / f"events.{name}.zarr", decoded(name))
     write_text_atomic(folder / "left_out.json", json.dumps(left_out or {}))
 
 
@@ -184,7 +156,7 @@ def test_what_is_missing_without_a_reason_is_a_problem(config, tmp_path):
 def test_a_file_of_another_version_is_a_problem(config, tmp_path):
     write(tmp_path)
     path = tmp_path / "analyses/decode/localised/events.regions.zarr"
-    write_map(path, dataset("regions").drop_vars("loss"))
+    write_map(path, decoded("regions").drop_vars("loss"))
     reader = Reader(tmp_path)
     read_decoding(reader, config)
     assert "has no 'loss'" in reader.problems[0].message

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
+from analysis_files import encoded
 
 from lmri.config import StudyConfig
 from lmri.report.encoding.page import encoding_leaf
@@ -32,32 +32,7 @@ def config():
 
 @pytest.fixture
 def dataset():
-    """Two layers of three heads, one of which never varies."""
-    dims, shape = ("phase", "layer", "head"), (1, 2, 3)
-    r2 = np.array([0.5, 0.1, np.nan, 0.2, 0.2, 0.2]).reshape(shape)
-    variables = {
-        "r2": (dims, r2),
-        "r": (dims, r2),
-        "variance": (dims, np.array([3.0, 1.0, 0.0, 1, 1, 1]).reshape(shape)),
-        "nuisance": (dims, np.where(np.isnan(r2), np.nan, 0.1)),
-        "explainable": (dims, np.full(shape, np.nan)),
-    }
-    for name in ("unique", "alone"):
-        variables[name] = (
-            ("phase", "interest", *dims[1:]),
-            np.stack([r2, -r2], 1).reshape(1, 2, 2, 3),
-        )
-    p = np.array([[0.01, 0.5, np.nan], [0.5, 0.5, 0.5]])
-    variables["p_max"] = (("phase", "tested", *dims[1:]), p.reshape(1, 1, 2, 3))
-    coordinates = {
-        "phase": ["prompt_last"],
-        "layer": [0, 2],
-        "head": [0, 1, 2],
-        "interest": ["condition", "embedding"],
-        "tested": ["condition"],
-    }
-    about = json.dumps({"prompt_last": {"n": 80}})
-    return xr.Dataset(variables, coordinates, {"about": about})
+    return encoded()
 
 
 @pytest.fixture

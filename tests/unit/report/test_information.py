@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from analysis_files import CELLS, ESTIMATORS, changes, mutual, plain, profiles
 
 from lmri.config import StudyConfig
 from lmri.information.estimate import FLAGS as RAISED
@@ -39,7 +40,6 @@ MEASURES = [
     *("residual", "expert", "spectral", "resolution", "rate_reduction", "codes", "unit_entropy"),
     *("attention", "lens", "eigenscore", "massive", "active", "logits"),
 ]
-ESTIMATORS = ["probe I(T;Y)", "compressed I(T;Y)", "kt_upper 0.1 I(X;T)"]
 
 
 @pytest.fixture
@@ -48,113 +48,6 @@ def config(repository):
     values |= {"information": {"measures": MEASURES}, "sparse": {}}
     values["subjects"] = {"localised": values["subjects"]["localised"]}
     return StudyConfig.from_dict(values)
-
-
-def mutual(estimators, target="condition", values=(0.1, 0.7)):
-    """Two layers; the first is flagged as no more than chance."""
-    dims = ("target", "phase", "layer", "estimator")
-    shape = (1, 1, 2, len(estimators))
-    numbers = {name: (dims, np.full(shape, 0.25)) for name in NUMBERS}
-    numbers["value"] = (dims, np.tile(np.reshape(values, (1, 1, 2, 1)), (1, 1, 1, shape[-1])))
-    texts = np.full(shape, "", dtype="U64")
-    reasons = texts.copy()
-    reasons[0, 0, 0] = "0.09 of 0.10 is there without any relation."
-    flagged = np.zeros((*shape, 2), dtype=bool)
-    flagged[0, 0, 0, :, 1] = True
-    return xr.Dataset(
-        {
-            **numbers,
-            "reasons": (dims, reasons),
-            "refused": (dims, texts),
-            "flagged": ((*dims, "flag"), flagged),
-        },
-        {
-            "target": [target],
-            "phase": ["prompt_last"],
-            "layer": [0, 1],
-            "estimator": estimators,
-            "flag": ["saturation", "failed_null"],
-        },
-    )
-
-
-def changes(word="compression", target="condition"):
-    own = {"quantity": "I(X;T)", "target": target, "phase": "prompt_last", "word": word}
-    own |= {"layer": 0, "until_layer": 1, "p": 0.01, "q": 0.03}
-    own |= {"channels": json.dumps({"kernel": -1, "neighbours": -1}), "left_out": "a, b"}
-    return xr.Dataset({name: ("change", np.array([value])) for name, value in own.items()})
-
-
-def plain(**variables):
-    coordinates = {
-        "noise": [1.0, 0.1],
-        "class": ["benign", "sensitive"],
-        "unit": [0, 1, 2],
-        "place": ["after"],
-        "kind": ["expert_neuron"],
-        "head": [0, 1],
-        "keys": [64],
-        "step": [0, 50, 100],
-        "task": ["events"],
-        "scaling": ["raw", "standardised"],
-        "phase": ["prompt_last"],
-        "layer": [0, 1],
-        "target": ["condition"],
-        "measure": ["all", "without_first"],
-    }
-    made = {}
-    for name, (dims, value) in variables.items():
-        made[name] = (dims, np.full([len(coordinates[own]) for own in dims], value))
-    used = {own for dims, _ in variables.values() for own in dims}
-    return xr.Dataset(made, {name: own for name, own in coordinates.items() if name in used})
-
-
-CELLS = ("phase", "layer")
-
-
-def profiles(target="condition"):
-    ranks = dict.fromkeys(("effective_rank", "participation_ratio"), (("scaling", *CELLS), 3.5))
-    flags = {f"{name}_flags": (own[0], "") for name, own in ranks.items()}
-    dimension = {"dimension_two_nn": (CELLS, 2.5), "dimension_two_nn_flags": (CELLS, "dimension")}
-    classes = {"excess": 1.5, "p": 0.01, "flags": "", "reason": ""}
-    curve = dict.fromkeys(("upper", "lower", "gaussian", "independent"), ((*CELLS, "noise"), 1.5))
-    curve |= {"upper_flags": ((*CELLS, "noise"), "")}
-    curve |= dict.fromkeys(("saturation", "samples", "distinct"), (CELLS, 40))
-    codes = dict.fromkeys(("nearest", "logistic", "k_means", "nearest_p", "logistic_p"), 0.8)
-    codes |= {"chance": 0.25, "redundancy": 0.0, "bits": 9, "within_between": 0.5, "samples": 40}
-    codes |= {"flags": "saturation", "reason": ""}
-    kinds, places = ("kind", "layer"), ("layer", "place")
-    lens = {"information": 2.0, "information_error": 0.1, "information_flags": ""}
-    return {
-        "residual": mutual(ESTIMATORS, target),
-        "expert": mutual(["plug_in I(E;Y)"], target),
-        "changes": changes(target=target),
-        "spectral": plain(**ranks, **flags, **dimension, samples=(CELLS, 40)),
-        "rate_reduction": plain(**{k: (("target", *CELLS), v) for k, v in classes.items()}),
-        "attention": plain(
-            collapsed_share=(("measure", *CELLS), 0.25), overloaded_share=(("measure", *CELLS), 0.0)
-        ),
-        "lens": plain(**{name: (CELLS, value) for name, value in lens.items()}),
-        "resolution": plain(**curve),
-        "codes": plain(**{k: (("target", *CELLS), v) for k, v in codes.items()}),
-        "unit_entropy": plain(
-            relative=(("class", *CELLS, "unit"), 0.75),
-            samples=(("class", *CELLS), 40),
-            flags=(("class", *CELLS), ""),
-        ).assign_attrs(reference="benign"),
-        "eigenscore": plain(told=(("layer",), 0.75), p=(("layer",), 0.01), flags=(("layer",), "")),
-        "massive": plain(
-            **dict.fromkeys(("largest", "median", "ratio", "ratio_error"), (places, 12.0)),
-            flags=(places, ""),
-        ),
-        "active": plain(
-            **dict.fromkeys(("active", "active_error", "nonzero", "nonzero_error"), (kinds, 0.5)),
-            flags=(kinds, ""),
-        ),
-        "logits": plain(
-            largest_logit=(("layer", "head"), 90.0), least_entropy=(("keys", "layer", "head"), 0.1)
-        ),
-    }
 
 
 def write(study, found, left_out=None):

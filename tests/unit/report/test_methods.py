@@ -5,7 +5,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from lmri.config import CausalOptions, ProbeOptions, RecordOptions, load_study
+from lmri.config import CausalOptions, ExampleOptions, ProbeOptions, RecordOptions, load_study
+from lmri.examples.facets import DRAWS
 from lmri.localise import measures
 from lmri.report.inputs import StudyInputs
 from lmri.report.kinds import CAUSAL
@@ -30,6 +31,14 @@ def test_sampled_responses(config):
     assert "Responses are sampled (temperature 0.6, top-p 0.95, 3 to each trial), of at most" in (
         described(sampled)
     )
+
+
+def test_examples_are_described_where_they_were_looked_for(config):
+    text = described(config)
+    assert "the strongest 4 units of every finding" in text
+    assert "Of each unit the 24 trials farthest" in text
+    assert f"{DRAWS} tables with exchanged tokens" in text
+    assert "For illustration" not in described(replace(config, examples=ExampleOptions()))
 
 
 def test_without_a_claim_no_rule_of_a_verdict_is_described(config):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from analysis_files import alignment, network
 
 from lmri.config import StudyConfig
 from lmri.report.align.page import align_leaf, geometry_table, identification_table
@@ -29,7 +29,6 @@ from lmri.report.view import Figure, Fold, Prose, Table
 from lmri.store import write_map, write_text_atomic
 
 HOSTILE = "<script>alert(1)</script>"
-SCORES = ["two_way", "within", "top_1", "top_5"]
 
 
 @pytest.fixture
@@ -41,81 +40,6 @@ def config(repository):
         "sparse": {},
     }
     return StudyConfig.from_dict(values)
-
-
-def network(nodes=6):
-    """One clear edge, between the first two nodes."""
-    shape = (2, nodes, nodes)
-    dims = ("network", "node", "other")
-    p = np.full(shape, 0.5)
-    p[:, 0, 1] = p[:, 1, 0] = 0.005
-    z = np.zeros(shape)
-    z[:, 0, 1] = z[:, 1, 0] = 5.0
-    edges = {"value": z / 10, "null_mean": np.full(shape, -0.1), "z": z}
-    edges |= {"p": p, "p_max": p, "q": p}
-    by_node = ("degree", "triangles", "triangles_mean", "triangles_p", "community")
-    graph = {name: (("network", "node"), np.ones((2, nodes))) for name in by_node}
-    whole = ("triangles_total", "triangles_total_p", "communities", "modularity", "modularity_p")
-    compared = ("contrast", "node", "other")
-    return xr.Dataset(
-        {f"edge_{name}": (dims, own) for name, own in edges.items()}
-        | graph
-        | {name: (("network",), [0.5, 0.5]) for name in whole}
-        | {"difference_p_max": (compared, p[:1]), "exchanged": (("contrast",), ["place"])}
-        | {name: (("contrast",), [0.5]) for name in ("distance", "distance_p")}
-        | {name: (("contrast",), [40]) for name in ("n_target", "n_control")},
-        {
-            "network": ["all", "within"],
-            "node": [f"{n // 3}.{n % 3}" for n in range(nodes)],
-            "node_layer": ("node", np.arange(nodes) // 3),
-            "node_unit": ("node", np.arange(nodes) % 3),
-            "contrast": ["refusal"],
-        },
-        {"n_trials": 380, "exchanged": "place, year: the larger p", "moved": 0.8},
-    )
-
-
-def alignment(names=("localised", "distributed")):
-    """Two subjects of two layers, told apart with a score of .9."""
-    pair = ("subject", "other")
-    score = np.full((2, 2, 2, 4), 0.9)
-    null = np.tile([0.4, 0.5, 0.6], (2, 2, 2, 4, 1))
-    return xr.Dataset(
-        {
-            "cka": ((*pair, "layer", "other_layer"), np.full((2, 2, 2, 2), 0.7)),
-            "cka_null": ((*pair, "depth", "null"), np.tile([0.0, 0.1, 0.2], (2, 2, 2, 1))),
-            "cka_p": ((*pair, "depth"), np.full((2, 2, 2), 0.01)),
-            "procrustes": (("depth", *pair), np.full((2, 2, 2), 0.3)),
-            "identification": (("depth", *pair, "score"), score),
-            "identification_null": (("depth", *pair, "score", "null"), null),
-            "identification_p": (("depth", *pair, "score"), np.full((2, 2, 2, 4), 0.01)),
-            "shared_identification": (("depth", "subject", "score"), score[0]),
-            "shared_identification_null": (("depth", "subject", "score", "null"), null[0]),
-            "shared_identification_p": (("depth", "subject", "score"), score[0] - 0.85),
-            "shared_ceiling": (("depth",), [0.6, 0.1]),
-            "shared_ceiling_null": (("depth", "null"), np.tile([-0.1, 0.0, 0.2], (2, 1))),
-            "shared_ceiling_p": (("depth",), [0.01, 0.3]),
-            "shared_ceiling_share": (("depth",), [0.45, 0.05]),
-            "accuracy": (
-                ("depth", "subject", "count", "draw", "arm"),
-                np.tile([0.8, 0.6, 0.25, 0.9], (2, 2, 1, 3, 1)),
-            ),
-        },
-        {
-            "subject": list(names),
-            "other": list(names),
-            "layer": [0, 1],
-            "other_layer": [0, 1],
-            "depth": [0, 1],
-            "layer_of": (("depth", "subject"), [[0, 0], [1, 1]]),
-            "null": ["low", "mean", "high"],
-            "score": SCORES,
-            "count": [2],
-            "draw": [0, 1, 2],
-            "arm": ["adapter", "scratch", "permuted", "all"],
-        },
-        {"n_score": 90, "classes": 4, "dimensions": 20, "fit": "selection", "score": "calibration"},
-    )
 
 
 @pytest.fixture

@@ -46,3 +46,25 @@ def test_words_of_templates(level):
     assert ("Secret" in found) == (level != "all")
     assert found.count("{prompt}") == 1
     assert settings["tasks"]["a"]["template"]["text"] == "Secret {prompt} now"
+
+
+@pytest.mark.parametrize(
+    ("level", "left"),
+    [
+        ("none", [" where", " is", " it", " is"]),
+        ("responses", [" where", " is", "[…]", "[…]"]),
+        ("all", ["[…]"] * 4),
+    ],
+)
+def test_of_tokens_nothing_is_left_to_be_guessed(level, left):
+    """A hash of a token would be found among those of the vocabulary."""
+    table = pd.DataFrame(
+        {
+            "span": ["content", "system", "think", "response"],
+            "token": [" where", " is", " it", " is"],
+            "activity": [0.1, 0.2, 0.3, 0.4],
+        }
+    )
+    found = redact_table(table, level)
+    assert found["token"].tolist() == left
+    assert found["activity"].tolist() == [0.1, 0.2, 0.3, 0.4]

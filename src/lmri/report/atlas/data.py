@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,7 @@ class AtlasMap:
     columns: dict[str, np.ndarray]
     found: np.ndarray
     total: int
-    examples: dict[int, str]
+    examples: dict[int, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """What the script of the page reads."""
@@ -208,7 +208,6 @@ def _table(
         },
         found=np.array([tuple(unit) in named for unit in units.tolist()], dtype=bool),
         total=len(units),
-        examples={},
     )
 
 

@@ -152,7 +152,6 @@ def _unit_table(units: pd.DataFrame, files: Files) -> Table:
         ],
         source=SOURCE.format("units"),
         data=files.add("examples-units", units),
-        layout="grid",
     )
 
 

@@ -1,6 +1,7 @@
 """What of a map goes onto the page of the atlas."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,15 @@ def test_of_a_map_that_does_not_fit_the_strongest_units_and_the_finding_stay(mon
     assert kept.units[:, 1].tolist() == [0, 1, 5, 10]
     assert kept.total == 11
     assert kept.found.tolist() == [unit == 5 for unit in kept.units[:, 1]]
+
+
+def test_links_to_examples_stay_with_their_units(monkeypatch):
+    monkeypatch.setattr(data, "STRONGEST", 4)
+    own = replace(made(11, found=[5]), examples={3: "lost", 5: "middle", 10: "last"})
+    kept = data._strongest(own)
+    linked = {int(kept.units[at, 1]): anchor for at, anchor in kept.examples.items()}
+    assert linked == {5: "middle", 10: "last"}
+    assert kept.to_dict()["examples"] == {2: "middle", 3: "last"}
 
 
 @pytest.mark.parametrize(("budget", "whole"), [(100, [True, True]), (10, [True, False])])
