@@ -18,7 +18,7 @@ from lmri.encode.moments import Moments
 from lmri.encode.partition import Partition, partition
 from lmri.encode.ridge import Chosen, Search
 from lmri.encode.scores import chosen_outside, held_out_scores, variance, varying
-from lmri.encode.significance import Exchange, exchanges, null_scores, p_values
+from lmri.encode.significance import Exchange, exchanges, follows, null_scores, p_values
 from lmri.errors import EvidenceError
 from lmri.store.carriers import CARRIER, carriers_of
 
@@ -63,13 +63,67 @@ def carrier_table(table: pd.DataFrame) -> pd.DataFrame:
     return table[[f"{CARRIER}{name}" for name in carriers_of(table)]]
 
 
-def exchanged(design: Design, trials: Trials, draws: int, seed: int) -> dict[str, Exchange]:
-    """Draw how every tested band changes places, see :func:`lmri.encode.significance.exchanges`."""
-    carriers = carrier_table(trials.table)
-    return {
-        name: exchanges(design.X[:, columns], carriers, draws, seed + place)
-        for place, (name, columns) in enumerate(design.tested.items())
-    }
+def exchanged(
+    design: Design, trials: Trials, draws: int, seed: int
+) -> tuple[dict[str, Exchange], dict[str, str]]:
+    """Draw how every tested band changes places.
+
+    Parameters
+    ----------
+    design : Design
+        Features and bands.
+    trials : Trials
+        The rows.
+    draws, seed : int
+        Number of draws, and their seed; 0 tests nothing.
+
+    Returns
+    -------
+    exchange : dict of str to Exchange
+        By band, see :func:`lmri.encode.significance.exchanges`.
+    left_out : dict of str to str
+        Why bands are not tested, under ``<band>.p``.
+    """
+    carriers, about = carrier_table(trials.table), design.X - design.X.mean(axis=0)
+
+    def draw(name: str, place: int) -> Exchange:
+        return exchanges(design.X[:, design.tested[name]], carriers, draws, seed + place)
+
+    return testable(design, about.T @ about, draw) if draws else ({}, {})
+
+
+def testable(
+    design: Design, gram: np.ndarray, draw: Callable[[str, int], Exchange]
+) -> tuple[dict[str, Exchange], dict[str, str]]:
+    """Draw exchanges of the bands that can be tested, see :func:`exchanged`.
+
+    Parameters
+    ----------
+    design : Design
+        Bands.
+    gram : ndarray of shape (n_features, n_features)
+        Sums of products of features about their means.
+    draw : callable
+        Draws the exchanges of a band, by its name and its place.
+
+    Returns
+    -------
+    exchange : dict of str to Exchange
+        By band.
+    left_out : dict of str to str
+        Why others are not tested.
+    """
+    found, left_out = {}, {}
+    for place, (name, columns) in enumerate(design.tested.items()):
+        if follows(gram, columns):
+            left_out[f"{name}.p"] = "not tested: it follows from the other bands, in every row"
+            continue
+        own = draw(name, place)
+        if len(own.orders):
+            found[name] = own
+        else:
+            left_out[f"{name}.p"] = "not tested: no row could change its values"
+    return found, left_out
 
 
 def encode_trials(

@@ -26,7 +26,6 @@ from lmri.encode.ceiling import honest_repeats
 from lmri.encode.features import MADE, default_bands, known_bands, projected_embeddings, trial_bands
 from lmri.encode.folds import carrier_folds, check_rows
 from lmri.encode.ridge import Chosen, Search, search_of
-from lmri.encode.significance import Exchange
 from lmri.encode.token_tests import token_tests
 from lmri.encode.tokens import (
     TokenDesign,
@@ -163,9 +162,8 @@ def _encoded(task: _Task, kind: str, level: str, left_out: dict[str, str]) -> xr
 def _trials(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, str]]:
     units = units_of(task.recordings, kind)
     trials, design = trial_design(task, phase)
-    exchange = exchanged(design, trials, task.options.draws, task.seed)
-    exchange = {name: own for name, own in exchange.items() if len(own.orders)}
-    reasons = design.layout.left_out | _untested(design, exchange, task.options.draws)
+    exchange, untested = exchanged(design, trials, task.options.draws, task.seed)
+    reasons = design.layout.left_out | untested
     repeats = honest_repeats(trials.table, phase)
     return encode_trials(trials, units, design, repeats, exchange), reasons
 
@@ -215,22 +213,17 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
         made,
         varies,
         design,
+        sums[0],
         carrier_table(_carried(trials.table, task.carriers)),
         options.draws,
         task.seed,
     )
-    reasons |= layout.left_out | _untested(design, tests.exchange, options.draws)
+    reasons |= layout.left_out | tests.left_out
 
     def null(layer: int, name: str, search: Search, chosen: Sequence[Chosen]) -> np.ndarray:
         return tests.null_scores(units, layer, sums[layer], design, name, search, chosen)
 
     return encode_sums(sums, units, design, tests.exchange, null), reasons
-
-
-def _untested(design: Design, exchange: Mapping[str, Exchange], draws: int) -> dict[str, str]:
-    """Why bands have no p, where draws were asked for."""
-    names = [name for name in design.tested if name not in exchange] if draws else []
-    return {f"{name}.p": "not tested: no row could change its values" for name in names}
 
 
 def _use(task: _Task) -> pd.DataFrame:

@@ -36,6 +36,10 @@ RCOND = 1e-10
 """Share of the largest eigenvalue of nuisance below which a direction of it is rounding."""
 
 
+NOTHING = 1e-6
+"""Share of the variance of a column below which what is left of it is rounding."""
+
+
 @dataclass(frozen=True)
 class Exchange:
     """How the values of a band change places.
@@ -235,6 +239,33 @@ def slopes_of(about: np.ndarray, across: np.ndarray, groups: int) -> np.ndarray:
     scaled = about / scale
     inverse = np.linalg.pinv(scaled.T @ scaled, rcond=RCOND, hermitian=True)
     return inverse @ (across / scale[:, None]) / scale[:, None]
+
+
+def follows(gram: np.ndarray, columns: np.ndarray) -> bool:
+    """Tell whether a band follows from the others: what it adds is then a matter of the penalty.
+
+    Parameters
+    ----------
+    gram : ndarray of shape (n_features, n_features)
+        Sums of products of all features, about their means.
+    columns : ndarray of int
+        Columns of the band.
+
+    Returns
+    -------
+    bool
+        Whether nothing of it is left when the others are taken out.
+    """
+    scale = np.sqrt(np.diag(gram))
+    scale = np.where(scale > 0, scale, 1.0)
+    own = gram / np.outer(scale, scale)
+    rest = np.setdiff1d(np.arange(len(gram)), columns)
+    across = own[np.ix_(rest, columns)]
+    inverse = np.linalg.pinv(own[np.ix_(rest, rest)], rcond=RCOND, hermitian=True)
+    left = np.diag(own[np.ix_(columns, columns)]) - np.einsum(
+        "rc,rs,sc->c", across, inverse, across
+    )
+    return bool((left < NOTHING).all())
 
 
 def null_scores(

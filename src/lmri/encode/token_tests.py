@@ -22,7 +22,7 @@ import pandas as pd
 
 from lmri.anatomy import phase_tokens
 from lmri.encode.activity import BLOCK_BYTES, Units
-from lmri.encode.analysis import Design
+from lmri.encode.analysis import Design, testable
 from lmri.encode.moments import Moments
 from lmri.encode.ridge import Chosen, Search
 from lmri.encode.scores import held_out_scores
@@ -149,6 +149,8 @@ class TokenTests:
         Tokens of the phase.
     exchange : dict of str to Exchange
         How trials change places, by tested band.
+    left_out : dict of str to str
+        Why others are not tested.
     """
 
     recordings: tuple[Recording, ...]
@@ -158,6 +160,7 @@ class TokenTests:
     kept: np.ndarray
     sequences: Sequences
     exchange: dict[str, Exchange]
+    left_out: dict[str, str]
 
     def null_scores(
         self,
@@ -274,6 +277,7 @@ def token_tests(
     made: TokenDesign,
     kept: np.ndarray,
     design: Design,
+    moments: Moments,
     carriers: pd.DataFrame,
     draws: int,
     seed: int,
@@ -288,6 +292,8 @@ def token_tests(
         Features that vary, see :func:`lmri.encode.tokens.moving`.
     design : Design
         Bands of these, and folds.
+    moments : Moments
+        Their sums, of any layer.
     carriers : DataFrame
         Carriers of the trials of the folds, one column each.
     draws, seed : int
@@ -299,14 +305,18 @@ def token_tests(
         Bands that no trial can exchange with another of as many tokens are not among them.
     """
     sequences = read_sequences(recordings, made, rows_of, phase)
-    exchange = {}
-    for place, name in enumerate(design.tested if draws else ()):
+
+    def draw(name: str, place: int) -> Exchange:
         values = _trial_values(sequences, made, _bands(name, design))
         alike = sequences.count if _sequential(name, design) else None
-        found = exchanges(values, carriers, draws, seed + place, alike)
-        if len(found.orders):
-            exchange[name] = found
-    return TokenTests(tuple(recordings), tuple(rows_of), phase, made, kept, sequences, exchange)
+        return exchanges(values, carriers, draws, seed + place, alike)
+
+    x = moments.x.sum(axis=0)
+    gram = moments.xx.sum(axis=0) - np.outer(x, x) / moments.n.sum()
+    exchange, left_out = testable(design, gram, draw) if draws else ({}, {})
+    return TokenTests(
+        tuple(recordings), tuple(rows_of), phase, made, kept, sequences, exchange, left_out
+    )
 
 
 def _bands(name: str, design: Design) -> tuple[str, ...]:

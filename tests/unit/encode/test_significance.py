@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from lmri.encode.folds import carrier_folds
 from lmri.encode.ridge import search_of
 from lmri.encode.scores import chosen_outside, held_out_scores
-from lmri.encode.significance import Exchange, exchanges, following, null_scores, p_values
+from lmri.encode.significance import Exchange, exchanges, following, follows, null_scores, p_values
 
 
 def _crossed(places=6, years=5):
@@ -76,6 +76,19 @@ def test_what_follows_from_nuisance_is_told_by_group(rng):
     few = following(mean @ planted, nuisance, group // 3)
     assert (few[1] == 0).all()
     assert following(mean, np.zeros((60, 0)), group)[1].shape == (0, 2)
+
+
+def test_a_band_that_follows_from_others_is_told(rng):
+    """Classes of places and of years follow from four conditions, and these not from them."""
+    place, year = rng.integers(0, 2, size=(2, 80))
+    conditions = np.eye(4)[2 * place + year]
+    X = np.column_stack([rng.normal(size=80), conditions, 1000.0 * place, year])
+    about = X - X.mean(axis=0)
+    gram = about.T @ about
+    assert follows(gram, np.array([5]))
+    assert follows(gram, np.array([5, 6]))
+    assert not follows(gram, np.array([1, 2, 3, 4]))
+    assert not follows(gram, np.array([0]))
 
 
 def test_drawn_sums_are_those_of_an_exchanged_design(rng, grouped, sums):

@@ -73,7 +73,16 @@ def prepared(own, names, draws, delays=(1,), seed=0):
         np.empty((0, kept.features)), layout, folds, search_of(len(layout.names), 1, seed)
     )
     tests = token_tests(
-        [own], rows, "prompt", made, moving(sums), design, carrier_table(own.trials), draws, seed
+        [own],
+        rows,
+        "prompt",
+        made,
+        moving(sums),
+        design,
+        kept,
+        carrier_table(own.trials),
+        draws,
+        seed,
     )
     return units, kept, design, tests
 
@@ -95,7 +104,7 @@ def noise(rng, trials, tokens):
 @pytest.mark.parametrize("name", ["identity", "previous", "condition", "all"])
 def test_draws_are_those_of_exchanged_rows(rng, name):
     """Every sum of a draw is that of a design whose rows were moved by hand."""
-    lengths = np.resize([5, 7], 24)
+    lengths = np.resize([5, 5, 7, 7], 24)
     own = recording(rng, lengths, lambda ids, trial, surprisal: noise(rng, 24, trial))
     units, kept, design, tests = prepared(own, ("condition", "identity", "previous"), 3)
     search = Search(design.search.alphas, np.ones((1, 1)))
