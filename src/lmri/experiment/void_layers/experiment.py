@@ -10,8 +10,9 @@ Source: Shemirani et al. 2025 (arXiv 2505.14467).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -260,15 +261,9 @@ def _controls(
     found = {}
     for name, draw in ((RANDOM, random_layers), (MOVED, other_tokens)):
         rng = random_of(ground, "void_layers", asked.task, name)
-        said = []
-        for _ in range(options.draws):
-            drawn = [
-                draw(mask, int(end), rng)
-                for mask, end in zip(masks, asked.texts.prompts, strict=True)
-            ]
-            said.append(said_without(ground.subject, asked.texts, drawn, ground.rows))
-        likely = np.array([own.log_probability for own in said])
-        exact = np.array([own.exact for own in said])
+        said = list(_drawn(ground, asked, masks, partial(draw, rng=rng), options.draws))
+        likely = np.concatenate([own.log_probability.reshape(-1, len(masks)) for own in said])
+        exact = np.concatenate([own.exact.reshape(-1, len(masks)) for own in said])
         rows = [
             {
                 "task": asked.task,
@@ -281,6 +276,22 @@ def _controls(
         ]
         found[name] = Control(name, likely, exact, _passed(masks), rows)
     return found
+
+
+def _drawn(
+    ground: Ground, asked: Asked, masks: Masks, draw: Callable, draws: int
+) -> Iterator[Said]:
+    """Answers under control draws, as many draws at once as fit a pass; trial by trial in each."""
+    texts, at_once = asked.texts, max(1, ground.rows // len(asked.texts))
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
+        chosen = [
+            draw(mask, int(end))
+            for _ in range(count)
+            for mask, end in zip(masks, texts.prompts, strict=True)
+        ]
+        repeated = Texts(texts.ids * count, np.tile(texts.prompts, count))
+        yield said_without(ground.subject, repeated, chosen, ground.rows)
 
 
 def random_layers(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
