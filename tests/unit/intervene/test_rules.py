@@ -182,7 +182,7 @@ def test_statistics_are_of_what_the_activation_function_reads(subject):
 
 
 def test_neuron_adjust_is_made_before_the_activation_function(subject):
-    mean, deviation = preactivation_statistics(subject, PROMPTS, rows=5)[0][7]
+    mean, deviation, _ = preactivation_statistics(subject, PROMPTS, rows=5)[0][7]
     seen = []
     hook = dense_activations(subject.model)[0].register_forward_pre_hook(
         lambda module, arguments: seen.append(arguments[0][..., 7].clone())
