@@ -12,7 +12,10 @@ from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.encoding import EncodeOptions
 from lmri.config.experiments import (
     EXPERIMENTS,
+    CircuitReuseOptions,
     ExperimentOptions,
+    RelationsOptions,
+    SkillsOptions,
     SteeringOptions,
     VoidLayersOptions,
 )
@@ -45,6 +48,7 @@ __all__ = [
     "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
+    "CircuitReuseOptions",
     "ClaimOptions",
     "ConditionOptions",
     "ConnectOptions",
@@ -65,10 +69,12 @@ __all__ = [
     "QuestionOptions",
     "RandomSplitOptions",
     "RecordOptions",
+    "RelationsOptions",
     "ReportOptions",
     "SPLITS",
     "STAGES",
     "ScorersOptions",
+    "SkillsOptions",
     "SparseOptions",
     "SplitOptions",
     "SteeringOptions",

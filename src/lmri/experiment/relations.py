@@ -1,0 +1,153 @@
+"""Relation-specific units: whether they add up, serve other relations, or stand in their way.
+
+Units are ranked for every relation by how well they tell it from the others asked of the same
+places. The first of them are switched off, and every relation is asked.
+
+Source: Liu et al. 2025, On relation-specific neurons in large language models (arXiv 2502.17355),
+who name cumulativity, versatility and interference. Here the numbers of units, and the pairs of
+relations that the last two are about, are chosen on calibration trials, and random sets decide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmri.checks import check_choice
+from lmri.config import RelationsOptions
+from lmri.errors import EvidenceError
+from lmri.experiment.deciding import PROBABILITY, beyond_random, needed_draws
+from lmri.experiment.outcome import Ground, Outcome, Statement
+from lmri.experiment.relation_losses import Chosen, Losses, Setting, evaluate, settle
+from lmri.experiment.relation_tables import CAPTIONS, FIGURES, relation_tables
+from lmri.experiment.unit_sets import RANDOM, every_unit
+
+STATEMENTS = 5
+"""Of every kind of unit."""
+
+
+def run(ground: Ground, options: RelationsOptions) -> Outcome:
+    """Switch off the units of every relation and ask all relations.
+
+    Parameters
+    ----------
+    ground : Ground
+        What may be read.
+    options : RelationsOptions
+        Task, carrier, kinds, phase and draws.
+
+    Returns
+    -------
+    Outcome
+        Five statements of every kind that the subject has; tables ``matrix``, ``doses``, ``units``
+        and ``shared``.
+
+    Raises
+    ------
+    EvidenceError
+        If the task is not one of the study, has fewer than three conditions, or a split without
+        trials.
+    """
+    owner = "experiment 'relations'"
+    check_choice(options.task, ground.stimuli, "task", owner, EvidenceError)
+    relations = tuple(sorted(ground.stimuli[options.task]["condition"].unique()))
+    if len(relations) < 3:
+        raise EvidenceError(
+            f"The 'task' of {owner} must have at least 3 conditions to compare. Got "
+            f"{len(relations)} in '{options.task}'."
+        )
+    kinds = [kind for kind in options.kinds if every_unit(ground, kind).size]
+    statements, notes = [], [f"no {kind}s in this subject" for kind in {*options.kinds} - {*kinds}]
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for kind in kinds:
+        setting, chosen = settle(ground, options, kind, relations)
+        losses = evaluate(setting, chosen)
+        needed = needed_draws(STATEMENTS * len(kinds), ground.evidence.alpha)
+        statements += _statements(setting, chosen, losses, needed)
+        notes.append(_note(setting, chosen))
+        for name, own in relation_tables(setting, chosen, losses).items():
+            tables.setdefault(name, []).append(own)
+    joined = {name: pd.concat(own, ignore_index=True) for name, own in tables.items()}
+    return Outcome(statements, joined, CAPTIONS, FIGURES, notes)
+
+
+def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -> list[Statement]:
+    evidence, kind, asked = setting.ground.evidence, setting.kind, losses.asked
+    dose, first, last = chosen.dose, setting.doses[0], setting.doses[-1]
+    shared = RANDOM, needed
+    margin, many = evidence.margin, f"{dose} {kind}s"
+    own, others = losses.own(dose), losses.others(dose)
+    growth = losses.own(last) - losses.own(first)
+    return [
+        beyond_random(
+            f"{kind}_own",
+            f"a relation loses its answers without its own {many}",
+            asked.change(own),
+            margin,
+            losses.random_own(dose),
+            *shared,
+        ),
+        beyond_random(
+            f"{kind}_selectivity",
+            f"a relation loses more without its own {many} than without those of other relations",
+            asked.change(own - others),
+            margin,
+            losses.random_selectivity(dose),
+            *shared,
+        ),
+        beyond_random(
+            f"{kind}_cumulativity",
+            f"a relation loses more without {last} of its own {kind}s than without {first}",
+            asked.change(growth),
+            margin,
+            _less(losses.random_own(last), losses.random_own(first)),
+            *shared,
+        ),
+        _of_pair("versatility", setting, chosen, losses, needed),
+        _of_pair("interference", setting, chosen, losses, needed),
+    ]
+
+
+def _less(more: np.ndarray, fewer: np.ndarray) -> np.ndarray:
+    """Differences of draws, of as many as there are of both."""
+    draws = min(len(more), len(fewer))
+    return more[:draws] - fewer[:draws]
+
+
+def _of_pair(name: str, setting: Setting, chosen: Chosen, losses: Losses, needed: int) -> Statement:
+    """State that units of one relation harm, or improve, another: the pair from calibration."""
+    harms, margin = name == "versatility", setting.ground.evidence.margin
+    owner, other = chosen.harmed if harms else chosen.improved
+    sign, verb = (1, "loses") if harms else (-1, "improves")
+    whose, asked = setting.relations[owner], setting.relations[other]
+    claim = f"{setting.kind}_{name}"
+    sentence = f"'{asked}' {verb} without the {chosen.dose} {setting.kind}s of '{whose}'"
+    rows = np.flatnonzero(losses.relation == other)
+    intact = float(losses.asked.intact.probability[0, rows].mean())
+    if not harms and intact >= 1 - margin:
+        reason = f"'{asked}' is at {intact:.2f} intact: there is no room to improve"
+        return Statement.untested(claim, sentence, reason, PROBABILITY)
+    return beyond_random(
+        claim,
+        sentence,
+        losses.asked.change(sign * losses.of[chosen.dose][owner, rows], rows),
+        margin,
+        sign * losses.random[chosen.dose][:, owner, other],
+        RANDOM,
+        needed,
+    )
+
+
+def _note(setting: Setting, chosen: Chosen) -> str:
+    told = ", ".join(
+        f"{loss:.2f} with {dose}" for dose, loss in zip(setting.doses, chosen.losses, strict=True)
+    )
+    pairs = (
+        f"'{setting.relations[other]}' without the units of '{setting.relations[owner]}'"
+        for owner, other in (chosen.harmed, chosen.improved)
+    )
+    return (
+        f"{setting.kind}s, ranked in the phase {setting.phase}: on calibration trials a relation "
+        f"loses {told}; {chosen.dose} are the dose. Most harmed there is {next(pairs)}, most "
+        f"improved {next(pairs)}."
+    )
