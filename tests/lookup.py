@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -30,11 +31,13 @@ ROOT = ((4**2 + 1) / HIDDEN) ** 0.5
 """What a layer divides the residual of a relation by, but for what attention brings."""
 
 
-def lookup_subject(reads: dict, writes: dict) -> Subject:
-    """Make the subject: ``reads[neuron]`` is {relation: strength}, ``writes[neuron]`` {relation: x}.
+def lookup_subject(reads: dict, writes: dict, directly: float = 0.0) -> Subject:
+    """Make it: ``reads[neuron]`` is {relation: strength}, ``writes[neuron]`` {relation: x}.
 
-    Where a relation is asked, neurons that read it add x to its answer. With 2 the answer is as
-    likely as a wrong one, with 4 it is nearly sure. One neuron tells places apart and writes nothing.
+    Where a relation is asked, neurons that read it add x to its answer, and x at their strongest to
+    the answers of relations that they do not read. What is asked adds to its own answer directly.
+    With 2 in all an answer is as likely as a wrong one, with 4 it is nearly sure. One neuron tells
+    places apart and writes nothing.
     """
     config = LlamaConfig(
         vocab_size=len(WORDS),
@@ -60,13 +63,15 @@ def lookup_subject(reads: dict, writes: dict) -> Subject:
                 mlp.gate_proj.weight[neuron, ASKED[relation]] = strength
                 mlp.up_proj.weight[neuron, ASKED[relation]] = strength
             for relation, x in writes[neuron].items():
-                read = torch.tensor(relations[relation] * 4 / ROOT)
+                strength = relations.get(relation, max(relations.values()))
+                read = torch.tensor(strength * 4 / ROOT)
                 activity = torch.nn.functional.silu(read) * read
                 mlp.down_proj.weight[ANSWER[relation], neuron] = x / activity
         mlp.gate_proj.weight[PLACE_NEURON, BROUGHT] = 1
         mlp.up_proj.weight[PLACE_NEURON, ALWAYS] = 1
         for relation, answer in zip(RELATIONS, ANSWERS, strict=True):
             model.lm_head.weight[WORDS.index(answer), ANSWER[relation]] = 6
+            model.lm_head.weight[WORDS.index(answer), ASKED[relation]] = 6 * directly / 4
         model.lm_head.weight[WORDS.index(WRONG), ALWAYS] = 12
         model.lm_head.weight[WORDS.index("<eos>"), SAID] = 30
     model = model.eval().requires_grad_(False)
@@ -97,16 +102,18 @@ def lookup_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=inner, **names)
 
 
-def lookup_trials() -> pd.DataFrame:
-    """Every place by every relation: a third of the places in each split."""
-    splits = ("selection", "calibration", "evaluation")
+def lookup_trials(shares: tuple[float, float, float]) -> pd.DataFrame:
+    """Every place by every relation; shares of the places are for each split."""
+    counts = [round(share * len(PLACES)) for share in shares]
+    splits = np.repeat(["selection", "calibration", "evaluation"], counts)
+    splits = np.random.default_rng(0).permutation(splits)  # places are in the order of their number
     rows = [
         {
             "trial": f"{place}:{relation}",
             "task": "relations",
             "condition": relation,
             "family": "ask",
-            "split": splits[number % 3],
+            "split": str(splits[number]),
             "held_out": False,
             "prompt": f"<bos> {place} {relation}",
             "content": f"{place} {relation}",
@@ -127,9 +134,11 @@ def lookup_trials() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lookup_ground(subject: Subject, root: Path | None = None, **evidence) -> Ground:
-    """What an experiment on a subject may read; with a folder selection trials are recorded there."""
-    trials = lookup_trials()
+def lookup_ground(
+    subject: Subject, root: Path | None = None, places: tuple = (1 / 3, 1 / 3, 1 / 3), **evidence
+) -> Ground:
+    """What an experiment may read; with a folder selection trials are recorded there."""
+    trials = lookup_trials(places)
     if root is not None:
         subject.model.save_pretrained(root / "model")
         subject.tokenizer.save_pretrained(root / "model")
@@ -155,7 +164,7 @@ def lookup_ground(subject: Subject, root: Path | None = None, **evidence) -> Gro
         recordings=(root or Path()) / "recordings",
         findings=(root or Path()) / "findings",
         contrasts=(),
-        evidence=EvidenceOptions(neuron_doses=(1, 2), doses=(1, 2), **evidence),
+        evidence=EvidenceOptions(**{"neuron_doses": (1, 2), **evidence}),
         max_new_tokens=3,
         rows=64,
         seed=0,

@@ -135,7 +135,7 @@ def run(ground: Ground, options: CircuitReuseOptions) -> Outcome:
 
 
 def _asked(ground: Ground, options: CircuitReuseOptions) -> Behaviours:
-    owner, asked = "experiment 'circuit-reuse'", {}
+    owner, asked = "experiment 'circuit_reuse'", {}
     names = tuple(name_of(own) for own in options.behaviours)
     if every_unit(ground, options.kind).size == 0:
         raise EvidenceError(
