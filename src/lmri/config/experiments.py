@@ -155,7 +155,7 @@ class SkillsOptions(ExperimentOptions):
 
 @dataclass(frozen=True)
 class CircuitReuseOptions(ExperimentOptions):
-    """Circuits of ``behaviours`` are compared: units of a ``kind``.
+    """Circuits of ``behaviours`` are compared: as many ``units`` of a ``kind`` each.
 
     ``trials`` of every behaviour are used in each split, at most; where answers that fail are to be
     mended, all of calibration and evaluation. ``draws`` random sets stand beside each circuit.
@@ -163,6 +163,7 @@ class CircuitReuseOptions(ExperimentOptions):
 
     behaviours: tuple[ConditionOptions, ...] = field(metadata={"section": ConditionOptions})
     kind: str = "expert"
+    units: int = 8
     trials: int = 60
     draws: int = 99
 
@@ -170,7 +171,7 @@ class CircuitReuseOptions(ExperimentOptions):
         """Find tasks that the study does not have, and too few draws."""
         tasks = [own.task for own in self.behaviours]
         yield from unknown_tasks(f"{where}.behaviours", tasks, study.tasks)
-        yield from too_few_draws(f"{where}.draws", self.draws, 4, study)
+        yield from too_few_draws(f"{where}.draws", self.draws, 5, study)
 
 
 EXPERIMENTS: dict[str, type[ExperimentOptions]] = {

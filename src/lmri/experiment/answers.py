@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.anatomy import encode
+from lmri.config import ConditionOptions
 from lmri.experiment.measuring import change_of, prompts_of
 from lmri.experiment.outcome import Ground
 from lmri.intervene import INTACT, AnyPlan, answer_scores
@@ -143,3 +144,8 @@ def joint_carriers(trials: pd.DataFrame) -> pd.DataFrame:
         columns = carrier_columns(trials.loc[rows])
         first.loc[rows] = columns.columns[0] + "=" + columns.iloc[:, 0].astype(str)
     return pd.DataFrame({"carrier_first": first}).reset_index(drop=True)
+
+
+def name_of(own: ConditionOptions) -> str:
+    """Name of a condition, or of all of a task."""
+    return own.task if own.condition is None else f"{own.task}, {own.condition}"

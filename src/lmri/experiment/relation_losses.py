@@ -12,7 +12,14 @@ from lmri.experiment.answers import Answers, Asked
 from lmri.experiment.deciding import chosen_dose
 from lmri.experiment.measuring import trials_of
 from lmri.experiment.outcome import Ground
-from lmri.experiment.unit_sets import OFF, contrast_scores, every_unit, leading, random_sets
+from lmri.experiment.unit_sets import (
+    OFF,
+    contrast_scores,
+    every_unit,
+    leading,
+    nested,
+    random_sets,
+)
 from lmri.intervene import Plan, Unit
 
 
@@ -205,6 +212,10 @@ def _chosen(setting: Setting) -> Chosen:
     np.fill_diagonal(means, -np.inf)
     harmed = np.unravel_index(int(np.argmax(means)), means.shape)
     np.fill_diagonal(means, np.inf)
+    intact = _by_relation(asked.intact.probability[0], codes, count)
+    # Of relations with room to improve, if there are any.
+    room = intact < 1 - setting.ground.evidence.margin
+    means[:, ~room] = np.where(room.any(), np.inf, means[:, ~room])
     improved = np.unravel_index(int(np.argmin(means)), means.shape)
     pairs = (tuple(int(i) for i in pair) for pair in (harmed, improved))
     return Chosen(setting.doses[at], *pairs, losses, selectivity)
@@ -236,21 +247,35 @@ def evaluate(setting: Setting, chosen: Chosen) -> Losses:
     for dose in setting.doses:
         fall = _fall(asked, [setting.off(setting.ranking[r][:dose]) for r in setting.relations])
         of[dose], exact[dose] = fall.probability, fall.exact
-    for dose in sorted({setting.doses[0], chosen.dose, setting.doses[-1]}):
-        random[dose] = _random(setting, asked, codes, dose, own_only=dose != chosen.dose)
+    first, last = setting.doses[0], setting.doses[-1]
+    random[last] = _random(setting, asked, codes, last, last, own_only=last != chosen.dose)
+    # Fewer random units are some of more of them, as leading ones are: what more do is compared.
+    random[first] = _random(setting, asked, codes, last, first, own_only=True)
+    if chosen.dose != last:
+        random[chosen.dose] = _random(setting, asked, codes, chosen.dose, chosen.dose)
     return Losses(asked, codes, of, exact, random)
 
 
 def _random(
-    setting: Setting, asked: Asked, codes: np.ndarray, dose: int, *, own_only: bool
+    setting: Setting,
+    asked: Asked,
+    codes: np.ndarray,
+    dose: int,
+    kept: int,
+    *,
+    own_only: bool = False,
 ) -> np.ndarray:
-    """Mean losses under random sets, of all relations or of that whose units they stand beside."""
+    """Mean losses under random sets, of all relations or of that whose units they stand beside.
+
+    Of every set beside the ``dose`` leading units as many are ``kept`` as of these.
+    """
     count, units = len(setting.relations), every_unit(setting.ground, setting.kind)
     tables = []
     for number, relation in enumerate(setting.relations):
         chosen, draws = setting.ranking[relation][:dose], setting.options.draws
         mode = OFF[setting.kind]
         sets = random_sets(setting.ground, units, chosen, draws, 100 * dose + number, mode)
+        sets = [nested(own, setting.ranking[relation][:kept]) for own in sets]
         rows = np.flatnonzero(codes == number) if own_only else np.arange(len(codes))
         found = asked.under([setting.off(own) for own in sets], rows).probability
         fall = asked.intact.probability[:, rows] - found

@@ -100,18 +100,12 @@ def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -
             f"a relation loses more without {last} of its own {kind}s than without {first}",
             asked.change(growth),
             margin,
-            _less(losses.random_own(last), losses.random_own(first)),
+            losses.random_own(last) - losses.random_own(first),
             *shared,
         ),
         _of_pair("versatility", setting, chosen, losses, needed),
         _of_pair("interference", setting, chosen, losses, needed),
     ]
-
-
-def _less(more: np.ndarray, fewer: np.ndarray) -> np.ndarray:
-    """Differences of draws, of as many as there are of both."""
-    draws = min(len(more), len(fewer))
-    return more[:draws] - fewer[:draws]
 
 
 def _of_pair(name: str, setting: Setting, chosen: Chosen, losses: Losses, needed: int) -> Statement:

@@ -22,7 +22,7 @@ import pandas as pd
 from lmri.checks import check_choice
 from lmri.config import ConditionOptions, SkillsOptions
 from lmri.errors import EvidenceError
-from lmri.experiment.answers import Answers, Asked
+from lmri.experiment.answers import Answers, Asked, name_of
 from lmri.experiment.deciding import PROBABILITY, beyond_random, needed_draws
 from lmri.experiment.measuring import change_of, stated, trials_of
 from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
@@ -156,11 +156,6 @@ def _check(ground: Ground, own: ConditionOptions) -> None:
     if own.condition is not None:
         known = set(ground.stimuli[own.task]["condition"])
         check_choice(own.condition, known, "condition", owner, EvidenceError)
-
-
-def name_of(own: ConditionOptions) -> str:
-    """Name of a condition, or of all of a task."""
-    return own.task if own.condition is None else f"{own.task}, {own.condition}"
 
 
 def _skill(ground: Ground, options: SkillsOptions, forget: ConditionOptions, split: str) -> Skill:

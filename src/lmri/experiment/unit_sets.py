@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,3 +143,27 @@ def random_sets(
         return found
     anatomy = ground.subject.anatomy
     return [own for own in found if feasible(Plan(mode, tuple(own), units.kind), anatomy)]
+
+
+def nested(drawn: Sequence[Unit], chosen: Sequence[Unit]) -> list[Unit]:
+    """Keep as many units of every layer of a random set as some chosen ones have.
+
+    Parameters
+    ----------
+    drawn : sequence of tuple of int
+        A random set.
+    chosen : sequence of tuple of int
+        Units with at most as many in each layer.
+
+    Returns
+    -------
+    list of tuple of int
+        The first drawn of every layer.
+    """
+    left = Counter(layer for layer, *_ in chosen)
+    kept = []
+    for unit in drawn:
+        if left[unit[0]]:
+            left[unit[0]] -= 1
+            kept.append(unit)
+    return kept

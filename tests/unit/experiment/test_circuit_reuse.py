@@ -13,6 +13,7 @@ from lmri.experiment.statements import statement_rows
 OPTIONS = CircuitReuseOptions(
     behaviours=tuple(ConditionOptions("relations", own) for own in RELATIONS),
     kind="neuron",
+    units=3,
     draws=99,
 )
 
@@ -29,7 +30,7 @@ def shared():
         4: {"river": 1.2, "capital": -6},
         5: {"capital": 1.5, "river": 3},
     }
-    return run(lookup_ground(lookup_subject(reads, writes), doses=(1, 3)), OPTIONS)
+    return run(lookup_ground(lookup_subject(reads, writes)), OPTIONS)
 
 
 def outcomes(found):
@@ -42,7 +43,9 @@ def named(relation):
 
 
 def test_what_is_shared_holds(shared):
-    assert outcomes(shared) == dict.fromkeys(("overlap", "own", "cross", "repair"), "holds")
+    assert outcomes(shared) == dict.fromkeys(
+        ("overlap", "own", "cross", "apart", "repair"), "holds"
+    )
     repair = shared.statements[-1]
     assert repair.statement == (
         "the neurons of 'relations, capital', switched on, mend 'relations, river'"
@@ -68,11 +71,12 @@ def test_a_circuit_harms_whom_it_serves(shared):
 def test_circuits_apart_share_nothing_and_mend_nothing():
     reads = {1: {"capital": 1.0}, 2: {"colour": 1.0}, 3: {"river": 1.0}}
     writes = {1: {"capital": 4}, 2: {"colour": 4}, 3: {"river": 4}}
-    found = run(lookup_ground(lookup_subject(reads, writes), doses=(1,)), OPTIONS)
+    found = run(lookup_ground(lookup_subject(reads, writes)), replace(OPTIONS, units=1))
     assert outcomes(found) == {
         "overlap": "fails",
         "own": "holds",
         "cross": "fails",
+        "apart": "holds",
         "repair": "not testable",
     }
     assert found.statements[-1].reason.startswith("no behaviour fails on calibration trials")
