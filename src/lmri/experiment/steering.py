@@ -31,6 +31,7 @@ from lmri.experiment.measuring import (
     change_of,
     contrast_of,
     prompts_of,
+    responses_under,
     scores_under,
     stated,
     trials_of,
@@ -43,6 +44,9 @@ ENTROPY = "entropy"
 """Score of a vector that is to make the subject uncertain: that of its next token, in nats."""
 
 UNCERTAIN = "entropy_weighted"
+
+WHOLE = ("refusal_exact", "fact_told")
+"""Scores of whole responses."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def run(ground: Ground, options: SteeringOptions) -> Outcome:
     vectors = {name: vector_of(ground, sides, name) for name in options.vectors}
     setting = Setting(ground, options, contrast.task, sides, vectors)
     aims = [aim for name in options.vectors for aim in _aims(ground, name, target, control)]
-    statements, searched, effects, draws, rows = [], [], [], [], []
+    statements, searched, effects, draws, rows, said = [], [], [], [], [], []
     found: dict[Aim, Found] = {}
     for aim in aims:
         where, tried = _search(setting, aim)
@@ -169,6 +173,7 @@ def run(ground: Ground, options: SteeringOptions) -> Outcome:
             continue
         found[aim] = where
         rows.append(_row_space(setting, aim, where))
+        said += _responses(setting, aim, where)
         statement, seen, drawn = _tested(setting, aim, where)
         statements.append(statement)
         effects += seen
@@ -177,6 +182,7 @@ def run(ground: Ground, options: SteeringOptions) -> Outcome:
     tables = {
         "effects": effects,
         "scales": list(_by_scale(setting, found, target, control)),
+        "responses": said,
         "searched": searched,
         "bystanders": bystanders,
         "row_space": rows,
@@ -208,7 +214,6 @@ def _search(setting: Setting, aim: Aim) -> tuple[Found | None, list[dict]]:
     trials = setting.trials(aim.condition, "calibration")
     prompts = prompts_of(setting.ground, trials)
     (intact,) = setting.scores(aim, trials, [INTACT])
-    (settled,) = entropies_under(setting.ground, prompts, [INTACT])
     tried, best = [], None
     for layer, vector in enumerate(setting.vectors[aim.vector]):
 
@@ -216,7 +221,7 @@ def _search(setting: Setting, aim: Aim) -> tuple[Found | None, list[dict]]:
             plan = plan_along(setting.ground, layer, vector, aim.sign * scale)
             (score,) = setting.scores(aim, trials, [plan])
             (entropy,) = entropies_under(setting.ground, prompts, [plan])
-            risen = float((entropy - settled).mean())
+            risen = float(entropy.mean()) - setting.sides.uncertainty
             calm = aim.score == ENTROPY or risen <= setting.options.most_entropy
             return aim.rises * float((score - intact).mean()), calm
 
@@ -236,7 +241,7 @@ def _missed(tried: list[dict]) -> str:
     most = max((own["effect"] for own in tried if own["admissible"]), default=float("nan"))
     return (
         "no layer and scale reaches the target on calibration trials with a next token that stays "
-        f"certain enough (at most {most:.2f})"
+        f"certain enough (at most {round(most, 2) + 0.0:.2f})"
     )
 
 
@@ -410,6 +415,31 @@ def _bystanders(
     return rows, [replace(statement, p=p)]
 
 
+def _responses(setting: Setting, aim: Aim, found: Found) -> Iterator[dict]:
+    """What is said in full on evaluation trials; the beginning alone could be a word of nothing."""
+    if aim.score == ENTROPY:
+        return
+    ground, trials = setting.ground, setting.trials(aim.condition, "evaluation")
+    plans = [INTACT, plan_along(ground, found.layer, found.step)]
+    intact, steered = responses_under(ground, trials, plans)
+    carriers = carriers_of(ground, trials)
+    for score in WHOLE:
+        differences = (steered[score] - intact[score]).to_numpy()
+        effect = change_of(ground, carriers, differences, is_rate=True).effect
+        yield {
+            "aim": aim.name,
+            "condition": "+".join(aim.condition),
+            "score": score,
+            "intact": float(intact[score].mean()),
+            "steered": float(steered[score].mean()),
+            "change": effect.mean,
+            "low": effect.low,
+            "high": effect.high,
+            "n": effect.n,
+            "n_carriers": effect.n_carriers,
+        }
+
+
 def _row_space(setting: Setting, aim: Aim, found: Found) -> dict:
     """The plan on calibration trials, taken apart by what reads its direction."""
     trials = setting.trials(aim.condition, "calibration")
@@ -439,6 +469,10 @@ CAPTIONS = {
         "beside controls of the same length: of controls, mean and middle 95 % of the draws."
     ),
     "scales": "Behaviour, divergence and entropy of the next token by scale, in nats.",
+    "responses": (
+        "Whole responses to evaluation trials: the share that is the refusal, and that tells the "
+        "true fact."
+    ),
     "searched": "The search on calibration trials: the smallest scale that reaches the target.",
     "bystanders": "Right answers of bystanders while the behaviour is taken away.",
     "row_space": "Effects of the parts of each vector that the model reads, and does not read.",

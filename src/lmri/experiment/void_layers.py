@@ -30,7 +30,7 @@ RANDOM = "as many random layers"
 MOVED = "the same layers at other tokens"
 
 Masks = list[np.ndarray]
-"""For every text where layers are passed over, (layers, n_tokens), bool."""
+"""For every text where layers are passed over, (layers, n_read), bool."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def run(ground: Ground, options: VoidLayersOptions) -> Outcome:
     void, runs, draws, shares = [], [], [], []
     for task in options.tasks:
         calibration = trials_of(ground, task, "calibration", most=options.trials)
-        known = texts_of(ground, calibration)
-        layers = _void_layers(ground, known, options.share)
-        void += _where(ground, task, "calibration", calibration, known, options.share)
-        shares += _over_shares(ground, task, calibration, known)
+        known = _asked(ground, task, calibration)
+        layers = _void_layers(ground, known.texts, options.share)
+        void += _where(ground, known, "calibration", options.share)
+        shares += _over_shares(ground, known)
         trials = trials_of(ground, task, "evaluation", most=options.trials)
         asked = _asked(ground, task, trials)
-        void += _where(ground, task, "evaluation", trials, asked.texts, options.share)
+        void += _where(ground, asked, "evaluation", options.share)
         masks = _masks(ground, asked.texts, options.share, layers)
         runs += _arms(ground, asked, masks)
         found = _controls(ground, asked, masks, options) if _any(masks) else {}
@@ -106,14 +106,13 @@ def _plan(layers: Sequence[int], share: float) -> Plan:
 def _void_layers(ground: Ground, texts: Texts, share: float) -> list[int]:
     """Layers that are void at some token of calibration trials: only these are passed over."""
     every = range(ground.subject.anatomy.layers)
-    masks = void_tokens(ground.subject, texts, _plan(every, share), ground.rows)
+    masks = _masks(ground, texts, share, every)
     return np.flatnonzero(np.any([mask.any(axis=1) for mask in masks], axis=0)).tolist()
 
 
 def _masks(ground: Ground, texts: Texts, share: float, layers: Sequence[int]) -> Masks:
     if not layers:
-        none = ground.subject.anatomy.layers
-        return [np.zeros((none, len(text)), dtype=bool) for text in texts.ids]
+        return texts.nothing(ground.subject.anatomy.layers)
     return void_tokens(ground.subject, texts, _plan(layers, share), ground.rows)
 
 
@@ -123,21 +122,15 @@ def _any(masks: Masks) -> bool:
 
 def _asked(ground: Ground, task: str, trials: pd.DataFrame) -> Asked:
     texts = texts_of(ground, trials)
-    intact = said_without(ground.subject, texts, _nothing(ground, texts), ground.rows)
+    nothing = texts.nothing(ground.subject.anatomy.layers)
+    intact = said_without(ground.subject, texts, nothing, ground.rows)
     return Asked(task, texts, carriers_of(ground, trials), intact)
 
 
-def _nothing(ground: Ground, texts: Texts) -> Masks:
-    return _masks(ground, texts, 0.0, ())
-
-
-def _where(
-    ground: Ground, task: str, split: str, trials: pd.DataFrame, texts: Texts, share: float
-) -> list[dict]:
+def _where(ground: Ground, asked: Asked, split: str, share: float) -> list[dict]:
     """Share of tokens at which every layer is void, by phase, with its interval over carriers."""
-    every = range(ground.subject.anatomy.layers)
-    masks = void_tokens(ground.subject, texts, _plan(every, share), ground.rows)
-    carriers = carriers_of(ground, trials)
+    every, texts = range(ground.subject.anatomy.layers), asked.texts
+    masks = _masks(ground, texts, share, every)
     rows = []
     for phase in ("prompt", "response"):
         parts = [
@@ -146,14 +139,14 @@ def _where(
         ]
         for layer in every:
             own = np.array([part[layer].mean() for part in parts])
-            effect = change_of(ground, carriers, own, is_rate=True).effect
+            effect = change_of(ground, asked.carriers, own, is_rate=True).effect
             rows.append(
                 {
-                    "task": task,
+                    "task": asked.task,
                     "split": split,
                     "phase": phase,
                     "layer": layer,
-                    "where": f"{task}, {phase}",
+                    "where": f"{asked.task}, {phase}",
                     "share": effect.mean,
                     "low": effect.low,
                     "high": effect.high,
@@ -164,15 +157,12 @@ def _where(
     return rows
 
 
-def _over_shares(ground: Ground, task: str, trials: pd.DataFrame, texts: Texts) -> Iterator[dict]:
+def _over_shares(ground: Ground, asked: Asked) -> Iterator[dict]:
     """What is passed over and what it costs on calibration trials, at several shares."""
-    carriers = carriers_of(ground, trials)
     every = range(ground.subject.anatomy.layers)
-    intact = said_without(ground.subject, texts, _nothing(ground, texts), ground.rows)
-    asked = Asked(task, texts, carriers, intact)
     for share in SHARES:
-        masks = _masks(ground, texts, share, every)
-        said = said_without(ground.subject, texts, masks, ground.rows)
+        masks = _masks(ground, asked.texts, share, every)
+        said = said_without(ground.subject, asked.texts, masks, ground.rows)
         yield {"threshold": share, **_costs(ground, asked, said, _passed(masks))}
 
 
@@ -264,12 +254,13 @@ def _controls(
     found = {}
     for name, draw in ((RANDOM, random_layers), (MOVED, other_tokens)):
         rng = random_of(ground, "void_layers", asked.task, name)
-        said = [
-            said_without(
-                ground.subject, asked.texts, [draw(mask, rng) for mask in masks], ground.rows
-            )
-            for _ in range(options.draws)
-        ]
+        said = []
+        for _ in range(options.draws):
+            drawn = [
+                draw(mask, int(end), rng)
+                for mask, end in zip(masks, asked.texts.prompts, strict=True)
+            ]
+            said.append(said_without(ground.subject, asked.texts, drawn, ground.rows))
         likely = np.array([own.log_probability for own in said])
         exact = np.array([own.exact for own in said])
         rows = [
@@ -286,40 +277,48 @@ def _controls(
     return found
 
 
-def random_layers(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_layers(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
     """Choose as many layers at every token at random.
 
     Parameters
     ----------
-    mask : ndarray of shape (layers, n_tokens), bool
+    mask : ndarray of shape (layers, n_read), bool
         What is void.
+    prompt : int
+        Tokens of the prompt, which make no difference here.
     rng : Generator
         Random numbers.
 
     Returns
     -------
-    ndarray of shape (layers, n_tokens), bool
+    ndarray of shape (layers, n_read), bool
         With the same number of layers at every token.
     """
     return rng.permuted(mask, axis=0)
 
 
-def other_tokens(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Choose as many tokens of every layer at random.
+def other_tokens(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose as many tokens of every layer at random, before and from the prompt's last on.
+
+    What is passed over before the last token of the prompt changes the answer only through the
+    attention of later layers, and in the last layer not at all: the two are not mixed.
 
     Parameters
     ----------
-    mask : ndarray of shape (layers, n_tokens), bool
+    mask : ndarray of shape (layers, n_read), bool
         What is void.
+    prompt : int
+        Tokens of the prompt.
     rng : Generator
         Random numbers.
 
     Returns
     -------
-    ndarray of shape (layers, n_tokens), bool
-        With the same number of tokens in every layer.
+    ndarray of shape (layers, n_read), bool
+        With the same number of tokens of either part in every layer.
     """
-    return rng.permuted(mask, axis=1)
+    parts = np.split(mask, [prompt - 1], axis=1)
+    return np.concatenate([rng.permuted(part, axis=1) for part in parts], axis=1)
 
 
 def _statements(
@@ -332,7 +331,7 @@ def _statements(
     task = asked.task
     beaten = (
         (f"beats_random_{task}", RANDOM, "as many layers chosen at random at every token"),
-        (f"beats_moved_{task}", MOVED, "the same layers at as many other tokens of the text"),
+        (f"beats_moved_{task}", MOVED, "the same layers at as many other tokens"),
     )
     likely = "log-probability of the right answer, nats a token"
     said = f"In {task}, passing over void layers costs less than passing over"
@@ -377,7 +376,8 @@ def _note(ground: Ground, options: VoidLayersOptions) -> str:
         "a range of one value, which is 0 too: these are void only where they shrink the residual. "
         f"A layer is void below {options.share:g} of the range, and is passed over only if it was "
         "void at some token of the calibration trials. Answers are teacher-forced; layers that are "
-        "passed over keep their keys and values."
+        "passed over keep their keys and values. Before the last token of the prompt nothing reads "
+        "what the last layer adds, so that passing it over there is free."
     )
 
 
