@@ -122,8 +122,6 @@ class RelationsOptions(ExperimentOptions):
                     f"'record.quantities' must have '{needed}' for '{where}.kinds' "
                     f"{quoted(self.kinds)}. Got {quoted(study.record.quantities)}."
                 )
-        if "selection" not in study.record.splits:
-            yield f"'record.splits' must have 'selection' for '{where}': units are ranked there."
         yield from too_few_draws(f"{where}.draws", self.draws, 5 * len(self.kinds), study)
 
 

@@ -147,5 +147,16 @@ def joint_carriers(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def name_of(own: ConditionOptions) -> str:
-    """Name of a condition, or of all of a task."""
+    """Name a condition, or all of a task.
+
+    Parameters
+    ----------
+    own : ConditionOptions
+        The task and its condition.
+
+    Returns
+    -------
+    str
+        As in tables and notes.
+    """
     return own.task if own.condition is None else f"{own.task}, {own.condition}"

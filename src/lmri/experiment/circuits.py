@@ -226,13 +226,35 @@ OVERLAPS = 500
 
 
 def overlaps(found: Behaviours) -> pd.DataFrame:
-    """Tabulate what every pair of circuits shares."""
+    """Tabulate what every pair of circuits shares.
+
+    Parameters
+    ----------
+    found : Behaviours
+        With their circuits.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`lmri.localise.overlap.overlap_table`.
+    """
     sets = dict(zip(found.names, found.circuits, strict=True))
     return overlap_table(sets, found.units.size)
 
 
 def circuit_units(found: Behaviours) -> pd.DataFrame:
-    """Tabulate the units of every circuit with what the absence of each costs."""
+    """Tabulate the units of every circuit with what the absence of each costs.
+
+    Parameters
+    ----------
+    found : Behaviours
+        With their circuits.
+
+    Returns
+    -------
+    DataFrame
+        ``behaviour``, ``rank``, ``unit`` and ``cost`` (nats).
+    """
     rows = []
     for number, name in enumerate(found.names):
         costs = found.drops[number].mean(axis=1)

@@ -108,7 +108,22 @@ def _study(ground: Ground, task: str) -> Study:
 
 
 def leading(units: Units, scores: np.ndarray, count: int) -> list[Unit]:
-    """The units with the largest scores, from the best."""
+    """Name the units with the largest scores.
+
+    Parameters
+    ----------
+    units : Units
+        All units.
+    scores : ndarray of shape (n_units,)
+        Their scores.
+    count : int
+        How many.
+
+    Returns
+    -------
+    list of tuple of int
+        From the best.
+    """
     return units.named(ranked(scores)[:count])
 
 
