@@ -14,7 +14,7 @@ from lmri.experiment.deciding import PROBABILITY, beyond_random
 from lmri.experiment.measuring import stated
 from lmri.experiment.outcome import Statement
 from lmri.experiment.unit_sets import RANDOM
-from lmri.intervene import Plan, mean_activity
+from lmri.intervene import KINDS, Plan, mean_activity
 from lmri.validate.change import Change
 from lmri.validate.statistics import rank_p
 
@@ -60,7 +60,10 @@ class Cross:
     def statements(self, needed: int) -> list[Statement]:
         """Say what circuits do to their own behaviour and to others, and by which units."""
         found, count = self.found, len(self.found.names)
-        margin, many = found.ground.evidence.margin, f"{found.options.units} {found.kind}s"
+        margin, many = (
+            found.ground.evidence.margin,
+            f"{found.options.units} {KINDS[found.kind].plural}",
+        )
         own = [(i, i) for i in range(count)]
         others = list(permutations(range(count), 2))
         claims = (
@@ -169,7 +172,8 @@ def repaired(found: Behaviours, needed: int) -> tuple[Statement, pd.DataFrame]:
         reason = "no behaviour fails on calibration trials: there is nothing to mend"
         return Statement.untested("repair", sentence, reason, PROBABILITY), table
     a, b = max(known, key=known.get)
-    sentence = f"the {found.kind}s of '{found.names[a]}', switched on, mend '{found.names[b]}'"
+    whose, mended = found.names[a], found.names[b]
+    sentence = f"the {KINDS[found.kind].plural} of '{whose}', switched on, mend '{mended}'"
     asked = found.asked["all evaluation", found.names[b]]
     failing = _failing(asked)
     if len(failing) < LEAST_FAILING:

@@ -18,7 +18,7 @@ from lmri.experiment.answers import Asked, name_of
 from lmri.experiment.measuring import random_of, trials_of
 from lmri.experiment.outcome import Ground, Statement
 from lmri.experiment.unit_sets import RANDOM, every_unit, leading, random_sets
-from lmri.intervene import Plan, Unit, means_of
+from lmri.intervene import KINDS, Plan, Unit, means_of
 from lmri.localise import Units
 from lmri.localise.overlap import overlap, overlap_table
 from lmri.validate.statistics import rank_p
@@ -181,7 +181,10 @@ def overlap_statement(found: Behaviours, needed: int) -> Statement:
     asked = [found.asked["selection", name] for name in found.names]
     return Statement(
         claim="overlap",
-        statement=f"circuits of {found.options.units} {found.kind}s share more than random ones do",
+        statement=(
+            f"circuits of {found.options.units} {KINDS[found.kind].plural} share more than random "
+            "ones do"
+        ),
         effect=observed - expected,
         low=float(low),
         high=float(high),

@@ -21,6 +21,7 @@ from lmri.experiment.outcome import Ground, Outcome, Statement
 from lmri.experiment.relation_losses import Chosen, Losses, Setting, evaluate, settle
 from lmri.experiment.relation_tables import CAPTIONS, FIGURES, relation_tables
 from lmri.experiment.unit_sets import RANDOM, every_unit
+from lmri.intervene import KINDS
 
 STATEMENTS = 5
 """Of every kind of unit."""
@@ -57,7 +58,14 @@ def run(ground: Ground, options: RelationsOptions) -> Outcome:
             f"{len(relations)} in '{options.task}'."
         )
     kinds = [kind for kind in options.kinds if every_unit(ground, kind).size]
-    statements, notes = [], [f"no {kind}s in this subject" for kind in {*options.kinds} - {*kinds}]
+    statements, notes = (
+        [],
+        [
+            f"The subject has no {KINDS[kind].plural}."
+            for kind in options.kinds
+            if kind not in kinds
+        ],
+    )
     tables: dict[str, list[pd.DataFrame]] = {}
     for kind in kinds:
         setting, chosen = settle(ground, options, kind, relations)
@@ -75,13 +83,13 @@ def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -
     evidence, kind, asked = setting.ground.evidence, setting.kind, losses.asked
     dose, first, last = chosen.dose, setting.doses[0], setting.doses[-1]
     shared = RANDOM, needed
-    margin, many = evidence.margin, f"{dose} {kind}s"
+    margin, units = evidence.margin, KINDS[kind].plural
     own, others = losses.own(dose), losses.others(dose)
     growth = losses.own(last) - losses.own(first)
     return [
         beyond_random(
             f"{kind}_own",
-            f"a relation loses its answers without its own {many}",
+            f"a relation loses its answers without its own {dose} {units}",
             asked.change(own),
             margin,
             losses.random_own(dose),
@@ -89,7 +97,7 @@ def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -
         ),
         beyond_random(
             f"{kind}_selectivity",
-            f"a relation loses more without its own {many} than without those of other relations",
+            f"a relation loses more without its own {dose} {units} than without those of others",
             asked.change(own - others),
             margin,
             losses.random_selectivity(dose),
@@ -97,7 +105,7 @@ def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -
         ),
         beyond_random(
             f"{kind}_cumulativity",
-            f"a relation loses more without {last} of its own {kind}s than without {first}",
+            f"a relation loses more without {last} of its own {units} than without {first}",
             asked.change(growth),
             margin,
             losses.random_own(last) - losses.random_own(first),
@@ -114,8 +122,9 @@ def _of_pair(name: str, setting: Setting, chosen: Chosen, losses: Losses, needed
     owner, other = chosen.harmed if harms else chosen.improved
     sign, verb = (1, "loses") if harms else (-1, "improves")
     whose, asked = setting.relations[owner], setting.relations[other]
+    units = KINDS[setting.kind].plural
     claim = f"{setting.kind}_{name}"
-    sentence = f"'{asked}' {verb} without the {chosen.dose} {setting.kind}s of '{whose}'"
+    sentence = f"'{asked}' {verb} without the {chosen.dose} {units} of '{whose}'"
     rows = np.flatnonzero(losses.relation == other)
     intact = float(losses.asked.intact.probability[0, rows].mean())
     if not harms and intact >= 1 - margin:
@@ -141,7 +150,7 @@ def _note(setting: Setting, chosen: Chosen) -> str:
         for owner, other in (chosen.harmed, chosen.improved)
     )
     return (
-        f"{setting.kind}s, ranked in the phase {setting.phase}: on calibration trials a relation "
-        f"loses {told}; {chosen.dose} are the dose. Most harmed there is {next(pairs)}, most "
-        f"improved {next(pairs)}."
+        f"Of {KINDS[setting.kind].plural}, ranked by what they do in the phase {setting.phase}: "
+        f"on calibration trials a relation loses {told}; {chosen.dose} are the dose. Most harmed "
+        f"there is {next(pairs)}, most improved {next(pairs)}."
     )

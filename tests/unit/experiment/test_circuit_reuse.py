@@ -48,7 +48,7 @@ def test_what_is_shared_holds(shared):
     )
     repair = shared.statements[-1]
     assert repair.statement == (
-        "the neurons of 'relations, capital', switched on, mend 'relations, river'"
+        "the neurons of dense MLPs of 'relations, capital', switched on, mend 'relations, river'"
     )
 
 

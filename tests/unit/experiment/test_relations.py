@@ -45,7 +45,10 @@ def outcomes(found):
 def test_what_is_planted_holds(planted):
     assert outcomes(planted) == dict.fromkeys(CLAIMS, "holds")
     told = {own.claim: own.statement for own in planted.statements}
-    assert told["neuron_interference"] == "'river' improves without the 2 neurons of 'capital'"
+    assert (
+        told["neuron_interference"]
+        == "'river' improves without the 2 neurons of dense MLPs of 'capital'"
+    )
 
 
 def test_the_planted_neurons_are_found(planted):
@@ -90,7 +93,7 @@ def test_too_few_random_sets_decide_nothing(ground):
 
 def test_kinds_that_are_not_there_are_told(ground):
     found = run(ground, replace(OPTIONS, kinds=("neuron", "expert")))
-    assert found.notes[0] == "no experts in this subject"
+    assert found.notes[0] == "The subject has no experts."
     assert len(found.statements) == 5
 
 
