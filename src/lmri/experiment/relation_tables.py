@@ -10,6 +10,7 @@ import pandas as pd
 from lmri.experiment.outcome import Drawn
 from lmri.experiment.relation_losses import Chosen, Losses, Setting
 from lmri.experiment.unit_sets import every_unit
+from lmri.intervene import KINDS
 from lmri.localise.overlap import overlap_table
 from lmri.validate.statistics import rank_p
 
@@ -25,7 +26,7 @@ def relation_tables(setting: Setting, chosen: Chosen, losses: Losses) -> dict[st
     Returns
     -------
     dict of str to DataFrame
-        ``matrix``, ``doses``, ``units`` and ``shared``, each with the kind.
+        ``<kind>_matrix``, ``<kind>_doses``, ``<kind>_units`` and ``<kind>_shared``.
     """
     units = every_unit(setting.ground, setting.kind).size
     sets = {name: own[: chosen.dose] for name, own in setting.ranking.items()}
@@ -41,7 +42,12 @@ def relation_tables(setting: Setting, chosen: Chosen, losses: Losses) -> dict[st
         ),
         "shared": overlap_table(sets, units),
     }
-    return {name: own.assign(kind=setting.kind) for name, own in tables.items()}
+    return {f"{setting.kind}_{name}": own for name, own in tables.items()}
+
+
+def relation_captions(kind: str) -> dict[str, str]:
+    """Say what the tables of one kind of units hold, by table."""
+    return {f"{kind}_{name}": text.format(KINDS[kind].plural) for name, text in CAPTIONS.items()}
 
 
 def _matrix(setting: Setting, dose: int, losses: Losses) -> pd.DataFrame:
@@ -100,53 +106,67 @@ def _doses(setting: Setting, losses: Losses) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def relation_figures(kind: str) -> list[Drawn]:
+    """Declare the figures of one kind of units.
+
+    Parameters
+    ----------
+    kind : str
+        The kind.
+
+    Returns
+    -------
+    list of Drawn
+        Of its tables.
+    """
+    plural = KINDS[kind].plural
+    return [
+        Drawn(
+            table=f"{kind}_matrix",
+            kind="heat",
+            x="relation",
+            y="units_of",
+            low=None,
+            high=None,
+            series="loss",
+            title=f"What relations lose without {plural} of each",
+            caption="Specific units show as a dark diagonal.",
+            against=(
+                "A dark column is a relation that any damage ends, a dark row are units that all "
+                "relations need."
+            ),
+        ),
+        Drawn(
+            table=f"{kind}_doses",
+            kind="line",
+            x="dose",
+            y="loss",
+            low="low",
+            high="high",
+            series="units_of",
+            title=f"More {plural}, more loss",
+            caption="Cumulative units rise from left to right above random sets.",
+            against="Where those of other relations rise as much, the units are not specific.",
+        ),
+    ]
+
+
 CAPTIONS = {
     "matrix": (
         "Fall of the probability of the right answer of every relation (relation) without the "
-        "units of every relation (units_of), on evaluation trials, with its interval over "
-        "carriers; beside it exact answers, the mean fall under random sets, and the rank p of a "
-        "single pair among them."
+        "{} of every relation (units_of), on evaluation trials, with its interval over carriers; "
+        "beside it exact answers, the mean fall under random sets, and the rank p of a single pair "
+        "among them."
     ),
     "doses": (
-        "The same by number of units: of the relation itself (own), of the others (others), and "
+        "The same by number of {}: of the relation itself (own), of the others (others), and "
         "random sets in the layers of the own ones (random: mean, and where 95 % of the draws "
         "lie)."
     ),
-    "units": "Units of every relation, from the best, as [layer, ...].",
+    "units": "The {} of every relation, from the best, as [layer, ...].",
     "shared": (
-        "Units that pairs of relations share at the dose, and the probability that random sets "
+        "The {} that pairs of relations share at the dose, and the probability that random sets "
         "of any layers share as many."
     ),
 }
-
-FIGURES = [
-    Drawn(
-        table="matrix",
-        kind="heat",
-        x="relation",
-        y="units_of",
-        low=None,
-        high=None,
-        series="loss",
-        title="What relations lose without the units of each",
-        caption=(
-            "Specific units show as a dark diagonal. A column that is dark throughout is a "
-            "relation that any damage ends; a row that is dark throughout are units that all "
-            "relations need."
-        ),
-    ),
-    Drawn(
-        table="doses",
-        kind="line",
-        x="dose",
-        y="loss",
-        low="low",
-        high="high",
-        series="units_of",
-        title="More units, more loss",
-        caption=(
-            "Cumulative units rise from left to right above random sets. Where those of other "
-            "relations rise as much, the units are not specific."
-        ),
-    ),
-]
+"""By table, with a place for the kind of units in words."""

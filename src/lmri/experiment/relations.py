@@ -10,8 +10,9 @@ relations that the last two are about, are chosen on calibration trials, and ran
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pandas as pd
 
 from lmri.checks import check_choice
 from lmri.config import RelationsOptions
@@ -19,7 +20,11 @@ from lmri.errors import EvidenceError
 from lmri.experiment.deciding import PROBABILITY, beyond_random, needed_draws
 from lmri.experiment.outcome import Ground, Outcome, Statement
 from lmri.experiment.relation_losses import Chosen, Losses, Setting, evaluate, settle
-from lmri.experiment.relation_tables import CAPTIONS, FIGURES, relation_tables
+from lmri.experiment.relation_tables import (
+    relation_captions,
+    relation_figures,
+    relation_tables,
+)
 from lmri.experiment.unit_sets import RANDOM, every_unit
 from lmri.intervene import KINDS
 
@@ -40,8 +45,7 @@ def run(ground: Ground, options: RelationsOptions) -> Outcome:
     Returns
     -------
     Outcome
-        Five statements of every kind that the subject has; tables ``matrix``, ``doses``, ``units``
-        and ``shared``.
+        Five statements and four tables of every kind that the subject has.
 
     Raises
     ------
@@ -58,25 +62,19 @@ def run(ground: Ground, options: RelationsOptions) -> Outcome:
             f"{len(relations)} in '{options.task}'."
         )
     kinds = [kind for kind in options.kinds if every_unit(ground, kind).size]
-    statements, notes = (
-        [],
-        [
-            f"The subject has no {KINDS[kind].plural}."
-            for kind in options.kinds
-            if kind not in kinds
-        ],
-    )
-    tables: dict[str, list[pd.DataFrame]] = {}
+    missing = [own for own in options.kinds if own not in kinds]
+    notes = [f"The subject has no {KINDS[own].plural}." for own in missing]
+    found = Outcome([], notes=notes)
+    needed = needed_draws(STATEMENTS * len(kinds), ground.evidence.alpha)
     for kind in kinds:
         setting, chosen = settle(ground, options, kind, relations)
         losses = evaluate(setting, chosen)
-        needed = needed_draws(STATEMENTS * len(kinds), ground.evidence.alpha)
-        statements += _statements(setting, chosen, losses, needed)
-        notes.append(_note(setting, chosen))
-        for name, own in relation_tables(setting, chosen, losses).items():
-            tables.setdefault(name, []).append(own)
-    joined = {name: pd.concat(own, ignore_index=True) for name, own in tables.items()}
-    return Outcome(statements, joined, CAPTIONS, FIGURES, notes)
+        found.statements.extend(_statements(setting, chosen, losses, needed))
+        found.tables.update(relation_tables(setting, chosen, losses))
+        found.captions.update(relation_captions(kind))
+        found.figures.extend(relation_figures(kind))
+        found.notes.append(_note(setting, chosen))
+    return replace(found)  # checked as a whole
 
 
 def _statements(setting: Setting, chosen: Chosen, losses: Losses, needed: int) -> list[Statement]:

@@ -52,7 +52,7 @@ def test_what_is_planted_holds(planted):
 
 
 def test_the_planted_neurons_are_found(planted):
-    units = planted.tables["units"]
+    units = planted.tables["neuron_units"]
     first = units.groupby("relation", sort=False)["unit"].apply(list)
     assert first["capital"] == ["[1, 1]", "[1, 2]"]
     assert first["colour"] == ["[1, 3]", "[1, 2]"]
@@ -60,7 +60,7 @@ def test_the_planted_neurons_are_found(planted):
 
 
 def test_the_matrix_has_every_relation_under_the_units_of_every_other(planted):
-    matrix = planted.tables["matrix"].set_index(["units_of", "relation"])["loss"]
+    matrix = planted.tables["neuron_matrix"].set_index(["units_of", "relation"])["loss"]
     assert len(matrix) == 9
     assert matrix["capital", "capital"] > 0.99
     assert matrix["colour", "capital"] == pytest.approx(matrix["capital", "colour"], abs=0.1)
@@ -69,7 +69,7 @@ def test_the_matrix_has_every_relation_under_the_units_of_every_other(planted):
 
 
 def test_doses_are_beside_others_and_random_sets(planted):
-    doses = planted.tables["doses"].set_index(["units_of", "dose"])["loss"]
+    doses = planted.tables["neuron_doses"].set_index(["units_of", "dose"])["loss"]
     assert doses["own", 2] > doses["own", 1] + 0.2
     assert abs(doses["random", 2]) < 0.05
 
@@ -78,7 +78,7 @@ def test_neurons_that_tell_relations_apart_and_write_nothing_are_no_finding(tmp_
     reads = {1: {"capital": 1.0}, 2: {"colour": 1.0}, 3: {"river": 1.0}}
     decoys = lookup_subject(reads, {neuron: {} for neuron in reads}, directly=4)
     found = run(lookup_ground(decoys, tmp_path), OPTIONS)
-    units = found.tables["units"]
+    units = found.tables["neuron_units"]
     assert units.query("rank == 0")["unit"].tolist() == ["[1, 1]", "[1, 2]", "[1, 3]"]
     # Three relations have 16 evaluation places each: too few to say that nothing changes a pair.
     assert set(outcomes(found).values()) <= {"fails", "undecided", "not testable"}
@@ -95,6 +95,8 @@ def test_kinds_that_are_not_there_are_told(ground):
     found = run(ground, replace(OPTIONS, kinds=("neuron", "expert")))
     assert found.notes[0] == "The subject has no experts."
     assert len(found.statements) == 5
+    nothing = run(ground, replace(OPTIONS, kinds=("expert",)))
+    assert nothing.statements == [] and nothing.notes == ["The subject has no experts."]
 
 
 def test_tasks_without_relations_are_refused(ground):
