@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -56,6 +58,11 @@ class Removal:
         self.chosen = {m: self._best(calibration, self._falls(calibration, m)) for m in METHODS}
         self.falls = {m: self._falls(self.skill, m) for m in METHODS}
 
+    @property
+    def slug(self) -> str:
+        """Name of the skill in names of claims and tables."""
+        return re.sub(r"[^a-z0-9]+", "_", self.skill.name.lower()).strip("_")
+
     def _keys(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         return last_keys(
             self.ground.subject, prompts, self.neurons.kind, self.layer, self.ground.rows
@@ -88,7 +95,7 @@ class Removal:
         """What is claimed of the skill."""
         skill, margin = self.skill, self.ground.evidence.margin
         rows = np.flatnonzero(skill.part == 0)
-        slug, name = skill.name.replace(", ", "_"), f"'{skill.name}'"
+        slug, name = self.slug, f"'{skill.name}'"
         adjust, zero = self._fall("adjust"), self._fall("zero")
         units = self.counts[self.chosen["adjust"]]
         found = [
@@ -130,15 +137,17 @@ class Removal:
     def _retains(self, claim: str, method: str, margin: float) -> Statement:
         """State that what is retained loses less than the margin: the part that loses most."""
         fall, skill = self._fall(method), self.skill
-        worst = 1 + int(np.argmax(skill.losses(fall)[1:]))
-        rows = np.flatnonzero(skill.part == worst)
+        kept = [np.flatnonzero(skill.part == part) for part in range(1, len(skill.parts))]
+        changes = [skill.asked.change(-fall[rows], rows) for rows in kept]
+        worst = int(np.argmin([change.effect.mean for change in changes]))
         way = {"adjust": "neurons are moved", "key_space": "prompts in the cube are not answered"}
         sentence = (
             f"nothing that is retained loses the margin where {way[method]} to remove "
-            f"'{skill.name}' (most: '{skill.parts[worst]}')"
+            f"'{skill.name}' (most: '{skill.parts[1 + worst]}')"
         )
-        change = skill.asked.change(-fall[rows], rows)
-        return stated(claim, sentence, change, threshold=-margin, score=PROBABILITY)
+        own = stated(claim, sentence, changes[worst], threshold=-margin, score=PROBABILITY)
+        # All parts have to stay: the p is the largest of any, which need not be that of the worst.
+        return replace(own, p=max(change.p_above(-margin) for change in changes))
 
     def _random(self, rows: np.ndarray) -> np.ndarray:
         """Mean fall of the skill where random neurons are moved, (n_draws,)."""
@@ -164,7 +173,6 @@ class Removal:
             effect = self.skill.asked.change(fall[forgotten], forgotten).effect
             rows.append(
                 {
-                    "skill": self.skill.name,
                     "method": method,
                     "dose": dose,
                     "chosen": is_chosen,
@@ -191,7 +199,6 @@ class Removal:
                 effect = self.skill.asked.change(fall[at], at).effect
                 rows.append(
                     {
-                        "skill": self.skill.name,
                         "method": method,
                         "dose": dose,
                         "part": name,

@@ -13,7 +13,7 @@ expert reads no token.
 
 from __future__ import annotations
 
-import pandas as pd
+from dataclasses import replace
 
 from lmri.checks import check_choice
 from lmri.config import ConditionOptions, SkillsOptions
@@ -39,7 +39,7 @@ def run(ground: Ground, options: SkillsOptions) -> Outcome:
     Returns
     -------
     Outcome
-        Five statements of every skill; tables ``curves`` and ``parts``.
+        Five statements, and tables of curves and parts, of every skill.
 
     Raises
     ------
@@ -49,18 +49,17 @@ def run(ground: Ground, options: SkillsOptions) -> Outcome:
     for own in (*options.forget, *options.retain):
         _check(ground, own)
     needed = needed_draws(STATEMENTS * len(options.forget), ground.evidence.alpha)
-    statements, notes, curves, parts = [], [], [], []
+    found = Outcome([])
     for number, skill in enumerate(options.forget):
         removed = Removal(ground, options, skill, number)
-        statements += removed.statements(needed)
-        curves.append(removed.curve())
-        parts.append(removed.parts())
-        notes.append(removed.note())
-    tables = {
-        "curves": pd.concat(curves, ignore_index=True),
-        "parts": pd.concat(parts, ignore_index=True),
-    }
-    return Outcome(statements, tables, CAPTIONS, FIGURES, notes)
+        found.statements.extend(removed.statements(needed))
+        found.tables[f"{removed.slug}_curves"] = removed.curve()
+        found.tables[f"{removed.slug}_parts"] = removed.parts()
+        captions = {f"{removed.slug}_{name}": text for name, text in CAPTIONS.items()}
+        found.captions.update(captions)
+        found.figures.extend(_figures(removed.slug, removed.skill.name))
+        found.notes.append(removed.note())
+    return replace(found)  # checked as a whole
 
 
 def _check(ground: Ground, own: ConditionOptions) -> None:
@@ -81,33 +80,31 @@ CAPTIONS = {
     "parts": "Every part at the chosen dose, with exact answers beside the probability.",
 }
 
-FIGURES = [
-    Drawn(
-        table="curves",
-        kind="line",
-        x="retained_loss",
-        y="forgotten",
-        low="low",
-        high="high",
-        series="method",
-        title="What is forgotten against what else is lost",
-        caption=(
-            "Good removal runs up along the left edge. A line along the diagonal takes as much "
-            "from what should stay."
+
+def _figures(slug: str, name: str) -> list[Drawn]:
+    return [
+        Drawn(
+            table=f"{slug}_curves",
+            kind="line",
+            x="retained_loss",
+            y="forgotten",
+            low="low",
+            high="high",
+            series="method",
+            title=f"What is forgotten of '{name}' against what else is lost",
+            caption="Good removal runs up along the left edge.",
+            against="A line along the diagonal takes as much from what should stay.",
         ),
-    ),
-    Drawn(
-        table="parts",
-        kind="bars",
-        x="part",
-        y="loss",
-        low="low",
-        high="high",
-        series="method",
-        title="What every part loses",
-        caption=(
-            "At the doses that calibration chose: the first bars should be high and all others "
-            "near 0."
+        Drawn(
+            table=f"{slug}_parts",
+            kind="bars",
+            x="part",
+            y="loss",
+            low="low",
+            high="high",
+            series="method",
+            title=f"What every part loses where '{name}' is removed",
+            caption="At the doses that calibration chose: only the first should lose anything.",
+            against="Long bars further down are parts that should have stayed.",
         ),
-    ),
-]
+    ]

@@ -44,14 +44,16 @@ def test_a_skill_of_its_own_neurons_goes_and_the_rest_stays(removed):
 
 
 def test_every_way_takes_the_skill_alone(removed):
-    parts = removed.tables["parts"].set_index(["method", "role"])["loss"]
+    parts = removed.tables["relations_capital_parts"].set_index(["method", "role"])["loss"]
     for method in ("zero", "adjust", "key_space"):
         assert parts[method, "forgotten"] > 0.99
         assert abs(parts[method, "retained"]) < 1e-6
 
 
 def test_a_smaller_cube_lets_more_prompts_through(removed):
-    curve = removed.tables["curves"].query("method == 'key_space'").set_index("dose")
+    curve = (
+        removed.tables["relations_capital_curves"].query("method == 'key_space'").set_index("dose")
+    )
     forgotten = curve["exact_forgotten"]
     assert forgotten[0.5] < forgotten[1.0] <= forgotten[2.0] == 1.0
     assert curve["chosen"].sum() == 1
@@ -61,7 +63,7 @@ def test_moving_neurons_that_nothing_reads_removes_nothing():
     ground = lookup_ground(lookup_subject(READS, {neuron: {} for neuron in READS}, directly=4))
     found = run(ground, OPTIONS)
     assert outcomes(found)["adjust_forgets"] != "holds"
-    losses = found.tables["parts"].set_index(["method", "role"])["loss"]
+    losses = found.tables["relations_capital_parts"].set_index(["method", "role"])["loss"]
     assert losses["adjust", "forgotten"] == losses["zero", "forgotten"] == 0
 
 
