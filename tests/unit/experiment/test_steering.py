@@ -7,13 +7,13 @@ from planted_model import IS_SENSITIVE, REFUSE, make_trials
 from lmri.config import SteeringOptions
 from lmri.errors import EvidenceError
 from lmri.experiment import steering
-from lmri.experiment.directions import (
+from lmri.experiment.measuring import trials_of
+from lmri.experiment.steering.directions import (
     random_directions,
     sham_directions,
     sides_of,
     vector_of,
 )
-from lmri.experiment.measuring import trials_of
 
 OPTIONS = SteeringOptions(
     contrast="refusal", vectors=("mean_difference",), scales=(0.5, 1.0, 2.0), draws=59, trials=40

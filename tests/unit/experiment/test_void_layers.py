@@ -9,8 +9,8 @@ from lmri.config import VoidLayersOptions
 from lmri.errors import EvidenceError
 from lmri.experiment import void_layers
 from lmri.experiment.measuring import trials_of
-from lmri.experiment.passing import said_without, texts_of, void_tokens
-from lmri.experiment.void_layers import other_tokens, random_layers
+from lmri.experiment.void_layers.experiment import other_tokens, random_layers
+from lmri.experiment.void_layers.passing import said_without, texts_of, void_tokens
 from lmri.intervene import INTACT, Plan, continuation_log_probabilities
 
 DEAD, PLANTED = (1, 2), (3, 7)
@@ -106,7 +106,7 @@ def test_layers_that_write_nothing_are_dispensable_and_random_ones_are_not(groun
         runs.loc["as many random layers", "passed_over"] == runs.loc["void layers", "passed_over"]
     )
     assert runs.loc["exit after layer 2", "cost"] > 0.1
-    where = outcome.tables["where_void"].set_index(["split", "phase", "layer"])["share"]
+    where = outcome.tables["where_void"].set_index(["phase", "layer"])["share"]
     assert (where.xs(2, level="layer") == 1).all()
     assert len(outcome.tables["draws"]) == 2 * 59
     again = void_layers.run(ground, OPTIONS)

@@ -10,16 +10,18 @@ Source: Shemirani et al. 2025 (arXiv 2505.14467).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from lmri.config import VoidLayersOptions
 from lmri.experiment.measuring import carriers_of, change_of, random_of, stated, trials_of
-from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
-from lmri.experiment.passing import Said, Texts, said_without, texts_of, void_tokens
+from lmri.experiment.outcome import Ground, Outcome, Statement
+from lmri.experiment.void_layers.figures import CAPTIONS, FIGURES
+from lmri.experiment.void_layers.passing import Said, Texts, said_without, texts_of, void_tokens
 from lmri.intervene import Plan
 from lmri.validate.change import Carriers
 
@@ -72,23 +74,29 @@ def run(ground: Ground, options: VoidLayersOptions) -> Outcome:
         costs, and every control draw.
     """
     statements: list[Statement] = []
-    void, runs, draws, shares = [], [], [], []
+    known_void, void, runs, draws, shares = [], [], [], [], []
     for task in options.tasks:
         calibration = trials_of(ground, task, "calibration", most=options.trials)
         known = _asked(ground, task, calibration)
         layers = _void_layers(ground, known.texts, options.share)
-        void += _where(ground, known, "calibration", options.share)
+        known_void += _where(ground, known, options.share)
         shares += _over_shares(ground, known)
         trials = trials_of(ground, task, "evaluation", most=options.trials)
         asked = _asked(ground, task, trials)
-        void += _where(ground, asked, "evaluation", options.share)
+        void += _where(ground, asked, options.share)
         masks = _masks(ground, asked.texts, options.share, layers)
         runs += _arms(ground, asked, masks)
         found = _controls(ground, asked, masks, options) if _any(masks) else {}
         draws += [row for own in found.values() for row in own.rows]
         runs += [own.summary(ground, asked) for own in found.values()]
         statements += _statements(ground, asked, masks, found, options)
-    tables = {"where_void": void, "runs": runs, "shares": shares, "draws": draws}
+    tables = {
+        "where_void": void,
+        "where_void_calibration": known_void,
+        "runs": runs,
+        "shares": shares,
+        "draws": draws,
+    }
     return Outcome(
         statements,
         {name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
@@ -127,7 +135,7 @@ def _asked(ground: Ground, task: str, trials: pd.DataFrame) -> Asked:
     return Asked(task, texts, carriers_of(ground, trials), intact)
 
 
-def _where(ground: Ground, asked: Asked, split: str, share: float) -> list[dict]:
+def _where(ground: Ground, asked: Asked, share: float) -> list[dict]:
     """Share of tokens at which every layer is void, by phase, with its interval over carriers."""
     every, texts = range(ground.subject.anatomy.layers), asked.texts
     masks = _masks(ground, texts, share, every)
@@ -143,7 +151,6 @@ def _where(ground: Ground, asked: Asked, split: str, share: float) -> list[dict]
             rows.append(
                 {
                     "task": asked.task,
-                    "split": split,
                     "phase": phase,
                     "layer": layer,
                     "where": f"{asked.task}, {phase}",
@@ -254,15 +261,9 @@ def _controls(
     found = {}
     for name, draw in ((RANDOM, random_layers), (MOVED, other_tokens)):
         rng = random_of(ground, "void_layers", asked.task, name)
-        said = []
-        for _ in range(options.draws):
-            drawn = [
-                draw(mask, int(end), rng)
-                for mask, end in zip(masks, asked.texts.prompts, strict=True)
-            ]
-            said.append(said_without(ground.subject, asked.texts, drawn, ground.rows))
-        likely = np.array([own.log_probability for own in said])
-        exact = np.array([own.exact for own in said])
+        said = list(_drawn(ground, asked, masks, partial(draw, rng=rng), options.draws))
+        likely = np.concatenate([own.log_probability.reshape(-1, len(masks)) for own in said])
+        exact = np.concatenate([own.exact.reshape(-1, len(masks)) for own in said])
         rows = [
             {
                 "task": asked.task,
@@ -275,6 +276,22 @@ def _controls(
         ]
         found[name] = Control(name, likely, exact, _passed(masks), rows)
     return found
+
+
+def _drawn(
+    ground: Ground, asked: Asked, masks: Masks, draw: Callable, draws: int
+) -> Iterator[Said]:
+    """Answers under control draws, as many draws at once as fit a pass; trial by trial in each."""
+    texts, at_once = asked.texts, max(1, ground.rows // len(asked.texts))
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
+        chosen = [
+            draw(mask, int(end))
+            for _ in range(count)
+            for mask, end in zip(masks, texts.prompts, strict=True)
+        ]
+        repeated = Texts(texts.ids * count, np.tile(texts.prompts, count))
+        yield said_without(ground.subject, repeated, chosen, ground.rows)
 
 
 def random_layers(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
@@ -379,63 +396,3 @@ def _note(ground: Ground, options: VoidLayersOptions) -> str:
         "passed over keep their keys and values. Before the last token of the prompt nothing reads "
         "what the last layer adds, so that passing it over there is free."
     )
-
-
-CAPTIONS = {
-    "where_void": "Share of tokens at which each layer is void, with its interval over carriers.",
-    "runs": (
-        "What passing over costs on evaluation trials: nats a token of the right answer, and the "
-        "change of the share of right answers. Controls are means over their draws."
-    ),
-    "shares": "The same on calibration trials with other shares as the threshold.",
-}
-FIGURES = [
-    Drawn(
-        table="where_void",
-        kind="heat",
-        x="where",
-        y="layer",
-        low=None,
-        high=None,
-        series="share",
-        title="Where layers are void",
-        caption=(
-            "Full colour: void at the largest share of tokens. Good for saving: a layer that is "
-            "void nearly everywhere."
-        ),
-        against="Blank rows: these layers change every token, and nothing can be passed over.",
-    ),
-    Drawn(
-        table="runs",
-        kind="dots",
-        x="arm",
-        y="cost",
-        low="cost_low",
-        high="cost_high",
-        series="task",
-        title="What passing over costs",
-        caption=(
-            "Nats a token that the right answer loses, with the interval over carriers. Good: void "
-            "layers near 0 and left of both controls, which pass over as much."
-        ),
-        against=(
-            "Void layers as costly as random ones: then the norm does not tell what a token can do "
-            "without."
-        ),
-    ),
-    Drawn(
-        table="shares",
-        kind="line",
-        x="passed_over",
-        y="exact",
-        low=None,
-        high=None,
-        series="task",
-        title="Right answers against what is passed over, on calibration trials",
-        caption=(
-            "Each mark is a threshold. Good: a curve that stays at the height of its left end "
-            "while it goes to the right."
-        ),
-        against="A fall as soon as anything is passed over.",
-    ),
-]
