@@ -12,8 +12,13 @@ absence costs, and random sets decide.
 from __future__ import annotations
 
 from lmri.config import CircuitReuseOptions
-from lmri.experiment.circuit_effects import Cross, repaired
-from lmri.experiment.circuits import circuit_units, find_circuits, overlap_statement, overlaps
+from lmri.experiment.circuit_reuse.circuits import (
+    circuit_units,
+    find_circuits,
+    overlap_statement,
+    overlaps,
+)
+from lmri.experiment.circuit_reuse.effects import Cross, repaired
 from lmri.experiment.deciding import PROBABILITY, needed_draws
 from lmri.experiment.outcome import Drawn, Ground, Outcome
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.experiment.answers import Asked
-from lmri.experiment.circuits import OFF, ON, Behaviours
+from lmri.experiment.circuit_reuse.circuits import OFF, ON, Behaviours
 from lmri.experiment.deciding import PROBABILITY, beyond_random
 from lmri.experiment.measuring import stated
 from lmri.experiment.outcome import Statement

@@ -19,8 +19,8 @@ from lmri.config import RelationsOptions
 from lmri.errors import EvidenceError
 from lmri.experiment.deciding import PROBABILITY, beyond_random, needed_draws
 from lmri.experiment.outcome import Ground, Outcome, Statement
-from lmri.experiment.relation_losses import Chosen, Losses, Setting, evaluate, settle
-from lmri.experiment.relation_tables import (
+from lmri.experiment.relations.losses import Chosen, Losses, Setting, evaluate, settle
+from lmri.experiment.relations.tables import (
     relation_captions,
     relation_figures,
     relation_tables,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.experiment.outcome import Drawn
-from lmri.experiment.relation_losses import Chosen, Losses, Setting
+from lmri.experiment.relations.losses import Chosen, Losses, Setting
 from lmri.experiment.unit_sets import every_unit
 from lmri.intervene import KINDS
 from lmri.localise.overlap import overlap_table

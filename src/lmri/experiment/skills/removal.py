@@ -14,7 +14,7 @@ from lmri.experiment.answers import Answers
 from lmri.experiment.deciding import PROBABILITY, beyond_random
 from lmri.experiment.measuring import change_of, stated
 from lmri.experiment.outcome import Ground, Statement
-from lmri.experiment.skill_neurons import Skill, neuron_kind, skill_neurons, skill_of
+from lmri.experiment.skills.neurons import Skill, neuron_kind, skill_neurons, skill_of
 from lmri.experiment.unit_sets import RANDOM, every_unit, random_sets
 from lmri.intervene import KINDS, Hypercube, last_keys
 from lmri.validate.change import Change

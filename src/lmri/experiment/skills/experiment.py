@@ -20,7 +20,7 @@ from lmri.config import ConditionOptions, SkillsOptions
 from lmri.errors import EvidenceError
 from lmri.experiment.deciding import needed_draws
 from lmri.experiment.outcome import Drawn, Ground, Outcome
-from lmri.experiment.skill_removal import Removal
+from lmri.experiment.skills.removal import Removal
 
 STATEMENTS = 5
 """Of every skill."""
