@@ -46,7 +46,7 @@ from lmri.experiment.steering.directions import (
     vector_of,
 )
 from lmri.experiment.steering.figures import CAPTIONS, FIGURES
-from lmri.intervene import INTACT, Plan, row_space_report, scale_curve
+from lmri.intervene import INTACT, Plan, mean_difference, row_space_report, scale_curve
 from lmri.score import Effect
 from lmri.validate.change import Change
 from lmri.validate.statistics import rank_p
@@ -127,7 +127,8 @@ def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dic
     }
     is_rate, carriers = aim.score != ENTROPY, carriers_of(ground, trials)
     told = change_of(ground, carriers, steered - intact, is_rate=is_rate).effect
-    tables["effects"] += _effect_rows(aim, found, intact, told, drawn)
+    rows = _effect_rows(setting, aim, found, intact, told, drawn)
+    tables["effects" if is_rate else "uncertainty"] += rows
     tables["draws"] += [
         {"aim": aim.name, "control": name, "draw": draw, "value": float(values.mean())}
         for name, own in drawn.items()
@@ -149,16 +150,24 @@ def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dic
 
 
 def _effect_rows(
-    aim: Aim, found: Found, intact: np.ndarray, told: Effect, drawn: dict[str, np.ndarray]
+    setting: Setting,
+    aim: Aim,
+    found: Found,
+    intact: np.ndarray,
+    told: Effect,
+    drawn: dict[str, np.ndarray],
 ) -> list[dict]:
     """The vector with its interval over carriers, and the controls with that of their draws."""
+    length = float(np.linalg.norm(found.step))
+    difference = mean_difference(setting.sides.target, setting.sides.control)[found.layer]
     base = {
         "aim": aim.name,
         "condition": "+".join(aim.condition),
         "score": aim.score,
         "layer": found.layer,
         "scale": found.scale,
-        "length": float(np.linalg.norm(found.step)),
+        "length": length,
+        "cosine": float(found.step @ difference / (length * np.linalg.norm(difference))),
         "intact": float(intact.mean()),
     }
     ends = {"low": told.low, "high": told.high, "n": told.n, "n_carriers": told.n_carriers}

@@ -5,8 +5,10 @@ from lmri.experiment.outcome import Drawn
 CAPTIONS = {
     "effects": (
         "What vectors do on evaluation trials at the layer and scale that calibration trials gave, "
-        "beside controls of the same length: of controls, mean and middle 95 % of the draws."
+        "beside controls of the same length: of controls, mean and middle 95 % of the draws. The "
+        "cosine is that of the vector, with its sign, and the mean difference."
     ),
+    "uncertainty": "The same of vectors that are to make the next token less certain, in nats.",
     "scales": "Behaviour, divergence and entropy of the next token by scale, in nats.",
     "responses": (
         "Whole responses to evaluation trials: the share that is the refusal, and that tells the "
@@ -32,6 +34,21 @@ FIGURES = [
             "their draws. Good: the vector far from 0 on its side, both controls around 0."
         ),
         against="Controls that reach as far as the vector: any push of this length does it.",
+    ),
+    Drawn(
+        table="uncertainty",
+        kind="dots",
+        x="aim",
+        y="change",
+        low="low",
+        high="high",
+        series="arm",
+        title="How much less certain the next token becomes, beside controls",
+        caption=(
+            "Change of its entropy in nats; of controls the middle 95 % of their draws. Good: the "
+            "vector right of both controls."
+        ),
+        against="Controls that reach as far: any push of this length unsettles the subject.",
     ),
     Drawn(
         **_CURVE,
