@@ -11,6 +11,9 @@ from lmri.config import EXPERIMENTS, StudyConfig, stage_slice
 from lmri.errors import ConfigError
 
 VOID = {"void_layers": {"tasks": ["events"]}}
+SUMS = {"task": "arithmetic"}
+SKILLS = {"forget": [SUMS], "retain": [{"task": "relations"}]}
+REUSE = {"behaviours": [SUMS, {"task": "relations"}]}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +62,29 @@ def test_options_are_those_of_the_schema(schema):
         ({"void_layers": {}}, "missing key 'tasks' in 'experiments.void_layers'"),
         ({"void_layers": {"tasks": ["poems"]}}, "'experiments.void_layers.tasks' must be of"),
         ({"void_layers": {"tasks": ["events"], "draws": 20}}, "must be at least 59"),
+        ({"relations": {"task": "poems"}}, "'experiments.relations.task' must be of"),
+        ({"relations": {"kinds": ["head"]}}, "experiments.relations.kinds"),
+        ({"relations": {"draws": 99}}, "'experiments.relations.draws' must be at least 199"),
+        ({"skills": {"forget": [SUMS]}}, "missing key 'retain' in 'experiments.skills'"),
+        (
+            {"skills": {"forget": [SUMS], "retain": [{"task": "poems"}]}},
+            "retain' must be of",
+        ),
+        ({"skills": {**SKILLS, "shares": [0.1, 0.01]}}, "'experiments.skills.shares' must ascend"),
+        ({"skills": {**SKILLS, "draws": 98}}, "'experiments.skills.draws' must be at least 99"),
+        ({"circuit_reuse": {"behaviours": [SUMS]}}, "experiments.circuit_reuse.behaviours"),
+        ({"circuit_reuse": {"behaviours": [SUMS, {"task": "poems"}]}}, "behaviours' must be of"),
+        ({"circuit_reuse": {**REUSE, "draws": 98}}, "'experiments.circuit_reuse.draws' must be at"),
     ],
 )
 def test_bad_experiments_are_refused(default, experiments, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         study(default, experiments)
+
+
+def test_what_units_are_ranked_by_must_be_recorded(default):
+    record = {**default["record"], "full": [], "quantities": ["router"]}
+    maps = {**default["localise"], "maps": ["expert.resonance"]}
+    values = {**default, "record": record, "localise": maps}
+    with pytest.raises(ConfigError, match=r"'record\.quantities' must have 'neuron' for"):
+        study(values, {"relations": {}})

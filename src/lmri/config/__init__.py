@@ -13,7 +13,10 @@ from lmri.config.encoding import EncodeOptions
 from lmri.config.examples import ExampleOptions
 from lmri.config.experiments import (
     EXPERIMENTS,
+    CircuitReuseOptions,
     ExperimentOptions,
+    RelationsOptions,
+    SkillsOptions,
     SteeringOptions,
     VoidLayersOptions,
 )
@@ -46,6 +49,7 @@ __all__ = [
     "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",
+    "CircuitReuseOptions",
     "ClaimOptions",
     "ConditionOptions",
     "ConnectOptions",
@@ -68,10 +72,12 @@ __all__ = [
     "RESPONSE_SCORES",
     "RandomSplitOptions",
     "RecordOptions",
+    "RelationsOptions",
     "ReportOptions",
     "SPLITS",
     "STAGES",
     "ScorersOptions",
+    "SkillsOptions",
     "SparseOptions",
     "SplitOptions",
     "SteeringOptions",

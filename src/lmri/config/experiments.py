@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmri.checks import quoted
-from lmri.config.options import Options
+from lmri.config.options import ConditionOptions, Options
 
 if TYPE_CHECKING:
     from lmri.config.study import StudyConfig
@@ -97,9 +97,88 @@ class SteeringOptions(ExperimentOptions):
         yield from too_few_draws(f"{where}.draws", self.draws, 2 * len(self.vectors) + 1, study)
 
 
+@dataclass(frozen=True)
+class RelationsOptions(ExperimentOptions):
+    """Units of single relations are switched off.
+
+    Conditions of ``task`` are the relations, each asked of every value of the carrier ``within``.
+    Units of ``kinds`` are ranked by what they do in one of ``phases``, which calibration trials
+    choose. ``draws`` random sets stand beside those of each relation.
+    """
+
+    task: str = "relations"
+    within: str = "place"
+    kinds: tuple[str, ...] = ("expert", "expert_neuron")
+    phases: tuple[str, ...] = ("content", "prompt_last", "response")
+    draws: int = 199
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find a task that the study does not have, what is not recorded, and too few draws."""
+        yield from unknown_tasks(f"{where}.task", [self.task], study.tasks)
+        for needed in ("router", "neuron"):
+            reading = {"router": {"expert", "expert_neuron"}, "neuron": {"neuron", "expert_neuron"}}
+            if reading[needed] & {*self.kinds} and needed not in study.record.quantities:
+                yield (
+                    f"'record.quantities' must have '{needed}' for '{where}.kinds' "
+                    f"{quoted(self.kinds)}. Got {quoted(study.record.quantities)}."
+                )
+        yield from too_few_draws(f"{where}.draws", self.draws, 5 * len(self.kinds), study)
+
+
+@dataclass(frozen=True)
+class SkillsOptions(ExperimentOptions):
+    """Skills to ``forget``, each by itself, while what is to ``retain`` stays.
+
+    ``shares`` of all neurons are moved or zeroed; ``scales`` multiply the size of the hypercube.
+    ``trials`` of every part are used in each split, at most.
+    """
+
+    forget: tuple[ConditionOptions, ...] = field(metadata={"section": ConditionOptions})
+    retain: tuple[ConditionOptions, ...] = field(metadata={"section": ConditionOptions})
+    shares: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1)
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    trials: int = 100
+    draws: int = 199
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find tasks that the study does not have, doses out of order, and too few draws."""
+        for name in ("forget", "retain"):
+            tasks = [own.task for own in getattr(self, name)]
+            yield from unknown_tasks(f"{where}.{name}", tasks, study.tasks)
+        for name in ("shares", "scales"):
+            doses = list(getattr(self, name))
+            if doses != sorted(set(doses)):
+                yield f"'{where}.{name}' must ascend. Got {doses}."
+        yield from too_few_draws(f"{where}.draws", self.draws, 5 * len(self.forget), study)
+
+
+@dataclass(frozen=True)
+class CircuitReuseOptions(ExperimentOptions):
+    """Circuits of ``behaviours`` are compared: as many ``units`` of a ``kind`` each.
+
+    ``trials`` of every behaviour are used in each split, at most; where answers that fail are to be
+    mended, all of calibration and evaluation. ``draws`` random sets stand beside each circuit.
+    """
+
+    behaviours: tuple[ConditionOptions, ...] = field(metadata={"section": ConditionOptions})
+    kind: str = "expert"
+    units: int = 8
+    trials: int = 60
+    draws: int = 99
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find tasks that the study does not have, and too few draws."""
+        tasks = [own.task for own in self.behaviours]
+        yield from unknown_tasks(f"{where}.behaviours", tasks, study.tasks)
+        yield from too_few_draws(f"{where}.draws", self.draws, 5, study)
+
+
 EXPERIMENTS: dict[str, type[ExperimentOptions]] = {
     "void_layers": VoidLayersOptions,
     "steering": SteeringOptions,
+    "relations": RelationsOptions,
+    "skills": SkillsOptions,
+    "circuit_reuse": CircuitReuseOptions,
 }
 """Options of every experiment by its name."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmri.experiment import steering, void_layers
+from lmri.experiment import circuit_reuse, relations, skills, steering, void_layers
 from lmri.experiment.outcome import Ground, Outcome
 
 
@@ -52,6 +52,29 @@ EXPERIMENTS: dict[str, Experiment] = {
             "2311.17030), interpretability illusions"
         ),
         run=steering.run,
+    ),
+    "relations": Experiment(
+        title="Relation-specific units",
+        question=(
+            "Are there units of single relations: does a relation lose more without more of them, "
+            "do those of one serve another, do they stand in the way of a third?"
+        ),
+        source="Liu et al. 2025 (arXiv 2502.17355), relation-specific neurons",
+        run=relations.run,
+    ),
+    "skills": Experiment(
+        title="Removing a skill",
+        question="Can a skill be removed while the rest stays, and by which means?",
+        source="Li et al. 2025 (arXiv 2503.21730), Neuron Adjust and key-space detection",
+        run=skills.run,
+    ),
+    "circuit_reuse": Experiment(
+        title="Circuit reuse",
+        question=(
+            "Do different behaviours run on the same units, and can those of one mend another?"
+        ),
+        source="Merullo et al. 2024 (arXiv 2310.08744), circuit component reuse",
+        run=circuit_reuse.run,
     ),
 }
 """In the order of the report."""

@@ -1,5 +1,6 @@
 """What can be done to a unit, and running a subject under it."""
 
+from lmri.intervene.answering import answer_scores
 from lmri.intervene.curves import scale_curve
 from lmri.intervene.decoding import (
     BeforePass,
@@ -82,6 +83,7 @@ __all__ = [
     "ablated_subspace",
     "ablation_plan",
     "abstained",
+    "answer_scores",
     "can_reroute",
     "changed_patterns",
     "changed_state",

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from lmri.anatomy import expert_groups, output_of_router, routers
+from lmri.anatomy.linears import mlps
 
 IMPLEMENTATION = "lmri"
 
@@ -81,9 +82,10 @@ def run_chosen(
     executed = sum(counts[: module.num_experts])
     chosen = order[:executed]  # empty slots sort last and are left out
     tokens, experts = chosen // top_k, ids[chosen]  # (executed,)
+    pairs = Pairs(tokens, experts, n_tokens)
     products = _per_expert(module, "gate_up_proj", hidden[tokens], experts, counts)
-    neurons = module._apply_gate(products)  # (executed, size)
-    neurons = _changed(module, neurons, Pairs(tokens, experts, n_tokens))
+    neurons = module._apply_gate(_changed(module, products, pairs, BEFORE))  # (executed, size)
+    neurons = _changed(module, neurons, pairs)
     outputs = _per_expert(module, "down_proj", neurons, experts, counts)  # (executed, hidden)
     _tap(module, neurons, chosen, indices)
     weighted = outputs * weights.reshape(-1)[chosen].unsqueeze(-1)
@@ -109,9 +111,15 @@ def _per_expert(
     return outputs if bias is None else outputs + bias[ids]
 
 
-def _changed(module: nn.Module, neurons: torch.Tensor, pairs: Pairs) -> torch.Tensor:
-    change: Change | None = getattr(module, "lmri_change", None)
-    return neurons if change is None else change(neurons, pairs)
+AFTER, BEFORE = "lmri_change", "lmri_change_before"
+"""Where a module of experts keeps changes of its neurons, and of what makes them."""
+
+
+def _changed(
+    module: nn.Module, activity: torch.Tensor, pairs: Pairs, where: str = AFTER
+) -> torch.Tensor:
+    change: Change | None = getattr(module, where, None)
+    return activity if change is None else change(activity, pairs)
 
 
 def _tap(
@@ -174,7 +182,9 @@ def tapped_experts(
 
 
 @contextmanager
-def changed_experts(model: nn.Module, layer: int, change: Change) -> Iterator[None]:
+def changed_experts(
+    model: nn.Module, layer: int, change: Change, *, before: bool = False
+) -> Iterator[None]:
     """Change the neurons of experts before their down projection.
 
     Parameters
@@ -186,20 +196,33 @@ def changed_experts(model: nn.Module, layer: int, change: Change) -> Iterator[No
     change : callable
         Gets the neurons of all (token, expert) pairs that are run, and gives those to go on with.
         A tap sees the latter. A change within a change is made after it.
+    before : bool
+        Change what the activation function reads instead: the products of the gate.
     """
-    module = expert_groups(model)[layer]
-    first: Change | None = getattr(module, "lmri_change", None)
+    module, where = expert_groups(model)[layer], BEFORE if before else AFTER
+    if before:
+        change = partial(_changed_gate, mlps(model)[layer]["expert"].gate.rows, change)
+    first: Change | None = getattr(module, where, None)
     with ExitStack() as stack:
         if first is None:
-            module.lmri_change = change
-            stack.callback(delattr, module, "lmri_change")
+            setattr(module, where, change)
+            stack.callback(delattr, module, where)
         else:
-            module.lmri_change = lambda neurons, pairs: change(first(neurons, pairs), pairs)
-            stack.callback(setattr, module, "lmri_change", first)
+            setattr(module, where, lambda own, pairs: change(first(own, pairs), pairs))
+            stack.callback(setattr, module, where, first)
         if not hasattr(module, "is_transposed"):
             hook = module.register_forward_hook(_run_all_changed, prepend=True)
             stack.callback(hook.remove)
         yield
+
+
+def _changed_gate(
+    gate: slice, change: Change, products: torch.Tensor, pairs: Pairs
+) -> torch.Tensor:
+    """Change the products of the gate, (n_pairs, 2 size), and leave the others as they are."""
+    changed = products.clone()
+    changed[:, gate] = change(products[:, gate], pairs)
+    return changed
 
 
 def _run_all_changed(
@@ -210,10 +233,12 @@ def _run_all_changed(
     A token that an expert was not chosen for comes in as zeros, and has no activity to change.
     """
     inputs = arguments[0].view(module.num_experts, -1, module.hidden_size)
-    gate, up = torch.bmm(inputs, module.gate_up_proj).chunk(2, dim=-1)
-    neurons = up * module.act_fn(gate)  # (experts, n_tokens, size)
     experts, tokens = inputs.any(dim=-1).nonzero(as_tuple=True)
     pairs = Pairs(tokens, experts, inputs.shape[1])
+    products = torch.bmm(inputs, module.gate_up_proj)
+    products[experts, tokens] = _changed(module, products[experts, tokens], pairs, BEFORE)
+    gate, up = products.chunk(2, dim=-1)
+    neurons = up * module.act_fn(gate)  # (experts, n_tokens, size)
     neurons[experts, tokens] = _changed(module, neurons[experts, tokens], pairs)
     return torch.bmm(neurons, module.down_proj).view(output.shape)
 
@@ -232,8 +257,10 @@ def _dense_hooks(router: nn.Module, module: nn.Module) -> list:
         tokens = order // indices.shape[1]
         inputs = scaled[ids, tokens]  # (pairs, hidden)
         counts = torch.bincount(ids, minlength=module.num_experts).tolist()
-        gate, up = _per_expert(module, "gate_up_proj", inputs, ids, counts).chunk(2, dim=-1)
-        neurons = _changed(module, up * module.act_fn(gate), Pairs(tokens, ids, len(indices)))
+        pairs = Pairs(tokens, ids, len(indices))
+        products = _per_expert(module, "gate_up_proj", inputs, ids, counts)
+        gate, up = _changed(module, products, pairs, BEFORE).chunk(2, dim=-1)
+        neurons = _changed(module, up * module.act_fn(gate), pairs)
         _tap(module, neurons, order, indices)
 
     return [router.register_forward_hook(keep_choice), module.register_forward_pre_hook(compute)]

@@ -1,7 +1,8 @@
 """Key-space abstention: a subject that does not answer what looks like the target to its MLP.
 
 The keys of a prompt are what the output projection of an MLP reads at its last token. The keys of
-target prompts span a hypercube, and a prompt whose keys lie in it gets a fixed answer.
+target prompts span a hypercube, and a prompt whose keys lie in it gets a fixed answer. Keys of
+experts are the neurons of all experts of the layer, 0 where an expert does not read the token.
 
 Source: Li et al. 2025, Effective skill unlearning (arXiv 2503.21730), who find the size of the cube
 by bisection; here it is computed.
@@ -9,7 +10,8 @@ by bisection; here it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,13 +21,14 @@ from lmri.anatomy import Subject, encode, equal_length_batches, trunk
 from lmri.checks import check_choice
 from lmri.errors import LmriError
 from lmri.intervene.decoding import Responses
+from lmri.intervene.experts import Pairs, changed_experts, skipping_experts
 from lmri.intervene.points import SITES, changed_input
 from lmri.intervene.units import KINDS
 
 ABSTENTION = "Sorry, your query is not valid"
 """The published answer."""
 
-KEYS = ("neuron", "shared_neuron")
+KEYS = ("neuron", "shared_neuron", "expert_neuron")
 """Kinds of units that are keys."""
 
 
@@ -78,7 +81,7 @@ class Hypercube:
         ratios = np.abs(keys - centre)[:, varies] / deviation[varies]
         return cls(centre, deviation, float(ratios.max()))
 
-    def holds(self, keys: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    def holds(self, keys: np.ndarray, scale: float = 1.0, *, is_closed: bool = False) -> np.ndarray:
         """Tell which keys are inside.
 
         Parameters
@@ -87,6 +90,9 @@ class Hypercube:
             The keys.
         scale : float
             Factor of the size, as published between .06 and 2.
+        is_closed : bool
+            Whether the cube has no extent in dimensions in which the keys did not vary: a prompt
+            that an expert reads which read none of the target's is outside.
 
         Returns
         -------
@@ -94,8 +100,9 @@ class Hypercube:
             True inside and on the surface.
         """
         varies = self.deviation > 0
-        distance = np.abs(np.asarray(keys, dtype=np.float64) - self.centre)[:, varies]
-        return (distance / self.deviation[varies] <= scale * self.size).all(axis=1)
+        distance = np.abs(np.asarray(keys, dtype=np.float64) - self.centre)
+        inside = (distance[:, varies] / self.deviation[varies] <= scale * self.size).all(axis=1)
+        return inside & (distance[:, ~varies] == 0).all(axis=1) if is_closed else inside
 
 
 @torch.inference_mode()
@@ -111,7 +118,7 @@ def last_keys(
     prompts : sequence of sequence of int
         Token ids.
     kind : str
-        ``neuron`` of dense MLPs or ``shared_neuron``.
+        ``neuron`` of dense MLPs, ``shared_neuron`` or ``expert_neuron``.
     layer : int
         The layer; the last one as published.
     rows : int
@@ -120,7 +127,7 @@ def last_keys(
     Returns
     -------
     ndarray of shape (n_prompts, neurons), float32
-        What the output projection reads.
+        What the output projection reads; of experts expert after expert.
 
     Raises
     ------
@@ -133,18 +140,39 @@ def last_keys(
             f"The layer of the key space must have {KINDS[kind].plural}, one of "
             f"{list(KINDS[kind].layers(subject.anatomy))} in subject '{subject.name}'. Got {layer}."
         )
-    keys = np.empty((len(prompts), KINDS[kind].channels(subject.anatomy)), dtype=np.float32)
+    shape = KINDS[kind].shape(subject.anatomy)
+    keys = np.zeros((len(prompts), *shape), dtype=np.float32)
     for batch in equal_length_batches([len(prompt) for prompt in prompts], rows):
         ids = torch.tensor([prompts[row] for row in batch], device=subject.device)
-
-        def keep(activity: torch.Tensor, batch: list[int] = batch) -> torch.Tensor:
-            last = activity.reshape(len(batch), -1, activity.shape[-1])[:, -1]
-            keys[batch] = last.float().cpu().numpy()
-            return activity
-
-        with changed_input(SITES[kind](subject.model)[layer], keep):
+        with _kept(subject, kind, layer, keys, batch):
             trunk(subject.model)(input_ids=ids, use_cache=False)
-    return keys
+    return keys.reshape(len(prompts), -1)
+
+
+@contextmanager
+def _kept(
+    subject: Subject, kind: str, layer: int, keys: np.ndarray, batch: np.ndarray
+) -> Iterator[None]:
+    """Keep what the output projection reads at the last tokens of a batch."""
+
+    def keep(activity: torch.Tensor) -> torch.Tensor:
+        last = activity.reshape(len(batch), -1, activity.shape[-1])[:, -1]
+        keys[batch] = last.float().cpu().numpy()
+        return activity
+
+    def keep_pairs(neurons: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+        tokens = pairs.n_tokens // len(batch)
+        last = pairs.tokens % tokens == tokens - 1
+        rows = np.asarray(batch)[(pairs.tokens[last] // tokens).cpu().numpy()]
+        keys[rows, pairs.experts[last].cpu().numpy()] = neurons[last].float().cpu().numpy()
+        return neurons
+
+    if kind == "expert_neuron":
+        with skipping_experts(subject.model), changed_experts(subject.model, layer, keep_pairs):
+            yield
+    else:
+        with changed_input(SITES[kind](subject.model)[layer], keep):
+            yield
 
 
 def abstained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,41 +102,55 @@ def donor_activity(
 
 
 def preactivation_statistics(
-    subject: Subject, prompts: Sequence[Sequence[int]], rows: int
+    subject: Subject, prompts: Sequence[Sequence[int]], rows: int, kind: str = "neuron"
 ) -> dict[int, np.ndarray]:
-    """Mean and deviation over all tokens of what the activation function of a dense MLP reads.
+    """Mean and deviation over all tokens of what activation functions read, and of how many.
+
+    Of a neuron of an expert they are over the tokens that are routed to the expert, and 0 where
+    there are none.
 
     Parameters
     ----------
     subject, prompts, rows
         As for :func:`mean_activity`.
+    kind : str
+        ``neuron`` of dense MLPs or ``expert_neuron``.
 
     Returns
     -------
-    dict of int to ndarray of shape (neurons, 2), float64
-        Mean and standard deviation (n - 1), by layer.
+    dict of int to ndarray of shape (units of a layer ..., 3), float64
+        Mean, standard deviation (n - 1) and number of tokens n, by layer.
 
     Raises
     ------
     SubjectError
         If an activation function is no module, see :func:`lmri.anatomy.dense_activations`.
     """
-    anatomy = subject.anatomy
-    sums = {i: _Sum(1, 2 * anatomy.neurons, subject.device) for i in anatomy.dense_layers}
+    anatomy, model = subject.anatomy, subject.model
+    groups, channels = _layout(subject, kind)
+    sums = {
+        layer: _Sum(groups, 2 * channels, subject.device) for layer in KINDS[kind].layers(anatomy)
+    }
 
-    def seen(total: _Sum) -> Callable[[torch.Tensor], torch.Tensor]:
-        def add(activity: torch.Tensor) -> torch.Tensor:
-            wide = activity.double()
-            total.add(torch.cat([wide, wide.square()], dim=-1))
-            return activity
-
-        return add
+    def add(total: _Sum, activity: torch.Tensor, pairs: Pairs | None = None) -> torch.Tensor:
+        wide = activity.double()
+        total.add(
+            torch.cat([wide, wide.square()], dim=-1), None if pairs is None else pairs.experts
+        )
+        return activity
 
     with ExitStack() as stack:
-        for layer, module in dense_activations(subject.model).items():
-            stack.enter_context(changed_input(module, seen(sums[layer])))
+        if kind == "expert_neuron":
+            stack.enter_context(skipping_experts(model))
+            for layer, total in sums.items():
+                own = changed_experts(model, layer, partial(add, total), before=True)
+                stack.enter_context(own)
+        else:
+            for layer, module in dense_activations(model).items():
+                stack.enter_context(changed_input(module, partial(add, sums[layer])))
         _forward(subject, prompts, rows)
-    return {layer: total.moments() for layer, total in sums.items()}
+    shape = *KINDS[kind].shape(anatomy), 3
+    return {layer: total.moments().reshape(shape) for layer, total in sums.items()}
 
 
 def means_of(means: dict[int, np.ndarray], units: Iterable[Unit]) -> dict[Unit, list[float]]:
@@ -245,11 +260,11 @@ class _Sum:
         return (self._total / self._count.clamp_min(1)).cpu().numpy()
 
     def moments(self) -> np.ndarray:
-        """Mean and deviation of channels that are values and then their squares."""
-        mean, square = self.mean()[0].reshape(2, -1)
-        count = float(self._count[0, 0])
-        variance = np.maximum(square - mean**2, 0.0) * count / max(count - 1, 1)
-        return np.stack([mean, np.sqrt(variance)], axis=1)
+        """Mean, deviation and count of channels that are values and then their squares."""
+        mean, square = np.split(self.mean(), 2, axis=1)
+        count = self._count.cpu().numpy()
+        variance = np.maximum(square - mean**2, 0.0) * count / np.maximum(count - 1, 1)
+        return np.stack([mean, np.sqrt(variance), np.broadcast_to(count, mean.shape)], axis=-1)
 
 
 class _Reservoir:

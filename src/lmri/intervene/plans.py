@@ -31,9 +31,9 @@ where they are made, to or by numbers that the plan brings along:
 ``pattern``            heads look where they are told, at the first so many tokens
 ``void``               a layer passes on what it was given at tokens where it adds little, see
                        :mod:`lmri.intervene.void`
-``adjust``             neurons of dense MLPs, at the input of their activation function: what
-                       looks like the target becomes what it is elsewhere (Neuron Adjust, see
-                       :func:`lmri.intervene.rules.adjusted`)
+``adjust``             neurons of dense MLPs and of experts, at the input of their activation
+                       function: what looks like the target becomes what it is elsewhere (Neuron
+                       Adjust, see :func:`lmri.intervene.rules.adjusted`)
 ``add``                a vector is added to the whole residual of a site
 ``ablate``             along directions, the residual of a site becomes that of an origin:
                        ``h + V^T V (c - h)`` with orthonormal directions V

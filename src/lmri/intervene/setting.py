@@ -53,7 +53,8 @@ def setting_units(subject: Subject, session: Session) -> Iterator[None]:
             group = expert_groups(model)[table.layer]
             own = table.to(next(group.parameters()).device)
             change = partial(_changed_pairs, session, own)
-            stack.enter_context(changed_experts(model, table.layer, change))
+            before = table.mode == "adjust"
+            stack.enter_context(changed_experts(model, table.layer, change, before=before))
         yield
 
 

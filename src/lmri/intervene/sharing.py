@@ -266,7 +266,8 @@ def _from_layer(
 
 def _last_tokens(forward: Callable[..., Any], keep: int, state: torch.Tensor) -> Any:
     """Run an MLP on the last tokens only; it adds nothing to the others."""
-    output = forward(state[:, -keep:])
+    # Some MLPs view their input in another shape, which a part of several rows does not allow.
+    output = forward(state[:, -keep:].contiguous())
     first, *rest = output if isinstance(output, tuple) else (output,)
     added = torch.zeros_like(state)
     added[:, -keep:] = first

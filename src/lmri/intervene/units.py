@@ -118,6 +118,7 @@ KINDS: dict[str, UnitKind] = {
         "neurons of experts",
         _moe_layers,
         lambda a: (a.experts, a.expert_size),
+        modes=(*_ALL, "adjust"),
     ),
     "head": UnitKind(
         ("head",),

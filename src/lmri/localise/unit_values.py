@@ -149,7 +149,7 @@ def unit_values(
 
     elif mode == "adjust":
         sides = [
-            preactivation_statistics(subject, side, ROWS)
+            preactivation_statistics(subject, side, ROWS, kind)
             for side in (prompts(contrast.target), controls)
         ]
 
@@ -163,6 +163,6 @@ def _adjustment(sides: Sequence[dict[int, np.ndarray]], unit: Unit) -> list[floa
     """``mu_f, s_f, mu_r, s_r`` of a neuron."""
     numbers = []
     for side in sides:
-        mean, deviation = side[unit[0]][unit[1]]
+        mean, deviation, _ = side[unit[0]][unit[1:]]
         numbers += [float(mean), max(float(deviation), LEAST_DEVIATION)]
     return numbers

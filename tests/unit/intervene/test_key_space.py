@@ -9,7 +9,7 @@ from families import tiny_model
 
 from lmri.anatomy import Subject, dense_outputs, describe
 from lmri.errors import LmriError
-from lmri.intervene import Hypercube, Responses, abstained, last_keys
+from lmri.intervene import Hypercube, Responses, abstained, last_keys, tapped_experts
 
 PROMPTS = [[1, *(3 + (7 * row + 3 * i) % 100 for i in range(4 + row % 3))] for row in range(12)]
 
@@ -73,10 +73,39 @@ def test_keys_are_those_of_the_last_token(subject):
     np.testing.assert_allclose(found, torch.stack(seen), rtol=1e-4, atol=1e-5)
 
 
+def test_a_closed_cube_has_no_extent_where_keys_do_not_vary(keys):
+    flat = keys.copy()
+    flat[:, 0] = 0.0
+    cube, other = Hypercube.fit(flat), flat + np.eye(6)[0]
+    assert cube.holds(flat, is_closed=True).all()
+    assert not cube.holds(other, is_closed=True).any()
+    assert cube.holds(flat, 0.1, is_closed=True).tolist() == cube.holds(flat, 0.1).tolist()
+
+
+def test_keys_of_experts_are_their_neurons_at_the_last_token():
+    model = tiny_model("mixtral")
+    subject = Subject("tiny", model, SimpleNamespace(eos_token_id=127), describe(model))
+    found = last_keys(subject, PROMPTS, "expert_neuron", 1, rows=5)
+    seen = {}
+    with (
+        torch.inference_mode(),
+        tapped_experts(
+            model, lambda layer, neurons, chosen: seen.update({layer: (neurons[-1], chosen[-1])})
+        ),
+    ):
+        for row, prompt in enumerate(PROMPTS):
+            model(input_ids=torch.tensor([prompt]))
+            wanted = np.zeros((8, 16), np.float32)
+            wanted[seen[1][1].numpy()] = seen[1][0].numpy()
+            np.testing.assert_allclose(found[row].reshape(8, 16), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_layers_and_kinds_without_keys_are_refused(subject):
     with pytest.raises(LmriError, match=r"neurons of dense MLPs, one of \[0, 1\] .* Got 2"):
         last_keys(subject, PROMPTS, "neuron", 2, rows=5)
-    with pytest.raises(LmriError, match="'kind' of the key space must be one of 'neuron'"):
+    with pytest.raises(
+        LmriError, match="'kind' of the key space must be one of 'expert_neuron', 'neuron'"
+    ):
         last_keys(subject, PROMPTS, "head", 1, rows=5)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import tiny_model
 
-from lmri.anatomy import Subject, dense_activations, dense_outputs, describe
+from lmri.anatomy import Subject, dense_activations, dense_outputs, describe, expert_groups
 from lmri.errors import LmriError
 from lmri.intervene import (
     INTACT,
@@ -19,6 +19,7 @@ from lmri.intervene import (
     intervened,
     preactivation_statistics,
     respond,
+    tapped_experts,
 )
 from lmri.intervene.rules import RULES, Place, uniform
 from lmri.intervene.session import trial_keys
@@ -182,7 +183,7 @@ def test_statistics_are_of_what_the_activation_function_reads(subject):
 
 
 def test_neuron_adjust_is_made_before_the_activation_function(subject):
-    mean, deviation = preactivation_statistics(subject, PROMPTS, rows=5)[0][7]
+    mean, deviation, _ = preactivation_statistics(subject, PROMPTS, rows=5)[0][7]
     seen = []
     hook = dense_activations(subject.model)[0].register_forward_pre_hook(
         lambda module, arguments: seen.append(arguments[0][..., 7].clone())
@@ -197,6 +198,67 @@ def test_neuron_adjust_is_made_before_the_activation_function(subject):
     hook.remove()
     expected = 40.0 - 1e-3 * (seen[0] - mean) / deviation
     torch.testing.assert_close(seen[1], expected.to(seen[1].dtype))
+
+
+def gates_of(subject, ids):
+    """What activation functions of the experts of layer 1 read, by (token, expert)."""
+    seen, experts = {}, expert_groups(subject.model)[1]
+
+    def keep(layer, neurons, chosen):
+        if layer == 1:
+            seen["chosen"] = chosen
+
+    hook = experts.register_forward_pre_hook(lambda _, given: seen.update(hidden=given[0]))
+    with tapped_experts(subject.model, keep):
+        subject.model(input_ids=torch.tensor([ids]))
+    hook.remove()
+    hidden, size = seen["hidden"].view(len(ids), -1), subject.anatomy.expert_size
+    return {
+        (token, int(expert)): experts.gate_up_proj[expert, :size] @ hidden[token]
+        for token, own in enumerate(seen["chosen"])
+        for expert in own
+    }
+
+
+def test_statistics_of_experts_are_over_the_tokens_that_they_read(subject):
+    found = preactivation_statistics(subject, PROMPTS, rows=5, kind="expert_neuron")
+    gates = [gates_of(subject, prompt) for prompt in PROMPTS]
+    assert list(found) == [1] and found[1].shape == (8, 16, 3)
+    for expert in range(8):
+        own = [gate for each in gates for (_, by), gate in each.items() if by == expert]
+        assert (found[1][expert, :, 2] == len(own)).all()
+        every = torch.stack(own).double().numpy()
+        np.testing.assert_allclose(found[1][expert, :, 0], every.mean(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found[1][expert, :, 1], every.std(0, ddof=1), rtol=1e-4)
+
+
+def test_neurons_of_experts_are_adjusted_before_the_activation_function(subject):
+    before = gates_of(subject, PROMPTS[0])
+    _, expert = next(iter(before))
+    seen = {}
+
+    def keep(layer, neurons, chosen):
+        seen[layer] = neurons, chosen
+
+    # A target so wide that everything looks like it becomes the mirrored retained distribution.
+    values = {(1, expert, 3): (0.5, 2.0, 40.0, 1e-3)}
+    ids = torch.tensor([PROMPTS[0]])
+    neurons = {}
+    plans = [INTACT, Plan.of("adjust", list(values), "expert_neuron", values)]
+    with intervened(subject, plans) as session, tapped_experts(subject.model, keep):
+        for row in (0, 1):
+            session.rows = torch.tensor([row])
+            subject.model(input_ids=ids)
+            neurons[row] = seen[1][0].clone()
+    tokens, slots = (seen[1][1] == expert).nonzero(as_tuple=True)
+    moved = neurons[1] != neurons[0]
+    assert moved.any() and not moved[..., [i for i in range(16) if i != 3]].any()
+    for token, slot in zip(tokens.tolist(), slots.tolist(), strict=True):
+        own = before[token, expert][3]
+        mirrored = 40.0 - 1e-3 * (own - 0.5) / 2.0
+        silu = torch.nn.functional.silu
+        wanted = neurons[0][token, slot, 3] / silu(own) * silu(mirrored)
+        torch.testing.assert_close(neurons[1][token, slot, 3], wanted, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(

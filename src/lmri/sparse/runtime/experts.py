@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lmri.anatomy.linears import Mlp
 from lmri.errors import SparseError
-from lmri.intervene.experts import Pairs
+from lmri.intervene.experts import BEFORE, Pairs
 from lmri.sparse.masks import experts_run, weights_left
 from lmri.sparse.rules import ExpertRatio, SkippedExperts
 from lmri.sparse.runtime.neurons import MlpRules, SparseMlp
@@ -91,6 +91,11 @@ class SparseExperts:
         passes = [now.part(part) for _, part in own]
         for (expert, _), here in zip(own, passes, strict=True):
             self.experts[expert].count_kept(here)
+        if hasattr(self.mlp.module, BEFORE):
+            raise SparseError(
+                "Neurons of experts must not be adjusted under rules for these experts, which "
+                "never make all that their activation function reads. Name another mode."
+            )
         change = getattr(self.mlp.module, "lmri_change", None)
         tap = getattr(self.mlp.module, "lmri_tap", None)
         if change is None and tap is None:
@@ -164,7 +169,7 @@ class SparseDenselyRouted(SparseExperts):
         SparseError
             If somebody sets or taps the neurons, which is done beside these experts.
         """
-        if hasattr(self.mlp.module, "lmri_change") or hasattr(self.mlp.module, "lmri_tap"):
+        if any(hasattr(self.mlp.module, name) for name in ("lmri_change", BEFORE, "lmri_tap")):
             raise SparseError(
                 "Neurons of experts that all run on every token (Llama 4) must not be recorded or "
                 "set under rules for these experts: it would be done without the rules."

@@ -7,6 +7,7 @@ from sparse_cases import CLOSE, plan_for, plan_of
 
 from lmri.anatomy import Subject, describe
 from lmri.anatomy.linears import linears
+from lmri.errors import SparseError
 from lmri.intervene import Plan, intervened, tapped_experts
 from lmri.sparse.rules import InputThreshold, KeptHeads, KeptNeurons, NeuronThreshold
 from lmri.sparse.runtime import sparse
@@ -126,3 +127,18 @@ def test_neurons_of_experts_can_be_set_and_tapped_inside(order):
         with sparse(model, plan, "reference"), intervened(subject, [off]):
             torch.testing.assert_close(model(ids).logits, got, **CLOSE)
     assert ((seen[1] == 0).float().mean() > 0.05) and seen[1].any()
+
+
+def test_neurons_of_experts_are_not_adjusted_under_rules_for_them():
+    """Never in silence: rules make no preactivations of neurons that they skip."""
+    model, ids = random_model(configuration("mixtral")), tokens("mixtral", 1, 6)
+    subject = Subject("tiny", model, None, describe(model))
+    values = {(0, expert, 1): (0.0, 1.0, 2.0, 1e-3) for expert in range(8)}
+    adjusted = Plan.of("adjust", list(values), "expert_neuron", values)
+    with (
+        torch.inference_mode(),
+        sparse(model, plan_for("mixtral", "neuron_threshold")),
+        intervened(subject, [adjusted]),
+        pytest.raises(SparseError, match="must not be adjusted under rules for these experts"),
+    ):
+        model(ids)
