@@ -102,6 +102,13 @@ CALLS = {
         {"subject", "model", "stimuli", "findings", "plan", "out", "options", "load", "seed"}
         | {"subjects", "draws", "provenance"},
     ),
+    "experiment": (
+        "experiment",
+        "run_experiment",
+        {"subject", "experiment", "model", "stimuli", "recordings", "findings", "out", "tasks"}
+        | {"contrasts", "evidence", "options", "max_new_tokens", "rows", "bootstrap", "load"}
+        | {"seed", "provenance"},
+    ),
     "bottleneck-summary": (
         "information.bottleneck",
         "summarise_bottleneck",
@@ -111,12 +118,18 @@ CALLS = {
 }
 
 OF_A_SUBJECT = [
-    *("record", "localise", "information", "decode", "validate"),
+    *("record", "localise", "information", "decode", "validate", "experiment"),
     *("calibrate", "record-sparse", "survive", "sparse-run"),
 ]
 
 VALUES = {"--subject": "localised", "--task": "events", "--seed": "3", "--shard": "0"}
-VALUES |= {"--series": "growth"}
+VALUES |= {"--series": "growth", "--experiment": "void_layers"}
+
+STUDIES = {
+    "dynamics": "studies/information-training.yaml",
+    "experiment": "studies/void-layers.yaml",
+}
+"""Of commands that the default study has no job of."""
 
 
 @pytest.fixture
@@ -134,7 +147,7 @@ def arguments(repository, tmp_path):
                 continue
             default = str(tmp_path / flag.removeprefix("--"))
             made += [flag, VALUES.get(flag, default)]
-        study = "studies/information-training.yaml" if command == "dynamics" else "config.yaml"
+        study = STUDIES.get(command, "config.yaml")
         made[made.index("--config") + 1] = str(repository / "config" / study)
         return made
 

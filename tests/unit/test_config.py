@@ -368,7 +368,7 @@ def test_slice_changes_only_where_the_stage_reads(default, study, key, value, to
 
 
 def test_slices_are_of_all_stages_but_those_the_default_study_has_no_job_of(repository, study):
-    assert set(STAGES) - set(SELECTORS) == {"dynamics", "bottleneck"}
+    assert set(STAGES) - set(SELECTORS) == {"dynamics", "experiment", "bottleneck"}
     with pytest.raises(ConfigError, match="series"):
         stage_slice(study, "dynamics", series="growth")
     path = str(repository / "config/studies/information-training.yaml")

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.slow
 
 # What the small study does not ask for: subjects to train, sparse runs, information.
 NOT_ASKED_FOR = (
-    *("bases/", "draws/", "plans/", "sparse/", "analyses/", "report/information"),
+    *("bases/", "draws/", "plans/", "sparse/", "analyses/", "experiments/"),
+    "report/information",
     "comparisons.parquet",  # of two subjects
 )
 

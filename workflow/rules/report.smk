@@ -12,6 +12,11 @@ rule report:
             subject=STUDY.subjects,
             table=["arms", "transcripts", "trials", "claims", "verdicts"],
         ),
+        experiments=expand(
+            "<study>/experiments/{subject}/{experiment}",
+            subject=STUDY.subjects,
+            experiment=STUDY.experiments,
+        ),
         comparisons="<study>/comparisons.parquet" if STUDY.compared else [],
         sparse=expand(
             "<study>/sparse/{subject}/runs/{table}.parquet",

@@ -15,6 +15,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--config": {"metavar": "FILE|JSON", "help": "study file, or the slice of the job as JSON"},
     "--subject": {"metavar": "NAME", "help": "name of the subject in the study"},
     "--task": {"metavar": "NAME", "help": "name of the task in the study"},
+    "--experiment": {"metavar": "NAME", "help": "name of the experiment in the study"},
     "--seed": {"type": int, "metavar": "N", "help": "seed of the base"},
     "--shard": {"type": int, "metavar": "I", "help": "number of the shard, from 0"},
     "--model": {"type": Path, "metavar": "DIR", "help": "folder of the prepared subject"},

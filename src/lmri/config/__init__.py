@@ -10,6 +10,12 @@ from lmri.config.analyses import (
 )
 from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.experiments import (
+    EXPERIMENTS,
+    ExperimentOptions,
+    SteeringOptions,
+    VoidLayersOptions,
+)
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     SPLITS,
@@ -44,8 +50,10 @@ __all__ = [
     "ConnectOptions",
     "ContrastOptions",
     "DecodeOptions",
+    "EXPERIMENTS",
     "EncodeOptions",
     "EvidenceOptions",
+    "ExperimentOptions",
     "FunctionOptions",
     "FollowOptions",
     "InformationOptions",
@@ -63,11 +71,13 @@ __all__ = [
     "ScorersOptions",
     "SparseOptions",
     "SplitOptions",
+    "SteeringOptions",
     "StudyConfig",
     "SubjectOptions",
     "TaskOptions",
     "TemplateOptions",
     "ValidateOptions",
+    "VoidLayersOptions",
     "WorldOptions",
     "load_study",
     "plan_name",

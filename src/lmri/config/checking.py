@@ -19,6 +19,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 from lmri.checks import check_slug, quoted, shortened
 from lmri.config.causal import causal_problems
+from lmri.config.experiments import experiment_problems
 from lmri.config.networks import network_problems
 from lmri.config.options import (
     LOAD_KEYS,
@@ -217,6 +218,7 @@ def _problems(study: StudyConfig) -> Iterator[str]:
     yield from study.encode.problems(study.tasks)
     yield from _evidence(study)
     yield from claim_problems(study)
+    yield from experiment_problems(study)
 
 
 def _questions(study: StudyConfig) -> Iterator[str]:

@@ -222,6 +222,24 @@ def _score(study: StudyConfig) -> dict[str, Any]:
     return {"seed": study.seed, "scorers": study.scorers.to_dict()}
 
 
+def _experiment(study: StudyConfig, subject: str, experiment: str) -> dict[str, Any]:
+    _entry(study, "subjects", subject)
+    check_choice(experiment, study.experiments, "experiment", "the study", ConfigError)
+    return {
+        "seed": study.seed,
+        "subject": subject,
+        "load": study.subjects[subject].load.to_dict(),
+        "experiment": experiment,
+        "options": study.experiments[experiment].to_dict(),
+        "tasks": list(study.tasks),
+        "contrasts": [entry.to_dict() for entry in study.contrasts.values()],
+        "evidence": study.evidence.to_dict(),
+        "max_new_tokens": study.record.max_new_tokens,
+        "rows": study.validate.rows,
+        "bootstrap": study.validate.bootstrap,
+    }
+
+
 def _compare(study: StudyConfig) -> dict[str, Any]:
     return {
         "seed": study.seed,
@@ -268,6 +286,7 @@ STAGES: dict[str, tuple[Callable[..., dict[str, Any]], tuple[str, ...]]] = {
     "draws": (_draws, ("subject",)),
     "validate": (_validate, ("subject",)),
     "score": (_score, ()),
+    "experiment": (_experiment, ("subject", "experiment")),
     "compare": (_compare, ()),
     "bottleneck": (_bottleneck, ("setting",)),
     "bottleneck_summary": (_bottleneck_summary, ()),
@@ -286,8 +305,8 @@ def stage_slice(study: StudyConfig, stage: str, **selectors: Any) -> dict[str, A
     stage : str
         One of :data:`STAGES`.
     **selectors
-        Which job: ``base_seed``, ``subject``, ``task``, ``series`` or ``setting``, as the stage
-        needs.
+        Which job: ``base_seed``, ``subject``, ``task``, ``series``, ``setting`` or
+        ``experiment``, as the stage needs.
 
     Returns
     -------

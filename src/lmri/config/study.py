@@ -13,6 +13,7 @@ from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOp
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
 from lmri.config.encoding import EncodeOptions
+from lmri.config.experiments import EXPERIMENTS, ExperimentOptions
 from lmri.config.networks import AlignOptions, ConnectOptions
 from lmri.config.options import (
     ContrastOptions,
@@ -73,6 +74,8 @@ class StudyConfig:
     seed, world, splits, record, localise, evidence, validate, report
     scorers, sparse, information, connect, align, decode, encode, bottleneck
         The seed of the study and its sections.
+    experiments : dict
+        Options of the experiments that are run, by name.
     """
 
     study: str
@@ -96,6 +99,7 @@ class StudyConfig:
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     bottleneck: BottleneckOptions = field(default_factory=BottleneckOptions)
     report: ReportOptions = field(default_factory=ReportOptions)
+    experiments: dict[str, ExperimentOptions] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "the study") -> StudyConfig:
@@ -127,6 +131,10 @@ class StudyConfig:
             parts[name] = {
                 key: kind.from_dict({"name": key, **entry}) for key, entry in values[name].items()
             }
+        parts["experiments"] = {
+            name: EXPERIMENTS[name].from_dict(entry)
+            for name, entry in values.get("experiments", {}).items()
+        }
         check_study(config := cls(**parts), source)
         return config
 
@@ -144,6 +152,7 @@ class StudyConfig:
             values[name] = values[name].to_dict()
         for name in NAMED:
             values[name] = {key: _unnamed(entry) for key, entry in values[name].items()}
+        values["experiments"] = {name: own.to_dict() for name, own in self.experiments.items()}
         return values
 
     @property
@@ -257,6 +266,7 @@ class StudyConfig:
             "encode": subjects if self.encoded_tasks else 0,
             "draws": subjects * self.validate.shards if self.validate.shards > 1 else 0,
             "validate": subjects,
+            "experiment": subjects * len(self.experiments),
             "compare": 1 if self.compared else 0,
             "bottleneck": len(self.bottleneck.settings),
             "bottleneck_summary": 1 if self.bottleneck.settings else 0,

@@ -16,6 +16,7 @@ from lmri.report.causal.maps import CausalMap
 from lmri.report.connect.tables import Networks
 from lmri.report.decode.tables import Decoding
 from lmri.report.encoding.tables import Encoding
+from lmri.report.experiments.tables import Experiments
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
 from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
@@ -213,6 +214,8 @@ class StudyInputs:
         Subjects of one base compared with each other.
     encoding : Encoding
         Features of stimuli against activity.
+    experiments : Experiments
+        What came of experiments.
     """
 
     config: StudyConfig
@@ -229,6 +232,7 @@ class StudyInputs:
     altered: list[AlteredError] = field(default_factory=list)
     comparisons: pd.DataFrame = field(default_factory=pd.DataFrame)
     encoding: Encoding = field(default_factory=Encoding)
+    experiments: Experiments = field(default_factory=Experiments)
 
     @property
     def scans(self) -> list[Scan]:

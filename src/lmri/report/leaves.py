@@ -21,6 +21,8 @@ from lmri.report.decode.page import TITLE as DECODING_TITLE
 from lmri.report.decode.page import decoding_leaf
 from lmri.report.encoding.page import TITLE as ENCODING_TITLE
 from lmri.report.encoding.page import encoding_leaf
+from lmri.report.experiments.page import TITLE as EXPERIMENTS_TITLE
+from lmri.report.experiments.page import experiments_leaf
 from lmri.report.files import Files
 from lmri.report.heads_leaf import heads_leaf
 from lmri.report.information.page import information_leaf
@@ -69,6 +71,9 @@ def _has_heads(inputs: StudyInputs) -> bool:
 
 STUDY_PAGES = (
     PageOfStudy("evidence", EVIDENCE_TITLE, has_evidence, evidence_leaf),
+    PageOfStudy(
+        "experiments", EXPERIMENTS_TITLE, lambda own: bool(own.experiments), experiments_leaf
+    ),
     PageOfStudy("heads", "Attention heads", _has_heads, heads_leaf),
     PageOfStudy("layers", TITLE, has_layers, layers_leaf),
     PageOfStudy("encoding", ENCODING_TITLE, lambda own: bool(own.encoding), encoding_leaf),

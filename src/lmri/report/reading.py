@@ -17,6 +17,7 @@ from lmri.report.causal.maps import CausalMap, read_causal
 from lmri.report.connect.tables import read_networks
 from lmri.report.decode.tables import read_decoding
 from lmri.report.encoding.tables import read_encoding
+from lmri.report.experiments.tables import read_experiments
 from lmri.report.group import Group
 from lmri.report.information.tables import read_information
 from lmri.report.inputs import (
@@ -78,6 +79,7 @@ def read_study(study: Path, config: StudyConfig) -> StudyInputs:
         alignment=read_alignment(reader, config),
         bottleneck=read_bottleneck(reader, config),
         comparisons=_read_comparisons(reader, config),
+        experiments=read_experiments(reader, config),
         problems=reader.problems,
         altered=reader.altered,
     )

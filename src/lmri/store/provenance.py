@@ -40,6 +40,7 @@ ENTRIES = {
     "encode": ("encode", "encode_subject"),
     "draws": ("validate", "score_draws"),
     "validate": ("validate", "validate_subject"),
+    "experiment": ("experiment", "run_experiment"),
     "compare": ("validate", "write_comparisons"),
     "bottleneck": ("information.bottleneck", "train_bottleneck"),
     "bottleneck_summary": ("information.bottleneck", "summarise_bottleneck"),

@@ -32,6 +32,8 @@ KEPT = (
     "analyses/**/*",
     "benchmarks/**/*.tsv",
     "bottleneck/summary/*.parquet",
+    "experiments/*/*/*.parquet",
+    "experiments/*/*/outcome.json",
     "findings/**/*.json",
     "group/*.parquet",
     "maps/**/*",

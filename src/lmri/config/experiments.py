@@ -1,0 +1,167 @@
+"""The section ``experiments`` of a study: which are run, with their options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmri.checks import quoted
+from lmri.config.options import Options
+
+if TYPE_CHECKING:
+    from lmri.config.study import StudyConfig
+
+
+@dataclass(frozen=True)
+class ExperimentOptions(Options):
+    """Options of an experiment."""
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find what no schema can say.
+
+        Parameters
+        ----------
+        where : str
+            Key of the experiment in the study.
+        study : StudyConfig
+            The study.
+
+        Yields
+        ------
+        str
+            One line for each, naming the key.
+        """
+        yield from ()
+
+
+@dataclass(frozen=True)
+class VoidLayersOptions(ExperimentOptions):
+    """Layers that hardly change a token are passed over.
+
+    A layer is void at a token if it adds less to the norm of the residual than ``share`` of the
+    range of what the layers before it added. At most ``trials`` of each of ``tasks`` are run, and
+    ``draws`` random choices of as many layers at every token. An answer survives if the share of
+    right ones falls by less than ``margin``.
+    """
+
+    tasks: tuple[str, ...]
+    share: float = 0.8
+    draws: int = 199
+    trials: int = 120
+    margin: float = 0.1
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find tasks that the study does not have, and too few draws."""
+        yield from unknown_tasks(f"{where}.tasks", self.tasks, study.tasks)
+        # Of the three statements of a task one has no control, but counts in the correction.
+        yield from too_few_draws(f"{where}.draws", self.draws, 3 * len(self.tasks), study)
+
+
+@dataclass(frozen=True)
+class SteeringOptions(ExperimentOptions):
+    """A direction of the residual switches the behaviour of a contrast on and off.
+
+    Vectors lead from the trials of its control ``condition`` (the first, if none is named) to those
+    of its target. ``vectors`` are made in every way that is named. Their layer and the smallest of
+    ``scales`` that changes the score by ``target_effect`` without leaving ``most_entropy`` (nats
+    above the intact one) are searched on calibration trials. ``draws`` random directions of the
+    same length are the controls; at most ``trials`` of each condition are run.
+    """
+
+    contrast: str
+    condition: str | None = None
+    vectors: tuple[str, ...] = ("mean_difference", "control_vector", "entropy_weighted")
+    scales: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+    target_effect: float = 0.5
+    most_entropy: float = 1.0
+    draws: int = 199
+    trials: int = 120
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find a contrast that the study does not have, or a condition that is none of it."""
+        known = [own.name for own in study.contrasts.values() if own.target]
+        if self.contrast not in known:
+            yield f"'{where}.contrast' must be one of {quoted(known)}. Got '{self.contrast}'."
+            return
+        controls = study.contrasts[self.contrast].controls
+        if self.condition is not None and self.condition not in controls:
+            yield (
+                f"'{where}.condition' must be a control of '{self.contrast}', one of "
+                f"{quoted(controls)}. Got '{self.condition}'."
+            )
+        if list(self.scales) != sorted(set(self.scales)):
+            yield f"'{where}.scales' must ascend. Got {list(self.scales)}."
+        yield from too_few_draws(f"{where}.draws", self.draws, 2 * len(self.vectors) + 1, study)
+
+
+EXPERIMENTS: dict[str, type[ExperimentOptions]] = {
+    "void_layers": VoidLayersOptions,
+    "steering": SteeringOptions,
+}
+"""Options of every experiment by its name."""
+
+
+def unknown_tasks(where: str, named: Collection[str], tasks: Collection[str]) -> Iterator[str]:
+    """Find tasks that a study does not have.
+
+    Parameters
+    ----------
+    where : str
+        Key that names them.
+    named, tasks : collection of str
+        Those that are named, and those that there are.
+
+    Yields
+    ------
+    str
+        One line for each.
+    """
+    for task in named:
+        if task not in tasks:
+            yield f"'{where}' must be of the study's tasks, {quoted(tasks)}. Got '{task}'."
+
+
+def too_few_draws(where: str, draws: int, statements: int, study: StudyConfig) -> Iterator[str]:
+    """Find a number of control draws with which no statement could hold.
+
+    Parameters
+    ----------
+    where : str
+        Key of the number.
+    draws : int
+        The number.
+    statements : int
+        Statements of the experiment that are corrected for each other.
+    study : StudyConfig
+        With the level.
+
+    Yields
+    ------
+    str
+        One line, naming the number that is needed.
+    """
+    needed = math.ceil(round(statements / study.evidence.alpha, 6)) - 1
+    if draws < needed:
+        yield (
+            f"'{where}' must be at least {needed}, or no p of {statements} statements reaches "
+            f"evidence.alpha ({study.evidence.alpha}). Got {draws}."
+        )
+
+
+def experiment_problems(study: StudyConfig) -> Iterator[str]:
+    """Find what is wrong with the experiments of a study.
+
+    Parameters
+    ----------
+    study : StudyConfig
+        The study.
+
+    Yields
+    ------
+    str
+        One line for each, naming the key.
+    """
+    for name, options in study.experiments.items():
+        yield from options.problems(f"experiments.{name}", study)

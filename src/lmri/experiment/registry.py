@@ -1,0 +1,57 @@
+"""The experiments by name, with what each asks and where its method is from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lmri.experiment import steering, void_layers
+from lmri.experiment.outcome import Ground, Outcome
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment.
+
+    Attributes
+    ----------
+    title : str
+        As the report names it.
+    question : str
+        What it asks, in one sentence.
+    source : str
+        Where its method is from.
+    run : callable
+        From what it may read and its options to what comes of it. The options are of the class
+        that :data:`lmri.config.EXPERIMENTS` has under the same name.
+    """
+
+    title: str
+    question: str
+    source: str
+    run: Callable[[Ground, Any], Outcome]
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "void_layers": Experiment(
+        title="Void layers",
+        question="Can the layers that hardly change a token be passed over, and is it these?",
+        source="Shemirani et al. 2025 (arXiv 2505.14467), L2 adaptive computation",
+        run=void_layers.run,
+    ),
+    "steering": Experiment(
+        title="Steering",
+        question=(
+            "Does a direction of the residual switch a behaviour on and off, more than random "
+            "ones, and at which cost for all else?"
+        ),
+        source=(
+            "Zou et al. 2023 (arXiv 2310.01405), representation engineering; Rahn et al. 2024 "
+            "(arXiv 2406.00244), entropic activation steering; Makelov et al. 2023 (arXiv "
+            "2311.17030), interpretability illusions"
+        ),
+        run=steering.run,
+    ),
+}
+"""In the order of the report."""

@@ -1,0 +1,134 @@
+"""The page of experiments shows every claim of every subject, draws what is declared, escapes."""
+
+import json
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+import yaml
+
+from lmri.config import StudyConfig
+from lmri.experiment import Drawn, Statement
+from lmri.experiment.statements import statement_rows
+from lmri.report.experiments.page import experiments_leaf
+from lmri.report.experiments.tables import read_experiments
+from lmri.report.files import Files
+from lmri.report.inputs import StudyInputs, SubjectInputs
+from lmri.report.leaves import leaf_links
+from lmri.report.page import render_leaf
+from lmri.report.reader import Reader
+from lmri.report.view import Figure, Fold, Table
+from lmri.store import write_table, write_text_atomic
+
+HOSTILE = "<script>alert(1)</script>"
+SUBJECTS = ("localised", "distributed")
+
+
+@pytest.fixture
+def config(repository):
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    values["experiments"] = {"void_layers": {"tasks": ["events"]}}
+    return StudyConfig.from_dict(values)
+
+
+def drawn(kind, series="series"):
+    return Drawn("runs", kind, "x", "y", "low", "high", series, f"A {kind}", HOSTILE, "Nothing.")
+
+
+def about(**changes):
+    figures = [drawn("line"), drawn("dots"), drawn("bars", None), drawn("heat", "value")]
+    made = {
+        "schema": "lmri.experiment/1",
+        "title": f"Void {HOSTILE}",
+        "question": "Is it?",
+        "source": "a test",
+        "tables": {"runs": f"All {HOSTILE}", "draws": ""},
+        "figures": [asdict(figure) for figure in figures],
+        "notes": ["Read with care."],
+    }
+    return {**made, **changes}
+
+
+def write(study, subject, **changes):
+    folder = study / f"experiments/{subject}/void_layers"
+    claims = [
+        Statement("it_is", HOSTILE, 0.5, 0.4, 0.6, 0.1, 0.01, 9, 3, "99 draws", "exact"),
+        Statement.untested("it_may", "It may.", "nothing to try"),
+    ]
+    write_table(folder / "statements.parquet", statement_rows(subject, "void_layers", claims, 0.05))
+    runs = pd.DataFrame({"x": [1, 2, 1, 2], "y": [0.1, 0.2, 0.3, 0.4], "value": [1.0, -1, 0, 2]})
+    runs = runs.assign(low=0.0, high=0.5, series=["a", "a", HOSTILE, HOSTILE])
+    write_table(folder / "runs.parquet", runs)
+    write_table(folder / "draws.parquet", runs)
+    write_text_atomic(folder / "outcome.json", json.dumps(about(**changes)))
+
+
+def inputs_of(study, config):
+    reader = Reader(study)
+    subjects = [
+        SubjectInputs(name, *[pd.DataFrame()] * 3, card={}, manifest={}, scans={})
+        for name in SUBJECTS
+    ]
+    found = read_experiments(reader, config)
+    inputs = StudyInputs(config, subjects, pd.DataFrame(), experiments=found)
+    return inputs, reader.problems
+
+
+def test_every_claim_of_every_subject_is_shown(tmp_path, config):
+    for subject in SUBJECTS:
+        write(tmp_path, subject)
+    inputs, problems = inputs_of(tmp_path, config)
+    assert problems == []
+    files = Files()
+    leaf = experiments_leaf(inputs, "pages/experiments.html", files)
+    (table,) = [block for block in leaf.blocks if isinstance(block, Table)]
+    told = [(row[0].text, row[1].text, row[2].text) for row in table.rows]
+    assert told == [
+        ("It is", "localised", "holds"),
+        ("It is", "distributed", "holds"),
+        ("It may", "localised", "not testable"),
+        ("It may", "distributed", "not testable"),
+    ]
+    assert table.rows[2][2].note == "nothing to try"
+    assert leaf.answer == ("Of 4 claims about 2 subjects, 2 hold and 2 could not be tested.")
+    figures = [block for block in leaf.blocks if isinstance(block, Figure)]
+    assert [len(figure.panels) for figure in figures] == [2, 2, 2, 2]
+    folds = [block for block in leaf.blocks if isinstance(block, Fold)]
+    assert [fold.title for fold in folds] == ["Runs"]  # no caption, not shown
+    assert len(folds[0].table.rows) == 8
+    assert "pages/experiments.html" in [link.path for link in leaf_links(inputs)]
+
+
+def test_nothing_is_taken_for_markup(tmp_path, config):
+    for subject in SUBJECTS:
+        write(tmp_path, subject)
+    inputs, _ = inputs_of(tmp_path, config)
+    html = render_leaf(experiments_leaf(inputs, "pages/experiments.html", Files()), [])
+    assert HOSTILE not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
+    write(tmp_path, "localised", tables={"../../etc": "no"})
+    inputs, problems = inputs_of(tmp_path, config)
+    assert not inputs.experiments
+    assert [(own.subject, own.path.rpartition("/")[2]) for own in problems] == [
+        ("localised", "outcome.json"),
+        ("distributed", "outcome.json"),
+    ]
+    assert "no table can be named" in problems[0].message
+    write(tmp_path, "distributed")
+    (tmp_path / "experiments/distributed/void_layers/runs.parquet").unlink()
+    inputs, problems = inputs_of(tmp_path, config)
+    leaf = experiments_leaf(inputs, "pages/experiments.html", Files())
+    assert not [block for block in leaf.blocks if isinstance(block, Figure)]
+    assert [own.path for own in problems if own.subject == "distributed"] == [
+        "experiments/distributed/void_layers/runs.parquet"
+    ]
+
+
+def test_a_study_without_experiments_has_no_page(repository, tmp_path):
+    values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+    inputs, problems = inputs_of(tmp_path, StudyConfig.from_dict(values))
+    assert problems == []
+    assert "pages/experiments.html" not in [link.path for link in leaf_links(inputs)]

@@ -1,0 +1,66 @@
+"""The section of experiments."""
+
+import copy
+import json
+import re
+
+import pytest
+import yaml
+
+from lmri.config import EXPERIMENTS, StudyConfig, stage_slice
+from lmri.errors import ConfigError
+
+VOID = {"void_layers": {"tasks": ["events"]}}
+
+
+@pytest.fixture(scope="module")
+def default(repository):
+    return yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def schema(repository):
+    path = repository / "src/lmri/schemas/config.schema.json"
+    return json.loads(path.read_text(encoding="utf-8"))["properties"]["experiments"]
+
+
+def study(default, experiments):
+    return StudyConfig.from_dict({**copy.deepcopy(default), "experiments": experiments})
+
+
+def test_none_is_run_by_default(default):
+    own = StudyConfig.from_dict(default)
+    assert own.experiments == {}
+    assert own.jobs["experiment"] == 0
+
+
+def test_a_job_gets_its_options_and_reads_back(default):
+    own = study(default, VOID)
+    assert own.jobs["experiment"] == 2
+    assert StudyConfig.from_dict(json.loads(json.dumps(own.to_dict()))) == own
+    values = stage_slice(own, "experiment", subject="localised", experiment="void_layers")
+    again = EXPERIMENTS["void_layers"].from_dict(values["options"])
+    assert again == own.experiments["void_layers"]
+    assert values["tasks"] == list(own.tasks)
+    with pytest.raises(ConfigError, match="'experiment' of the study must be one of"):
+        stage_slice(own, "experiment", subject="localised", experiment="poems")
+
+
+def test_options_are_those_of_the_schema(schema):
+    assert set(schema["properties"]) == set(EXPERIMENTS)
+    for name, kind in EXPERIMENTS.items():
+        assert set(schema["properties"][name]["properties"]) == set(kind.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("experiments", "words"),
+    [
+        ({"poems": {}}, "unknown key 'poems' in 'experiments'"),
+        ({"void_layers": {}}, "missing key 'tasks' in 'experiments.void_layers'"),
+        ({"void_layers": {"tasks": ["poems"]}}, "'experiments.void_layers.tasks' must be of"),
+        ({"void_layers": {"tasks": ["events"], "draws": 20}}, "must be at least 59"),
+    ],
+)
+def test_bad_experiments_are_refused(default, experiments, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        study(default, experiments)
