@@ -12,7 +12,10 @@ from lmri.config.decoding import DecodeOptions, LabelOptions
 from lmri.config.encoding import EncodeOptions
 from lmri.config.experiments import (
     EXPERIMENTS,
+    CopyTransitionOptions,
     ExperimentOptions,
+    LanguageNetworkOptions,
+    RetrievalHeadsOptions,
     SteeringOptions,
     VoidLayersOptions,
 )
@@ -42,6 +45,9 @@ from lmri.config.study import StudyConfig, load_study
 from lmri.config.validation import ClaimOptions, ValidateOptions
 
 __all__ = [
+    "RetrievalHeadsOptions",
+    "CopyTransitionOptions",
+    "LanguageNetworkOptions",
     "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",

@@ -1,0 +1,395 @@
+"""Whether the heads that look at the needle are those that it is said with, and copies too.
+
+Heads are ranked by their retrieval score on selection trials of a needle task
+(:mod:`lmri.localise.heads.retrieval`). On evaluation trials the best of them are switched off:
+their outputs are set to 0 with the pattern preserved, they look at all tokens alike, or at the
+first token nearly alone. A subject has few heads, so that the controls are all other sets of as
+many heads, or a random choice of these. The same is asked of copying, where nothing stands between
+the words and their repetition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from lmri.anatomy import SPANS, encode, equal_length_batches, render_trials
+from lmri.config import RetrievalHeadsOptions
+from lmri.errors import EvidenceError
+from lmri.experiment.measuring import (
+    carriers_of,
+    change_of,
+    random_of,
+    scores_under,
+    stated,
+    trials_of,
+)
+from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
+from lmri.intervene import INTACT, Plan, Unit, recorded_patterns
+from lmri.localise.heads import copying_map, pattern_map, retrieval_map
+from lmri.localise.study import open_shards
+from lmri.validate.change import Change
+
+MODES = {
+    "zero": "at zero with their patterns preserved",
+    "uniform": "looking at all tokens alike",
+    "sink": "looking at the first token",
+}
+"""How heads are switched off."""
+
+SINK = 1e4
+"""Factor of the attention to the first token in the mode ``sink``: little else is left."""
+
+SCORE = "exact"
+Heads = tuple[Unit, ...]
+
+
+def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
+    """Rank the heads, switch sets of them off, and look at where they look.
+
+    Parameters
+    ----------
+    ground : Ground
+        What may be read; the tasks must be recorded with ``attention``, for every token of the task
+        of copying.
+    options : RetrievalHeadsOptions
+        Tasks and sizes.
+
+    Returns
+    -------
+    Outcome
+        Statements on needles, on copying, and on attention.
+    """
+    recorded = open_shards(ground.recordings / options.needle)
+    try:
+        retrieval = retrieval_map(recorded)
+    except EvidenceError as error:
+        return _untested(options, str(error))
+    heads = _head_table(ground, options, retrieval)
+    ranked = _ranked(heads["retrieval"].to_numpy(), heads)
+    top = ranked[: options.heads]
+    controls = control_sets(ground, top, _all_heads(heads), options.draws)
+    statements, doses, tests = [], {}, []
+    for task, plural in ((options.needle, "needles"), (options.copying, "copies")):
+        tested = _Tested(ground, options, task, plural)
+        statements += tested.statements(top, controls)
+        tests += tested.rows
+        rankings = {"retrieval": ranked, "induction": _ranked(heads["induction"], heads)}
+        doses[f"{plural}_by_heads"] = tested.by_dose(rankings)
+    looked = needle_attention(ground, _trials(ground, options, options.needle))
+    statements.append(_attention_statement(ground, options, looked, heads, top, controls))
+    heads["on_needle"] = looked["on_needle"].mean("trial").to_numpy().ravel()
+    heads["on_word"] = looked["on_word"].mean("trial").to_numpy().ravel()
+    heads["switched_off"] = [head in top for head in _all_heads(heads)]
+    tables = {"heads": heads, "tests": pd.DataFrame(tests), **doses}
+    return Outcome(statements, tables, _CAPTIONS, _figures(), _notes(retrieval, top, controls))
+
+
+def control_sets(ground: Ground, own: Heads, heads: Sequence[Unit], most: int) -> list[Heads]:
+    """Other sets of as many heads: all of them, or as many as asked for, drawn at random.
+
+    They may share heads with the set itself: without any there are too few in a small subject.
+
+    Parameters
+    ----------
+    ground : Ground
+        With the seed.
+    own : tuple of (int, int)
+        The heads that are tested.
+    heads : sequence of (int, int)
+        All heads of the subject.
+    most : int
+        Sets, at most.
+
+    Returns
+    -------
+    list of tuple of (int, int)
+        Distinct sets, none of them the heads that are tested.
+    """
+    if math.comb(len(heads), len(own)) - 1 <= most:
+        return [chosen for chosen in combinations(heads, len(own)) if set(chosen) != set(own)]
+    rng = random_of(ground, "retrieval_heads", "sets", len(own))
+    found: dict[frozenset[Unit], Heads] = {}
+    while len(found) < most:
+        picks = sorted(rng.choice(len(heads), len(own), replace=False))
+        chosen = tuple(heads[i] for i in picks)
+        if set(chosen) != set(own):
+            found.setdefault(frozenset(chosen), chosen)
+    return list(found.values())
+
+
+@torch.inference_mode()
+def needle_attention(ground: Ground, trials: pd.DataFrame) -> xr.Dataset:
+    """Attention to the needle while the subject is made to say it.
+
+    Parameters
+    ----------
+    ground : Ground
+        With the subject.
+    trials : DataFrame
+        Trials whose content is the needle and whose reference says it.
+
+    Returns
+    -------
+    Dataset
+        ``on_needle`` (trial, layer, head), the mean weight on all tokens of the needle over the
+        tokens that say it; ``on_word``, that on the very token that is said next.
+    """
+    subject = ground.subject
+    prompts = render_trials(subject.tokenizer, trials)
+    said = [
+        encode(subject.tokenizer, text, f"reference of {name!r}")
+        for name, text in zip(trials["trial"], trials["reference"], strict=True)
+    ]
+    units = [(i, h) for i in range(subject.anatomy.layers) for h in range(subject.anatomy.heads)]
+    shape = len(trials), subject.anatomy.layers, subject.anatomy.heads
+    on_needle, on_word = np.zeros(shape), np.zeros(shape)
+    texts = [[*prompt.ids, *words] for prompt, words in zip(prompts, said, strict=True)]
+    with recorded_patterns(subject, units) as patterns:
+        for batch in equal_length_batches([len(text) for text in texts], ground.rows):
+            ids = torch.tensor([texts[row] for row in batch], device=subject.device)
+            subject.model(input_ids=ids, use_cache=False)
+            for place, row in enumerate(batch):
+                first = len(prompts[row].ids) - 1  # the token that says the first of the answer
+                queries = slice(first, first + len(said[row]))
+                content = torch.from_numpy(prompts[row].spans == SPANS.index("content"))
+                same = torch.tensor(said[row])[:, None] == torch.tensor(prompts[row].ids)
+                for layer, head in units:
+                    weights = patterns[layer, head][place, queries, : first + 1].cpu().double()
+                    on_needle[row, layer, head] = weights[:, content].sum(1).mean()
+                    on_word[row, layer, head] = (weights * (same & content)).sum(1).mean()
+    dims = ("trial", "layer", "head")
+    return xr.Dataset({"on_needle": (dims, on_needle), "on_word": (dims, on_word)})
+
+
+class _Tested:
+    """Sets of heads switched off on the evaluation trials of a task."""
+
+    def __init__(
+        self, ground: Ground, options: RetrievalHeadsOptions, task: str, plural: str
+    ) -> None:
+        self._ground, self._options, self._plural = ground, options, plural
+        self._trials = _trials(ground, options, task)
+        self._carriers = carriers_of(ground, self._trials)
+        (self._intact,) = scores_under(ground, self._trials, [INTACT], SCORE)
+        self.rows: list[dict] = []
+
+    def statements(self, top: Heads, controls: Sequence[Heads]) -> Iterator[Statement]:
+        """One for every mode, and one against sets with as many heads in each layer."""
+        for mode, words in MODES.items():
+            claim = f"{self._plural}_{mode}"
+            sentence = (
+                f"With the {len(top)} best retrieval heads {words}, {self._plural} are lost, and "
+                f"more of them than with other sets of {len(top)} heads."
+            )
+            if (known := self._intact.mean()) < self._options.baseline:
+                reason = f"the intact subject gives {known:.2f} of the right answers"
+                yield Statement.untested(claim, sentence, reason, SCORE)
+                continue
+            own, *others = self._losses(mode, [top, *controls])
+            yield self._stated(claim, sentence, own, others, "other sets of heads")
+            matched = _matched(top, controls)
+            self._row(mode, own, [others[i] for i in matched], "in the same layers")
+            self._row(mode, own, others, "all")
+            if mode == "zero":
+                yield self._stated(
+                    f"{self._plural}_in_their_layers",
+                    f"With the {len(top)} best retrieval heads {words}, more {self._plural} are "
+                    "lost than with other sets that have as many heads in each layer.",
+                    own,
+                    [others[i] for i in matched],
+                    "other sets with as many heads in each layer",
+                )
+
+    def by_dose(self, rankings: dict[str, list[Unit]]) -> pd.DataFrame:
+        """Share of right answers as more heads of a ranking are at zero."""
+        rows = []
+        for ranking, heads in rankings.items():
+            for count in range(2 * self._options.heads + 1):
+                (right,) = scores_under(
+                    self._ground, self._trials, [_plan("zero", heads[:count])], SCORE
+                )
+                effect = self._change(right).effect
+                known = {"ranking": ranking, "heads": count, "right": effect.mean}
+                rows.append({**known, "low": effect.low, "high": effect.high, "n": effect.n})
+        return pd.DataFrame(rows)
+
+    def _losses(self, mode: str, sets: Sequence[Sequence[Unit]]) -> list[Change]:
+        plans = [_plan(mode, heads) for heads in sets]
+        values = scores_under(self._ground, self._trials, plans, SCORE)
+        return [self._change(self._intact - own) for own in values]
+
+    def _change(self, differences: np.ndarray) -> Change:
+        return change_of(self._ground, self._carriers, differences, is_rate=True)
+
+    def _stated(
+        self, claim: str, sentence: str, own: Change, others: Sequence[Change], named: str
+    ) -> Statement:
+        if not others:
+            return Statement.untested(claim, sentence, f"there are no {named}", SCORE)
+        effects = [float(other.differences.mean()) for other in others]
+        return stated(
+            claim,
+            sentence,
+            own,
+            threshold=self._options.margin,
+            among=(float(own.differences.mean()), effects),
+            controls=f"{len(others)} {named}",
+            score=SCORE,
+        )
+
+    def _row(self, mode: str, own: Change, others: Sequence[Change], which: str) -> None:
+        effects = np.array([other.differences.mean() for other in others])
+        effect = own.effect
+        common = {"test": f"{self._plural}, {mode}", "sets": which}
+        self.rows.append(
+            {
+                **common,
+                "who": "retrieval heads",
+                "lost": effect.mean,
+                "low": effect.low,
+                "high": effect.high,
+                "n_sets": 1,
+            }
+        )
+        if len(effects):
+            low, middle, high = np.quantile(effects, [0.05, 0.5, 0.95])
+            numbers = {"lost": middle, "low": low, "high": high, "n_sets": len(effects)}
+            self.rows.append({**common, "who": "other sets", **numbers})
+
+
+def _trials(ground: Ground, options: RetrievalHeadsOptions, task: str) -> pd.DataFrame:
+    return trials_of(ground, task, "evaluation", most=options.trials)
+
+
+def _plan(mode: str, heads: Sequence[Unit]) -> Plan:
+    return Plan.of(mode, heads, "head", {head: [SINK] for head in heads})
+
+
+def _head_table(
+    ground: Ground, options: RetrievalHeadsOptions, retrieval: xr.Dataset
+) -> pd.DataFrame:
+    copying = open_shards(ground.recordings / options.copying)
+    scores = {
+        "retrieval": retrieval["retrieval"],
+        "induction": pattern_map(copying, phase="response")["induction"],
+        "copying": copying_map(ground.subject)["copying"],
+    }
+    layers, heads = scores["retrieval"].shape
+    places = [(layer, head) for layer in range(layers) for head in range(heads)]
+    columns = {name: own.to_numpy().ravel() for name, own in scores.items()}
+    return pd.DataFrame(places, columns=["layer", "head"]).assign(**columns)
+
+
+def _all_heads(heads: pd.DataFrame) -> list[Unit]:
+    return list(heads[["layer", "head"]].itertuples(index=False, name=None))
+
+
+def _ranked(scores: Sequence[float], heads: pd.DataFrame) -> Heads:
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    units = _all_heads(heads)
+    return tuple(units[i] for i in order)
+
+
+def _matched(own: Heads, sets: Sequence[Heads]) -> list[int]:
+    """Which sets have as many heads in each layer."""
+    layers = sorted(layer for layer, _ in own)
+    return [i for i, heads in enumerate(sets) if sorted(layer for layer, _ in heads) == layers]
+
+
+def _attention_statement(
+    ground: Ground,
+    options: RetrievalHeadsOptions,
+    looked: xr.Dataset,
+    heads: pd.DataFrame,
+    top: Heads,
+    controls: Sequence[Heads],
+) -> Statement:
+    weights = looked["on_needle"].to_numpy().reshape(looked.sizes["trial"], -1)
+    places = {head: i for i, head in enumerate(_all_heads(heads))}
+
+    def above(chosen: Heads) -> np.ndarray:
+        inside = np.zeros(len(places), dtype=bool)
+        inside[[places[head] for head in chosen]] = True
+        return weights[:, inside].mean(1) - weights[:, ~inside].mean(1)
+
+    trials = _trials(ground, options, options.needle)
+    change = change_of(ground, carriers_of(ground, trials), above(top), is_rate=False)
+    others = [float(above(chosen).mean()) for chosen in controls]
+    return stated(
+        "attention_on_needle",
+        f"While the needle is said, the {len(top)} best retrieval heads give it more of their "
+        "attention than all other heads do, and than any other such set.",
+        change,
+        among=(float(change.differences.mean()), others),
+        controls=f"{len(controls)} other sets of heads",
+        score="attention",
+    )
+
+
+def _untested(options: RetrievalHeadsOptions, reason: str) -> Outcome:
+    claims = [f"{plural}_{mode}" for plural in ("needles", "copies") for mode in MODES]
+    claims += ["needles_in_their_layers", "copies_in_their_layers", "attention_on_needle"]
+    sentence = f"The {options.heads} best retrieval heads carry the answer ({{}})."
+    return Outcome([Statement.untested(own, sentence.format(own), reason, SCORE) for own in claims])
+
+
+def _notes(retrieval: xr.Dataset, top: Heads, controls: Sequence[Heads]) -> list[str]:
+    named = ", ".join(f"{layer}.{head}" for layer, head in top)
+    return [
+        f"Switched off (layer.head): {named}; chosen on {retrieval.attrs['counted_runs']} of "
+        f"{retrieval.attrs['runs']} selection runs, those that were answered.",
+        f"Ranked among {len(controls)} other sets of heads: no p is below "
+        f"{1 / (1 + len(controls)):.2g}; among the {len(_matched(top, controls))} of them with as "
+        f"many heads in each layer none is below {1 / (1 + len(_matched(top, controls))):.2g}.",
+    ]
+
+
+_CAPTIONS = {
+    "heads": (
+        "Every head: retrieval score on selection trials, induction in the answers of the task of "
+        "copying, copying by the weights alone; on evaluation trials the attention on the needle "
+        "(on_needle) and on the very word that is said next (on_word)."
+    ),
+    "tests": (
+        "Answers lost when the retrieval heads are switched off, with the interval over carriers, "
+        "and when other sets of as many heads are: median and 5 to 95 % of the sets."
+    ),
+}
+
+
+def _figures() -> list[Drawn]:
+    heat = Drawn(
+        *("heads", "heat", "head", "layer", None, None, "retrieval"),
+        title="Retrieval score of every head",
+        caption="Few cells stand out where retrieval is the work of few heads.",
+        against="An even map: then no few heads retrieve.",
+    )
+    tests = Drawn(
+        *("tests", "dots", "test", "lost", "low", "high", "who"),
+        title="Answers lost",
+        caption=(
+            "The mark of the retrieval heads lies beyond the bars of other sets where they are "
+            "what the answer needs."
+        ),
+        against="Marks within the bars: as many other heads do as much.",
+    )
+    curves = [
+        Drawn(
+            *(f"{plural}_by_heads", "line", "heads", "right", "low", "high", "ranking"),
+            title=f"Right {plural} as heads are switched off",
+            caption=(
+                "Share of right answers with the best heads of each ranking at zero, one more at "
+                "every step. A steep fall at the first heads means that few carry the answer."
+            ),
+            against="Curves that stay up, or fall alike for both rankings.",
+        )
+        for plural in ("needles", "copies")
+    ]
+    return [heat, tests, *curves]
