@@ -10,6 +10,7 @@ import yaml
 from lmri.config import EXPERIMENTS, StudyConfig, stage_slice
 from lmri.errors import ConfigError
 
+TASK = {"task": "relations"}
 VOID = {"void_layers": {"tasks": ["events"]}}
 
 
@@ -59,8 +60,21 @@ def test_options_are_those_of_the_schema(schema):
         ({"void_layers": {}}, "missing key 'tasks' in 'experiments.void_layers'"),
         ({"void_layers": {"tasks": ["poems"]}}, "'experiments.void_layers.tasks' must be of"),
         ({"void_layers": {"tasks": ["events"], "draws": 20}}, "must be at least 59"),
+        ({"retrieval_heads": {}}, "'experiments.retrieval_heads.needle' must be of"),
+        ({"retrieval_heads": {"needle": "relations"}}, "'record.full' must have 'attention'"),
+        ({"copy_transition": {"task": "poems"}}, "'experiments.copy_transition.task' must be of"),
+        ({"copy_transition": {"seeds": [1, 2, 3, 4, 5, 6]}}, "must be at least 7, or no statement"),
+        ({"language_network": {}}, "'experiments.language_network.task' must be of"),
+        ({"language_network": {**TASK, "percents": [2, 1]}}, "percents' must ascend. Got [2, 1]"),
+        ({"language_network": {**TASK, "draws": 19}}, "must be at least 79"),
     ],
 )
 def test_bad_experiments_are_refused(default, experiments, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         study(default, experiments)
+
+
+def test_units_that_are_not_recorded_cannot_be_found(default):
+    changed = {**default, "record": {**default["record"], "quantities": ["router", "neuron"]}}
+    with pytest.raises(ConfigError, match=r"'record.quantities' must have 'residual' for"):
+        study(changed, {"language_network": {**TASK, "kinds": ["residual"]}})

@@ -96,6 +96,10 @@ class SteeringOptions(ExperimentOptions):
         yield from too_few_draws(f"{where}.draws", self.draws, 2 * len(self.vectors) + 1, study)
 
 
+RETRIEVAL_STATEMENTS, COPY_STATEMENTS = 9, 4
+"""Statements of these experiments, which are corrected for each other."""
+
+
 @dataclass(frozen=True)
 class RetrievalHeadsOptions(ExperimentOptions):
     """Heads that look at a needle are switched off.
@@ -121,6 +125,7 @@ class RetrievalHeadsOptions(ExperimentOptions):
         for key, have in (("quantities", study.record.quantities), ("full", study.record.full)):
             if "attention" not in have:
                 yield f"'record.{key}' must have 'attention' for '{where}'. Got {list(have)}."
+        yield from too_few_draws(f"{where}.draws", self.draws, RETRIEVAL_STATEMENTS, study)
 
 
 @dataclass(frozen=True)
@@ -140,10 +145,14 @@ class CopyTransitionOptions(ExperimentOptions):
     margin: float = 0.1
 
     def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
-        """Find a task that the study does not have, and too few seeds to compare."""
+        """Find a task that the study does not have, and too few seeds for any statement."""
         yield from unknown_tasks(f"{where}.task", [self.task], study.tasks)
-        if len(self.seeds) < 2:
-            yield f"'{where}.seeds' must be at least two, which are compared. Got {self.seeds}."
+        needed = math.ceil(math.log2(round(COPY_STATEMENTS / study.evidence.alpha, 6)))
+        if len(self.seeds) < needed:
+            yield (
+                f"'{where}.seeds' must be at least {needed}, or no statement reaches "
+                f"evidence.alpha ({study.evidence.alpha}). Got {len(self.seeds)}."
+            )
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,8 @@ class LanguageNetworkOptions(ExperimentOptions):
                 )
         if list(self.percents) != sorted(set(self.percents)):
             yield f"'{where}.percents' must ascend. Got {list(self.percents)}."
+        statements = len(self.kinds) * (2 + len(self.others))
+        yield from too_few_draws(f"{where}.draws", self.draws, statements, study)
 
 
 EXPERIMENTS: dict[str, type[ExperimentOptions]] = {

@@ -353,8 +353,8 @@ def _statements(
     effects = {name: [_mean(other) for other in sets] for name, sets in draws.items()}
     statements = [_stated(claim, sentence, own, _mean(own), effects, options.margin, controls)]
     for task, (claim, sentence) in zip(options.others, others, strict=True):
-        if (known := behaviours[task].intact.mean()) < np.log(options.baseline):
-            reason = f"intact, a token of the answers has a probability of {np.exp(known):.2f}"
+        if (known := np.exp(behaviours[task].intact.mean())) < options.baseline:
+            reason = f"intact, a token of the answers has a probability of {known:.2f}"
             statements.append(Statement.untested(claim, sentence, reason, SCORE))
             continue
         apart = Apart(own, arms[task]["own"][0])

@@ -88,7 +88,11 @@ def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
     heads["on_word"] = looked["on_word"].mean("trial").to_numpy().ravel()
     heads["switched_off"] = [head in top for head in _all_heads(heads)]
     tables = {"heads": heads, "tests": pd.DataFrame(tests), **doses}
-    return Outcome(statements, tables, _CAPTIONS, _figures(), _notes(retrieval, top, controls))
+    if not tests:  # neither behaviour is there
+        del tables["tests"]
+    captions = {name: own for name, own in _CAPTIONS.items() if name in tables}
+    figures = [own for own in _figures() if own.table in tables]
+    return Outcome(statements, tables, captions, figures, _notes(retrieval, top, controls))
 
 
 def control_sets(ground: Ground, own: Heads, heads: Sequence[Unit], most: int) -> list[Heads]:
@@ -182,30 +186,21 @@ class _Tested:
 
     def statements(self, top: Heads, controls: Sequence[Heads]) -> Iterator[Statement]:
         """One for every mode, and one against sets with as many heads in each layer."""
-        for mode, words in MODES.items():
-            claim = f"{self._plural}_{mode}"
-            sentence = (
-                f"With the {len(top)} best retrieval heads {words}, {self._plural} are lost, and "
-                f"more of them than with other sets of {len(top)} heads."
-            )
-            if (known := self._intact.mean()) < self._options.baseline:
-                reason = f"the intact subject gives {known:.2f} of the right answers"
-                yield Statement.untested(claim, sentence, reason, SCORE)
-                continue
+        claims = _claims(self._plural, len(top))
+        if (known := self._intact.mean()) < self._options.baseline:
+            reason = f"the intact subject gives {known:.2f} of the right answers"
+            yield from (Statement.untested(*own, reason, SCORE) for own in claims.items())
+            return
+        matched = _matched(top, controls)
+        for mode in MODES:
             own, *others = self._losses(mode, [top, *controls])
-            yield self._stated(claim, sentence, own, others, "other sets of heads")
-            matched = _matched(top, controls)
-            self._row(mode, own, [others[i] for i in matched], "in the same layers")
-            self._row(mode, own, others, "all")
+            alike = [others[i] for i in matched]
+            self._add_rows(mode, own, others, alike)
+            claim = f"{self._plural}_{mode}"
+            yield self._stated(claim, claims[claim], own, others, "other sets of heads")
             if mode == "zero":
-                yield self._stated(
-                    f"{self._plural}_in_their_layers",
-                    f"With the {len(top)} best retrieval heads {words}, more {self._plural} are "
-                    "lost than with other sets that have as many heads in each layer.",
-                    own,
-                    [others[i] for i in matched],
-                    "other sets with as many heads in each layer",
-                )
+                claim = f"{self._plural}_in_their_layers"
+                yield self._stated(claim, claims[claim], own, alike, "other sets in these layers")
 
     def by_dose(self, rankings: dict[str, list[Unit]]) -> pd.DataFrame:
         """Share of right answers as more heads of a ranking are at zero."""
@@ -244,24 +239,18 @@ class _Tested:
             score=SCORE,
         )
 
-    def _row(self, mode: str, own: Change, others: Sequence[Change], which: str) -> None:
-        effects = np.array([other.differences.mean() for other in others])
-        effect = own.effect
-        common = {"test": f"{self._plural}, {mode}", "sets": which}
-        self.rows.append(
-            {
-                **common,
-                "who": "retrieval heads",
-                "lost": effect.mean,
-                "low": effect.low,
-                "high": effect.high,
-                "n_sets": 1,
-            }
-        )
-        if len(effects):
-            low, middle, high = np.quantile(effects, [0.05, 0.5, 0.95])
-            numbers = {"lost": middle, "low": low, "high": high, "n_sets": len(effects)}
-            self.rows.append({**common, "who": "other sets", **numbers})
+    def _add_rows(
+        self, mode: str, own: Change, others: Sequence[Change], alike: Sequence[Change]
+    ) -> None:
+        effect, test = own.effect, {"test": f"{self._plural}, {mode}"}
+        numbers = {"lost": effect.mean, "low": effect.low, "high": effect.high, "n_sets": 1}
+        self.rows.append({**test, "who": "retrieval heads", **numbers})
+        for who, sets in (("all other sets", others), ("sets in these layers", alike)):
+            if sets:
+                effects = [other.differences.mean() for other in sets]
+                low, middle, high = np.quantile(effects, [0.05, 0.5, 0.95])
+                numbers = {"lost": middle, "low": low, "high": high, "n_sets": len(sets)}
+                self.rows.append({**test, "who": who, **numbers})
 
 
 def _trials(ground: Ground, options: RetrievalHeadsOptions, task: str) -> pd.DataFrame:
@@ -323,9 +312,7 @@ def _attention_statement(
     change = change_of(ground, carriers_of(ground, trials), above(top), is_rate=False)
     others = [float(above(chosen).mean()) for chosen in controls]
     return stated(
-        "attention_on_needle",
-        f"While the needle is said, the {len(top)} best retrieval heads give it more of their "
-        "attention than all other heads do, and than any other such set.",
+        *_looking(len(top)),
         change,
         among=(float(change.differences.mean()), others),
         controls=f"{len(controls)} other sets of heads",
@@ -333,11 +320,37 @@ def _attention_statement(
     )
 
 
+def _claims(plural: str, heads: int) -> dict[str, str]:
+    """Claims on a behaviour, with their sentences."""
+    claims = {
+        f"{plural}_{mode}": (
+            f"With the {heads} best retrieval heads {words}, {plural} are lost, and more of them "
+            f"than with other sets of {heads} heads."
+        )
+        for mode, words in MODES.items()
+    }
+    claims[f"{plural}_in_their_layers"] = (
+        f"With the {heads} best retrieval heads {MODES['zero']}, more {plural} are lost than with "
+        "other sets that have as many heads in each layer."
+    )
+    return claims
+
+
+def _looking(heads: int) -> tuple[str, str]:
+    return (
+        "attention_on_needle",
+        f"While the needle is said, the {heads} best retrieval heads give it more of their "
+        "attention than all other heads do, and than any other such set.",
+    )
+
+
 def _untested(options: RetrievalHeadsOptions, reason: str) -> Outcome:
-    claims = [f"{plural}_{mode}" for plural in ("needles", "copies") for mode in MODES]
-    claims += ["needles_in_their_layers", "copies_in_their_layers", "attention_on_needle"]
-    sentence = f"The {options.heads} best retrieval heads carry the answer ({{}})."
-    return Outcome([Statement.untested(own, sentence.format(own), reason, SCORE) for own in claims])
+    claims = [
+        *_claims("needles", options.heads).items(),
+        *_claims("copies", options.heads).items(),
+        _looking(options.heads),
+    ]
+    return Outcome([Statement.untested(*own, reason, SCORE) for own in claims])
 
 
 def _notes(retrieval: xr.Dataset, top: Heads, controls: Sequence[Heads]) -> list[str]:

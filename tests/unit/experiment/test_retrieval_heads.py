@@ -68,7 +68,7 @@ def ground(tmp_path_factory):
         max_new_tokens=8,
         rows=64,
         seed=0,
-        bootstrap=400,
+        bootstrap=1000,
     )
 
 
@@ -121,7 +121,7 @@ def test_heads_that_the_answer_needs_are_found_and_beat_all_other_sets(ground, p
         assert found.loc[claim, "controls"] == "219 other sets of heads"
     # Two heads of one layer and one of another: 4 * 6 sets, too few for a corrected p of .05.
     matched = found.loc["needles_in_their_layers"]
-    assert matched["controls"].startswith("23 other sets")
+    assert matched["controls"] == "23 other sets in these layers"
     assert (matched["p"], matched["outcome"]) == (pytest.approx(1 / 24), "undecided")
     heads = outcome.tables["heads"]
     assert set(own._all_heads(heads[heads["switched_off"]])) == set(PLANTED)
