@@ -18,28 +18,21 @@ import pandas as pd
 from lmri.anatomy import SPANS, encode, render_trials
 from lmri.config import LanguageNetworkOptions
 from lmri.errors import EvidenceError
-from lmri.experiment.measuring import carriers_of, change_of, random_of, stated, trials_of
+from lmri.experiment.losing import Apart, Behaviour
+from lmri.experiment.measuring import carriers_of, change_of, stated, trials_of
 from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
-from lmri.intervene import (
-    INTACT,
-    KINDS,
-    Plan,
-    Unit,
-    continuation_log_probabilities,
-    mean_activity,
-    means_of,
+from lmri.experiment.responding import (
+    LISTS,
+    SCRAMBLED,
+    TARGET,
+    Responses,
+    read_responses,
+    response_scores,
+    sham_units,
 )
-from lmri.localise import STATISTICS, Sides, Units, layer_matched
-from lmri.localise.streams import Choice, pooled_rows, statistics
-from lmri.localise.study import open_shards
-from lmri.score import Effect
+from lmri.intervene import KINDS, Plan, Unit, mean_activity, means_of
+from lmri.localise import layer_matched
 from lmri.validate.change import Change
-
-TARGET, SCRAMBLED, LISTS = "sentence", "shuffled", "nonwords"
-"""Conditions of the task, see the probe of language."""
-
-ACTIVITY = {"neuron": "neuron/activation", "residual": "residual/residual"}
-"""What is recorded of each kind of units."""
 
 SCORE = "log-probability per token"
 """In nats."""
@@ -75,51 +68,6 @@ def run(ground: Ground, options: LanguageNetworkOptions) -> Outcome:
     )
 
 
-class Behaviour:
-    """What a subject says of some texts, by plan: log-probability per token, in nats.
-
-    Parameters
-    ----------
-    ground : Ground
-        With the subject.
-    trials : DataFrame
-        Evaluation trials.
-    prompts, texts : sequence of sequence of int
-        What is given, and what is said.
-    """
-
-    def __init__(
-        self,
-        ground: Ground,
-        trials: pd.DataFrame,
-        prompts: Sequence[Sequence[int]],
-        texts: Sequence[Sequence[int]],
-    ) -> None:
-        self._ground, self._prompts, self._texts = ground, prompts, texts
-        self.carriers = carriers_of(ground, trials)
-        self.intact = self.under([INTACT])[0]
-
-    def under(self, plans: Sequence[Plan]) -> np.ndarray:
-        """Log-probabilities under plans, (n_plans, n_trials)."""
-        count = len(self._prompts)
-        said = continuation_log_probabilities(
-            self._ground.subject,
-            list(self._prompts) * len(plans),
-            list(self._texts) * len(plans),
-            plans=plans,
-            plan_of_row=np.repeat(np.arange(len(plans)), count),
-            rows=self._ground.rows,
-        )
-        return np.array([own.mean() for own in said]).reshape(len(plans), count)
-
-    def losses(self, plans: Sequence[Plan]) -> list[Change]:
-        """What plans take away from the log-probability."""
-        return [
-            change_of(self._ground, self.carriers, self.intact - own, is_rate=False)
-            for own in self.under(plans)
-        ]
-
-
 @dataclass(frozen=True)
 class _OfKind:
     """What came of one kind of units."""
@@ -142,7 +90,7 @@ def _run_kind(
     responses = read_responses(ground, options.task, kind)
     scores = response_scores(responses, TARGET, LISTS)
     ranked = responses.units.named(np.argsort(-scores, kind="stable"))
-    shams = _sham_units(ground, responses, options.draws)
+    shams = sham_units(ground, responses, options.draws)
     plans, rows = _Plans(ground, options, kind), []
     for percent in options.percents:
         own = ranked[: max(1, round(percent / 100 * len(ranked)))]
@@ -162,100 +110,6 @@ def _run_kind(
         f"them {len(controls['random'])} random sets of the same layers and {len(shams)} sham maps."
     )
     return _OfKind(statements, pd.DataFrame(rows), selected, [note])
-
-
-@dataclass(frozen=True)
-class Responses:
-    """Activity of units in the content of trials.
-
-    Attributes
-    ----------
-    conditions, carriers : ndarray of shape (n_trials,)
-        Condition and sentence of every trial.
-    values : ndarray of shape (n_trials, n_units), float64
-        Absolute mean activity over the content.
-    units : Units
-        The units.
-    """
-
-    conditions: np.ndarray
-    carriers: np.ndarray
-    values: np.ndarray
-    units: Units
-
-
-def read_responses(ground: Ground, task: str, kind: str, split: str = "selection") -> Responses:
-    """Read the activity of units in the trials of a split.
-
-    Parameters
-    ----------
-    ground : Ground
-        With the recordings.
-    task : str
-        The task of language.
-    kind : str
-        Kind of the units.
-    split : str
-        The split.
-
-    Returns
-    -------
-    Responses
-        One row for each trial.
-    """
-    shards, node = open_shards(ground.recordings / task), ACTIVITY[kind].split("/")[0]
-    mean = statistics(shards[0], node)["mean"]
-    tables, values = [], []
-    for trials, phases, (own,) in pooled_rows(shards, Choice(split), f"pooled/{ACTIVITY[kind]}"):
-        activity = own[:, phases["content"], mean]
-        if kind == "residual":
-            activity = activity[:, :, ground.subject.anatomy.places.index("after")]
-        tables.append(trials)
-        values.append(np.abs(activity.astype(np.float64)).reshape(len(trials), -1))
-    if not tables:
-        raise EvidenceError(f"The task '{task}' must have recorded trials of the split '{split}'.")
-    table = pd.concat(tables, ignore_index=True)
-    layers = KINDS[kind].layers(ground.subject.anatomy)
-    units = Units.of(kind, layers, *KINDS[kind].shape(ground.subject.anatomy))
-    columns = (table[name].to_numpy() for name in ("condition", "carrier_sentence"))
-    return Responses(*columns, np.concatenate(values), units)
-
-
-def response_scores(responses: Responses, target: str, control: str) -> np.ndarray:
-    """Welch's t of every unit, larger where it responds more to the target.
-
-    Parameters
-    ----------
-    responses : Responses
-        Activity.
-    target, control : str
-        Conditions.
-
-    Returns
-    -------
-    ndarray of shape (n_units,), float64
-        Minus infinity for a unit that never varies.
-    """
-    labels = np.where(responses.conditions == target, 0, -1)
-    labels = np.where(responses.conditions == control, 1, labels)
-    return _t_scores(labels[None], responses.values)[0]
-
-
-def _t_scores(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    scores = STATISTICS["welch_t"].evaluate(Sides(labels, np.array([1.0, -1.0])), values)
-    return np.where(np.isfinite(scores), scores, -np.inf)
-
-
-def _sham_units(ground: Ground, responses: Responses, draws: int) -> list[list[Unit]]:
-    """The same selection between random halves of the lists that mean nothing."""
-    lists = np.flatnonzero(responses.conditions == LISTS)
-    rng = random_of(ground, "language_network", "shams")
-    labels = np.full((draws, len(responses.conditions)), -1)
-    for own in labels:
-        order = rng.permutation(lists)
-        own[order[: len(order) // 2]], own[order[len(order) // 2 :]] = 0, 1
-    scores = [_t_scores(own[None], responses.values)[0] for own in labels]
-    return [responses.units.named(np.argsort(-own, kind="stable")) for own in scores]
 
 
 class _Plans:
@@ -393,45 +247,6 @@ def _stated(
         for effects in draws.values()
     ]
     return max(made, key=lambda own: own.p)
-
-
-@dataclass(frozen=True)
-class Apart:
-    """Difference of the means of two changes on trials of different tasks.
-
-    Attributes
-    ----------
-    first, second : Change
-        Their carriers are resampled apart from each other.
-    """
-
-    first: Change
-    second: Change
-
-    def _draws(self) -> np.ndarray:
-        first, second = (
-            own.carriers.weights @ own.differences for own in (self.first, self.second)
-        )
-        return first - second
-
-    @property
-    def effect(self) -> Effect:
-        """The difference with its interval over carriers."""
-        tail = (1 - self.first.level) / 2
-        low, high = np.quantile(self._draws(), [tail, 1 - tail])
-        first, second = self.first.effect, self.second.effect
-        return Effect(
-            first.mean - second.mean,
-            float(low),
-            float(high),
-            first.n + second.n,
-            min(first.n_carriers, second.n_carriers),
-        )
-
-    def p_above(self, threshold: float) -> float:
-        """Test that the difference is above a threshold, as :meth:`Change.p_above`."""
-        draws = self._draws()
-        return min(1.0, 2 * (1 + int((draws <= threshold).sum())) / (1 + len(draws)))
 
 
 def _mean(change: Change) -> float:

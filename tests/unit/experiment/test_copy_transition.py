@@ -17,6 +17,7 @@ from lmri.config import (
     WorldOptions,
 )
 from lmri.experiment import copy_transition as own
+from lmri.experiment import holding
 from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows
 from lmri.intervene import clamped_patterns, induction_pattern, recorded_patterns
@@ -75,7 +76,7 @@ EVERY = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 def looks_of(subject, arm, ids, positions):
     """Where all heads look while those of an arm are held."""
-    held = own.held_heads(subject, arm, ids, positions)
+    held = holding.held_heads(subject, arm, ids, positions)
     with held, recorded_patterns(subject, EVERY) as looks:
         subject.model(input_ids=ids, position_ids=positions, use_cache=False)
     return looks
@@ -165,18 +166,18 @@ def test_held_heads_look_within_their_documents_only(ground):
         assert all(looks[unit][0].max(-1).values[1:].min() < 1 for unit in others)
     looks = looks_of(ground.subject, "even", ids, positions)
     assert torch.allclose(looks[1, 1][0, 7], torch.tensor([0, 0, 0, 0, 0.25, 0.25, 0.25, 0.25]))
-    assert isinstance(own.held_heads(ground.subject, "free", ids, positions), nullcontext)
+    assert isinstance(holding.held_heads(ground.subject, "free", ids, positions), nullcontext)
 
 
 def test_a_head_with_induction_is_seen(ground):
-    asked = own.copied_texts(ground, OPTIONS)
-    before = own.look(ground.subject, "free", asked, 16)
+    asked = holding.copied_texts(ground, OPTIONS)
+    before = holding.look(ground.subject, "free", asked, 16)
     assert 0 <= before["copied"] < 0.5
     by_length = replace(ground, rows=1)
     for text, start in zip(asked.ids, asked.starts, strict=True):
-        one = own.Texts([text], [start])
+        one = holding.Texts([text], [start])
         with clamped_patterns(by_length.subject, {(0, 1): induction_pattern([text])}):
-            assert own.look(ground.subject, "free", one, 16)["induction"] == pytest.approx(1)
+            assert holding.look(ground.subject, "free", one, 16)["induction"] == pytest.approx(1)
 
 
 def test_the_free_run_of_the_own_seed_is_the_subject_again(ground):
@@ -189,7 +190,9 @@ def test_the_free_run_of_the_own_seed_is_the_subject_again(ground):
     last = course[(course["step"] == 4) & (course["seed"] == 1)].set_index("arm")
     assert (
         first.loc["free", "copied"]
-        == own.look(_untrained(ground), "free", own.copied_texts(ground, OPTIONS), 16)["copied"]
+        == holding.look(_untrained(ground), "free", holding.copied_texts(ground, OPTIONS), 16)[
+            "copied"
+        ]
     )
     assert last["previous"].nunique() > 1
     assert {statement.claim for statement in outcome.statements} == {

@@ -18,6 +18,8 @@ from lmri.config import (
 )
 from lmri.errors import EvidenceError
 from lmri.experiment import language_network as own
+from lmri.experiment import losing, responding
+from lmri.experiment.measuring import carriers_of, change_of
 from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows
 from lmri.localise import Units
@@ -79,7 +81,9 @@ def responses(planted, shift, seed=0, trials=24):
     values = np.abs(np.random.default_rng(seed).normal(1, 0.1, (len(conditions), units.size)))
     for unit in units.positions(planted):
         values[conditions == "sentence", unit] += shift
-    return own.Responses(conditions, np.repeat(np.arange(trials), 3).astype(str), values, units)
+    return responding.Responses(
+        conditions, np.repeat(np.arange(trials), 3).astype(str), values, units
+    )
 
 
 @pytest.fixture
@@ -110,31 +114,31 @@ def only_write_language(model, planted):
 def test_a_response_is_ranked_by_its_t_whatever_the_scale():
     known = responses(PLANTED, 2.0)
     known.values[:, :20] *= 50
-    scores = own.response_scores(known, "sentence", "nonwords")
+    scores = responding.response_scores(known, "sentence", "nonwords")
     best = known.units.named(np.argsort(-scores)[:4])
     assert set(best) == set(PLANTED)
     known.values[:, 11] = 3.0
-    assert own.response_scores(known, "sentence", "nonwords")[11] == -np.inf
+    assert responding.response_scores(known, "sentence", "nonwords")[11] == -np.inf
 
 
 def test_differences_of_means_are_resampled_apart(ground):
     first, second = (
-        own.change_of(ground, own.carriers_of(ground, carriers(n)), values, is_rate=False)
+        change_of(ground, carriers_of(ground, sentences(n)), values, is_rate=False)
         for n, values in (
             (30, np.random.default_rng(0).normal(1.0, 0.2, 30)),
             (50, np.random.default_rng(1).normal(0.4, 0.2, 50)),
         )
     )
-    apart = own.Apart(first, second)
+    apart = losing.Apart(first, second)
     assert apart.effect.low < apart.effect.mean < apart.effect.high
     assert apart.effect.mean == pytest.approx(0.6, abs=0.1)
     assert (apart.effect.n, apart.effect.n_carriers) == (80, 30)
     assert apart.p_above(0.0) == 2 / 401
     assert apart.p_above(0.6) > 0.05
-    assert own.Apart(second, first).p_above(0.0) == 1.0
+    assert losing.Apart(second, first).p_above(0.0) == 1.0
 
 
-def carriers(n):
+def sentences(n):
     return pd.DataFrame({"carrier_sentence": [str(i) for i in range(n)]})
 
 
@@ -161,11 +165,11 @@ def silenced(subject):
 
 def test_language_that_units_carry_is_lost_and_the_rest_is_not(ground, plant, monkeypatch):
     plant(PLANTED)
-    monkeypatch.setattr(own.Behaviour, "under", carried_by(PLANTED, language_only=True))
+    monkeypatch.setattr(losing.Behaviour, "under", carried_by(PLANTED, language_only=True))
     found = decided(own.run(ground, OPTIONS))
     assert found["outcome"].tolist() == ["holds"] * 4
     assert found.loc["neuron_language", "p"] == pytest.approx(1 / 100)
-    monkeypatch.setattr(own.Behaviour, "under", carried_by(PLANTED, language_only=False))
+    monkeypatch.setattr(losing.Behaviour, "under", carried_by(PLANTED, language_only=False))
     found = decided(own.run(ground, OPTIONS))
     assert found.loc["neuron_language", "outcome"] == "holds"
     assert (
@@ -176,7 +180,7 @@ def test_language_that_units_carry_is_lost_and_the_rest_is_not(ground, plant, mo
 
 def test_units_that_carry_nothing_do_not_hold(ground, plant, monkeypatch):
     plant(PLANTED, shift=0.0)
-    monkeypatch.setattr(own.Behaviour, "under", carried_by([], language_only=True))
+    monkeypatch.setattr(losing.Behaviour, "under", carried_by([], language_only=True))
     found = decided(own.run(ground, OPTIONS))
     assert "holds" not in found["outcome"].tolist()
     assert found.loc["neuron_language", "outcome"] == "fails"
