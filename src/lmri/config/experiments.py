@@ -96,7 +96,7 @@ class SteeringOptions(ExperimentOptions):
         yield from too_few_draws(f"{where}.draws", self.draws, 2 * len(self.vectors) + 1, study)
 
 
-RETRIEVAL_STATEMENTS, COPY_STATEMENTS = 9, 4
+RETRIEVAL_STATEMENTS, COPY_STATEMENTS = 11, 4
 """Statements of these experiments, which are corrected for each other."""
 
 

@@ -10,18 +10,16 @@ the words and their repetition.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
+from scipy.stats import rankdata
 
-from lmri.anatomy import SPANS, encode, equal_length_batches, render_trials
 from lmri.config import RetrievalHeadsOptions
 from lmri.errors import EvidenceError
+from lmri.experiment.heads import Heads, control_sets, needle_attention
 from lmri.experiment.measuring import (
     carriers_of,
     change_of,
@@ -31,10 +29,11 @@ from lmri.experiment.measuring import (
     trials_of,
 )
 from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
-from lmri.intervene import INTACT, Plan, Unit, recorded_patterns
+from lmri.intervene import INTACT, Plan, Unit
 from lmri.localise.heads import copying_map, pattern_map, retrieval_map
 from lmri.localise.study import open_shards
 from lmri.validate.change import Change
+from lmri.validate.statistics import rank_p
 
 MODES = {
     "zero": "at zero with their patterns preserved",
@@ -47,7 +46,6 @@ SINK = 1e4
 """Factor of the attention to the first token in the mode ``sink``: little else is left."""
 
 SCORE = "exact"
-Heads = tuple[Unit, ...]
 
 
 def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
@@ -79,6 +77,7 @@ def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
     for task, plural in ((options.needle, "needles"), (options.copying, "copies")):
         tested = _Tested(ground, options, task, plural)
         statements += tested.statements(top, controls)
+        statements.append(tested.alone(heads))
         tests += tested.rows
         rankings = {"retrieval": ranked, "induction": _ranked(heads["induction"], heads)}
         doses[f"{plural}_by_heads"] = tested.by_dose(rankings)
@@ -95,81 +94,11 @@ def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
     return Outcome(statements, tables, captions, figures, _notes(retrieval, top, controls))
 
 
-def control_sets(ground: Ground, own: Heads, heads: Sequence[Unit], most: int) -> list[Heads]:
-    """Other sets of as many heads: all of them, or as many as asked for, drawn at random.
-
-    They may share heads with the set itself: without any there are too few in a small subject.
-
-    Parameters
-    ----------
-    ground : Ground
-        With the seed.
-    own : tuple of (int, int)
-        The heads that are tested.
-    heads : sequence of (int, int)
-        All heads of the subject.
-    most : int
-        Sets, at most.
-
-    Returns
-    -------
-    list of tuple of (int, int)
-        Distinct sets, none of them the heads that are tested.
-    """
-    if math.comb(len(heads), len(own)) - 1 <= most:
-        return [chosen for chosen in combinations(heads, len(own)) if set(chosen) != set(own)]
-    rng = random_of(ground, "retrieval_heads", "sets", len(own))
-    found: dict[frozenset[Unit], Heads] = {}
-    while len(found) < most:
-        picks = sorted(rng.choice(len(heads), len(own), replace=False))
-        chosen = tuple(heads[i] for i in picks)
-        if set(chosen) != set(own):
-            found.setdefault(frozenset(chosen), chosen)
-    return list(found.values())
-
-
-@torch.inference_mode()
-def needle_attention(ground: Ground, trials: pd.DataFrame) -> xr.Dataset:
-    """Attention to the needle while the subject is made to say it.
-
-    Parameters
-    ----------
-    ground : Ground
-        With the subject.
-    trials : DataFrame
-        Trials whose content is the needle and whose reference says it.
-
-    Returns
-    -------
-    Dataset
-        ``on_needle`` (trial, layer, head), the mean weight on all tokens of the needle over the
-        tokens that say it; ``on_word``, that on the very token that is said next.
-    """
-    subject = ground.subject
-    prompts = render_trials(subject.tokenizer, trials)
-    said = [
-        encode(subject.tokenizer, text, f"reference of {name!r}")
-        for name, text in zip(trials["trial"], trials["reference"], strict=True)
-    ]
-    units = [(i, h) for i in range(subject.anatomy.layers) for h in range(subject.anatomy.heads)]
-    shape = len(trials), subject.anatomy.layers, subject.anatomy.heads
-    on_needle, on_word = np.zeros(shape), np.zeros(shape)
-    texts = [[*prompt.ids, *words] for prompt, words in zip(prompts, said, strict=True)]
-    with recorded_patterns(subject, units) as patterns:
-        for batch in equal_length_batches([len(text) for text in texts], ground.rows):
-            ids = torch.tensor([texts[row] for row in batch], device=subject.device)
-            subject.model(input_ids=ids, use_cache=False)
-            for place, row in enumerate(batch):
-                first = len(prompts[row].ids) - 1  # the token that says the first of the answer
-                queries = slice(first, first + len(said[row]))
-                content = torch.from_numpy(prompts[row].spans == SPANS.index("content"))
-                same = torch.tensor(said[row])[:, None] == torch.tensor(prompts[row].ids)
-                for layer, head in units:
-                    weights = patterns[layer, head][place, queries, : first + 1].cpu().double()
-                    on_needle[row, layer, head] = weights[:, content].sum(1).mean()
-                    on_word[row, layer, head] = (weights * (same & content)).sum(1).mean()
-    dims = ("trial", "layer", "head")
-    return xr.Dataset({"on_needle": (dims, on_needle), "on_word": (dims, on_word)})
+def correlation(ranks: np.ndarray, values: np.ndarray) -> float:
+    """Rank correlation of ranks and values; 0 where either does not vary."""
+    if np.ptp(ranks) == 0 or np.ptp(values) == 0:
+        return 0.0
+    return float(np.corrcoef(ranks, rankdata(values))[0, 1])
 
 
 class _Tested:
@@ -202,6 +131,34 @@ class _Tested:
                 claim = f"{self._plural}_in_their_layers"
                 yield self._stated(claim, claims[claim], own, alike, "other sets in these layers")
 
+    def alone(self, heads: pd.DataFrame) -> Statement:
+        """Ask whether heads cost more answers, each alone at zero, the more they retrieve.
+
+        Sets of heads cost all answers soon, whichever they are; single heads differ. Heads are
+        what is exchanged. The column ``<plural>_lost`` is added to their table.
+        """
+        claim, sentence = _alone(self._plural)
+        changes = self._losses("zero", [[head] for head in _all_heads(heads)])
+        lost = np.array([own.differences for own in changes])  # (n_heads, n_trials)
+        heads[f"{self._plural}_lost"] = lost.mean(axis=1)
+        if (known := self._intact.mean()) < self._options.baseline:
+            reason = f"the intact subject gives {known:.2f} of the right answers"
+            return Statement.untested(claim, sentence, reason, SCORE)
+        ranks = rankdata(heads["retrieval"])
+        rng = random_of(self._ground, "retrieval_heads", "alone", self._plural)
+        mean = lost.mean(axis=1)
+        draws = [correlation(rng.permutation(ranks), mean) for _ in range(self._options.draws)]
+        resampled = [correlation(ranks, own) for own in self._carriers.weights @ lost.T]
+        tail = (1 - changes[0].level) / 2
+        low, high = np.quantile(resampled, [tail, 1 - tail])
+        rho = correlation(ranks, mean)
+        below = 2 * (1 + sum(own <= 0 for own in resampled)) / (1 + len(resampled))
+        p = min(1.0, max(below, rank_p(rho, draws)))
+        effect = changes[0].effect
+        numbers = (rho, float(low), float(high), 0.0, p, effect.n, effect.n_carriers)
+        controls = f"{len(draws)} exchanges of {len(heads)} heads"
+        return Statement(claim, sentence, *numbers, controls, "rank correlation of heads")
+
     def by_dose(self, rankings: dict[str, list[Unit]]) -> pd.DataFrame:
         """Share of right answers as more heads of a ranking are at zero."""
         rows = []
@@ -211,8 +168,10 @@ class _Tested:
                     self._ground, self._trials, [_plan("zero", heads[:count])], SCORE
                 )
                 effect = self._change(right).effect
-                known = {"ranking": ranking, "heads": count, "right": effect.mean}
-                rows.append({**known, "low": effect.low, "high": effect.high, "n": effect.n})
+                known = {"ranking": ranking, "heads": count, "right": effect.mean, "n": effect.n}
+                # Where all trials agree the interval is that of a change, which may be negative.
+                ends = {"low": max(0.0, effect.low), "high": min(1.0, effect.high)}
+                rows.append({**known, **ends})
         return pd.DataFrame(rows)
 
     def _losses(self, mode: str, sets: Sequence[Sequence[Unit]]) -> list[Change]:
@@ -336,6 +295,13 @@ def _claims(plural: str, heads: int) -> dict[str, str]:
     return claims
 
 
+def _alone(plural: str) -> tuple[str, str]:
+    return (
+        f"{plural}_by_each_head",
+        f"The more a head retrieves, the more {plural} are lost with this head alone at zero.",
+    )
+
+
 def _looking(heads: int) -> tuple[str, str]:
     return (
         "attention_on_needle",
@@ -347,7 +313,9 @@ def _looking(heads: int) -> tuple[str, str]:
 def _untested(options: RetrievalHeadsOptions, reason: str) -> Outcome:
     claims = [
         *_claims("needles", options.heads).items(),
+        _alone("needles"),
         *_claims("copies", options.heads).items(),
+        _alone("copies"),
         _looking(options.heads),
     ]
     return Outcome([Statement.untested(*own, reason, SCORE) for own in claims])
@@ -368,7 +336,8 @@ _CAPTIONS = {
     "heads": (
         "Every head: retrieval score on selection trials, induction in the answers of the task of "
         "copying, copying by the weights alone; on evaluation trials the attention on the needle "
-        "(on_needle) and on the very word that is said next (on_word)."
+        "(on_needle) and on the very word that is said next (on_word), and the share of answers "
+        "that is lost with the head alone at zero."
     ),
     "tests": (
         "Answers lost when the retrieval heads are switched off, with the interval over carriers, "

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import spearmanr
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lmri.anatomy import Subject, describe
 from lmri.config import EvidenceOptions, RetrievalHeadsOptions
 from lmri.errors import EvidenceError
+from lmri.experiment import heads as heads_of
 from lmri.experiment import retrieval_heads as own
 from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows
@@ -123,7 +125,11 @@ def test_heads_that_the_answer_needs_are_found_and_beat_all_other_sets(ground, p
     matched = found.loc["needles_in_their_layers"]
     assert matched["controls"] == "23 other sets in these layers"
     assert (matched["p"], matched["outcome"]) == (pytest.approx(1 / 24), "undecided")
+    assert found.loc["needles_by_each_head", "outcome"] == "holds"
+    assert found.loc["needles_by_each_head", "effect"] > 0.6
     heads = outcome.tables["heads"]
+    lost = heads.set_index(["layer", "head"])["needles_lost"]
+    assert [lost[head] > 0.25 for head in EVERY] == [head in PLANTED for head in EVERY]
     assert set(own._all_heads(heads[heads["switched_off"]])) == set(PLANTED)
     curve = outcome.tables["needles_by_heads"].set_index(["ranking", "heads"])["right"]
     assert curve["retrieval", 0] > 0.85 > 0.15 > curve["retrieval", 3]
@@ -134,6 +140,13 @@ def test_heads_that_do_as_much_as_others_do_not_hold(ground, plant):
     found = outcomes(own.run(ground, OPTIONS))
     assert "holds" not in set(found["outcome"])
     assert found.loc["needles_zero", "p"] > 0.5
+    assert found.loc["needles_by_each_head", "effect"] < 0
+
+
+def test_a_rank_correlation_is_that_of_scipy_and_none_without_variation():
+    ranks, values = np.array([1.0, 2.0, 3.5, 3.5]), np.array([0.1, 0.4, 0.2, 0.9])
+    assert own.correlation(ranks, values) == pytest.approx(spearmanr(ranks, values).statistic)
+    assert own.correlation(ranks, np.ones(4)) == own.correlation(np.ones(4), values) == 0
 
 
 def test_an_answer_that_is_not_given_cannot_be_lost(ground, plant):
@@ -157,14 +170,14 @@ def test_without_a_run_that_was_answered_nothing_is_tested(ground, plant, monkey
 
 
 def test_all_other_sets_are_tried_where_they_are_few_and_some_where_they_are_many(ground):
-    every = own.control_sets(ground, PLANTED, EVERY, most=999)
+    every = heads_of.control_sets(ground, PLANTED, EVERY, most=999)
     assert len(every) == len(set(map(frozenset, every))) == 219
     assert set(PLANTED) not in [set(heads) for heads in every]
-    some = own.control_sets(ground, PLANTED, EVERY, most=50)
+    some = heads_of.control_sets(ground, PLANTED, EVERY, most=50)
     assert len(set(map(frozenset, some))) == 50
     assert set(map(frozenset, some)) < set(map(frozenset, combinations(EVERY, 3)))
-    assert some == own.control_sets(ground, PLANTED, EVERY, most=50)
-    assert some != own.control_sets(replace(ground, seed=1), PLANTED, EVERY, most=50)
+    assert some == heads_of.control_sets(ground, PLANTED, EVERY, most=50)
+    assert some != heads_of.control_sets(replace(ground, seed=1), PLANTED, EVERY, most=50)
 
 
 def test_attention_to_the_word_that_is_said_next_is_measured(ground):
@@ -179,7 +192,7 @@ def test_attention_to_the_word_that_is_said_next_is_measured(ground):
         told[query, start + said] = 0.75
         told[query, start + (said + 1) % len(words)] = 0.25
     with clamped_patterns(ground.subject, {(1, 2): told[None]}):
-        looked = own.needle_attention(ground, trials)
+        looked = heads_of.needle_attention(ground, trials)
     assert looked["on_needle"][0, 1, 2] == pytest.approx(1)
     assert looked["on_word"][0, 1, 2] == pytest.approx(0.75, abs=0.26 if _repeats(words) else 1e-6)
     assert looked["on_needle"].drop_isel(layer=1).max() < 0.9
