@@ -92,6 +92,13 @@ def test_encoding_is_planned_where_it_is_asked_for(workflow):
     assert (plan["encode"], plan["report"]) == (1, 1)
 
 
+def test_experiments_are_planned_where_they_are_asked_for(workflow):
+    assert "experiment" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+    study = {**STUDY, "experiments": {"void_layers": {"tasks": ["copying"]}}}
+    plan = workflow.plan("--configfile", workflow.write("experiment.yaml", study))
+    assert (plan["experiment"], plan["report"]) == (1, 1)
+
+
 def test_shards_multiply_recordings_only(workflow):
     study = {**STUDY, "record": {"shards": 3}}
     plan = workflow.plan("--configfile", workflow.write("shards.yaml", study))

@@ -65,8 +65,9 @@ class SteeringOptions(ExperimentOptions):
 
     Vectors lead from the trials of its control ``condition`` (the first, if none is named) to those
     of its target. ``vectors`` are made in every way that is named. Their layer and the smallest of
-    ``scales`` that changes the score by ``target_effect`` without leaving ``most_entropy`` (nats
-    above the intact one) are searched on calibration trials. ``draws`` random directions of the
+    ``scales`` that changes the score by ``target_effect``, with a next token at most
+    ``most_entropy`` nats less certain than that of the intact subject on the less certain of both
+    sides, are searched on calibration trials. ``draws`` random directions of the
     same length are the controls; at most ``trials`` of each condition are run.
     """
 

@@ -157,9 +157,34 @@ def scores_under(
     ndarray of shape (n_plans, n_trials), float64
         The scores.
     """
-    bench = Bench(ground.subject, ground.rows, ground.max_new_tokens, NO_LIMITS)
-    arms = [Arm("experiment", "none", draw=draw, plan=plan) for draw, plan in enumerate(plans)]
-    return np.array(bench.quick(arms, trials, score), dtype=np.float64)
+    return np.array(_bench(ground).quick(_arms(plans), trials, score), dtype=np.float64)
+
+
+def responses_under(
+    ground: Ground, trials: pd.DataFrame, plans: Sequence[AnyPlan]
+) -> list[pd.DataFrame]:
+    """Let the subject answer freely under every plan, and score all that it says.
+
+    Parameters
+    ----------
+    ground, trials, plans
+        As for :func:`scores_under`.
+
+    Returns
+    -------
+    list of DataFrame
+        For every plan the columns of :func:`lmri.score.score_responses`, one row a trial.
+    """
+    found = _bench(ground).run(_arms(plans), trials)
+    return [own.drop(columns="coherent") for own in found]
+
+
+def _bench(ground: Ground) -> Bench:
+    return Bench(ground.subject, ground.rows, ground.max_new_tokens, NO_LIMITS)
+
+
+def _arms(plans: Sequence[AnyPlan]) -> list[Arm]:
+    return [Arm("experiment", "none", draw=draw, plan=plan) for draw, plan in enumerate(plans)]
 
 
 def carriers_of(ground: Ground, trials: pd.DataFrame) -> Carriers:

@@ -221,3 +221,6 @@ class Outcome:
             missing = set(figure.columns) - set(self.tables[figure.table].columns)
             if missing:
                 raise ValueError(f"The table '{figure.table}' has no column {sorted(missing)}.")
+            cells = self.tables[figure.table][[figure.x, figure.y]]
+            if figure.kind == "heat" and cells.duplicated().any():
+                raise ValueError(f"The table '{figure.table}' has a cell of the map twice.")

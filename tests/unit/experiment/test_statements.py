@@ -74,6 +74,9 @@ def test_what_an_experiment_does_wrong_is_no_users_error():
         drawn(kind="pie")
     with pytest.raises(ValueError, match="must have a series"):
         drawn(kind="heat")
+    twice = {"t": pd.DataFrame({"x": [1, 1], "y": [2, 2], "z": [3.0, 4.0]})}
+    with pytest.raises(ValueError, match="twice"):
+        Outcome([], twice, {}, [drawn(kind="heat", series="z")])
     with pytest.raises(ValueError, match="Captions"):
         Outcome([], {"statements": table["t"]})
     with pytest.raises(LmriError, match="'name' of a table"):

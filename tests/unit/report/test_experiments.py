@@ -10,6 +10,7 @@ import yaml
 from lmri.config import StudyConfig
 from lmri.experiment import Drawn, Statement
 from lmri.experiment.statements import statement_rows
+from lmri.report.bundle.export import KEPT, UNITS
 from lmri.report.experiments.page import experiments_leaf
 from lmri.report.experiments.tables import read_experiments
 from lmri.report.files import Files
@@ -125,6 +126,13 @@ def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
     assert [own.path for own in problems if own.subject == "distributed"] == [
         "experiments/distributed/void_layers/runs.parquet"
     ]
+
+
+def test_a_bundle_has_what_the_page_reads(tmp_path):
+    write(tmp_path, "localised")
+    kept = {path for pattern in KEPT for path in tmp_path.glob(pattern)}
+    assert kept == {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert "experiments/" in UNITS
 
 
 def test_a_study_without_experiments_has_no_page(repository, tmp_path):

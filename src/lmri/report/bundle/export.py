@@ -46,8 +46,8 @@ KEPT = (
 )
 """What a bundle holds: all that the report reads. No activations, weights, stimuli or logs."""
 
-UNITS = ("findings/", "maps/", "plans/")
-"""What names units, and is left out where these are to stay at home."""
+UNITS = ("experiments/", "findings/", "maps/", "plans/")
+"""What names units, or may, and is left out where these are to stay at home."""
 
 WITHHELD = "withheld"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same study gives the same bytes
@@ -78,7 +78,7 @@ def export_study(
         One of :data:`lmri.report.redaction.LEVELS`; by default that of the study. A study that
         redacts cannot be exported with less.
     withhold_units : bool
-        Leave out maps, findings and plans, and the names of units in tables.
+        Leave out maps, findings, experiments and plans, and the names of units in tables.
 
     Returns
     -------
@@ -204,7 +204,11 @@ def _readme(config: StudyConfig, level: str, withhold_units: bool) -> str:
         "responses": "What the models said was replaced by hashes.",
         "all": "Prompts, what they are about, and what the models said were replaced by hashes.",
     }[level]
-    units = " Maps, findings and the names of units were left out." if withhold_units else ""
+    units = (
+        " Maps, findings, experiments and the names of units were left out."
+        if withhold_units
+        else ""
+    )
     return (
         f"# Study {config.study}\n\nWhat an lmri study found: maps, findings, re-runs, verdicts, "
         "settings, and the text of its methods with references. No activations, weights or "

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lmri.report import words
 from lmri.report.figures.curves import Curve, draw_curves
-from lmri.report.figures.heat import draw_map
+from lmri.report.figures.heat import LETTER, draw_map
 from lmri.report.figures.rows import Mark, draw_rows
 from lmri.report.view import Figure, Panel
 
@@ -64,7 +64,8 @@ def _lines(figure: dict, table: pd.DataFrame, key: str, limit: float) -> Markup:
         for name, own in _series(figure, table)
     ]
     names = words.readable(figure["x"]), words.readable(figure["y"])
-    return draw_curves(curves, key, names=names, width=WIDTH)
+    room = max(150.0, LETTER * max(len(curve.name) for curve in curves) + 44)
+    return draw_curves(curves, key, names=names, width=WIDTH - 150 + room, room=room)
 
 
 def _rows(figure: dict, table: pd.DataFrame, key: str, limit: float) -> Markup:

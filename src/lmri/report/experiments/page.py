@@ -79,33 +79,43 @@ def _section(experiment: str, results: Results, files: Files) -> list[Block]:
         _statements(statements, SOURCE.format(experiment, "statements"), data),
         Prose([("Method", f"{about['source']}."), *_notes(results)]),
     ]
-    tables = {
-        name: pd.concat(
-            [
-                own.tables[name].assign(subject=subject)
-                for subject, own in results.items()
-                if name in own.tables
-            ],
-            ignore_index=True,
-        )
-        for name in about["tables"]
-        if any(name in own.tables for own in results.values())
-    }
+    captions, tables = _tables(results)
     paths = {
-        name: files.add(f"experiment-{slug}-{name.replace('_', '-')}", _first(table))
+        name: files.add(f"experiment-{slug}-{name.replace('_', '-')}", table)
         for name, table in tables.items()
     }
-    for number, figure in enumerate(about["figures"]):
+    for number, figure in enumerate(_figures(results)):
         name = figure["table"]
         if name in tables:
             source = SOURCE.format(experiment, name)
             key = f"{slug}-{number}"
             blocks.append(draw_declared(figure, tables[name], key, source, paths[name]))
-    for name, caption in about["tables"].items():
-        if caption and name in tables:
-            table = _table(_first(tables[name]), caption, SOURCE.format(experiment, name))
-            blocks.append(Fold(_readable(name), table))
+    for name, table in tables.items():
+        if captions[name]:
+            shown = _table(table, captions[name], SOURCE.format(experiment, name), paths[name])
+            blocks.append(Fold(_readable(name), shown))
     return blocks
+
+
+def _tables(results: Results) -> tuple[dict[str, str], dict[str, pd.DataFrame]]:
+    """Captions and tables by name, of all subjects that have them, the subject first."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    captions: dict[str, str] = {}
+    for subject, own in results.items():
+        for name, table in own.tables.items():
+            captions.setdefault(name, str(own.about["tables"][name]))
+            rest = table.drop(columns="subject", errors="ignore")
+            rest.insert(0, "subject", subject)
+            parts.setdefault(name, []).append(rest)
+    return captions, {name: pd.concat(own, ignore_index=True) for name, own in parts.items()}
+
+
+def _figures(results: Results) -> list[dict]:
+    """Figures that any subject declares, each once: one may lack the table of another."""
+    figures: list[dict] = []
+    for own in results.values():
+        figures += [figure for figure in own.about["figures"] if figure not in figures]
+    return figures
 
 
 def _notes(results: Results) -> list[tuple[str, str]]:
@@ -170,12 +180,7 @@ def _statement_row(row: dict) -> list[Cell]:
     ]
 
 
-def _first(table: pd.DataFrame) -> pd.DataFrame:
-    """The subject as the first column."""
-    return table[["subject", *(name for name in table.columns if name != "subject")]]
-
-
-def _table(table: pd.DataFrame, caption: str, source: str) -> Table:
+def _table(table: pd.DataFrame, caption: str, source: str, data: str) -> Table:
     shown = table.head(MOST_ROWS)
     if len(table) > MOST_ROWS:
         caption = f"{caption} The first {MOST_ROWS} of {len(table)} rows."
@@ -194,6 +199,7 @@ def _table(table: pd.DataFrame, caption: str, source: str) -> Table:
             for row in shown.to_dict("records")
         ],
         source=source,
+        data=data,
         layout="grid",
     )
 

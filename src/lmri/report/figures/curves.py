@@ -64,6 +64,7 @@ def draw_curves(
     linear: float | None = None,
     top: float | None = None,
     width: float = 560,
+    room: float = 150,
 ) -> Markup:
     """Draw curves.
 
@@ -85,13 +86,15 @@ def draw_curves(
         End of the vertical axis; what is above is cut.
     width : float
         Width of the drawing.
+    room : float
+        Of it, for the key.
 
     Returns
     -------
     Markup
         The drawing.
     """
-    left, right, bottom, above = 56, 150, 40, 10
+    left, right, bottom, above = 56, room, 40, 10
     height = 0.62 * (width - right + 60)
     with style():
         figure = new_figure(width, height)

@@ -17,7 +17,7 @@ from lmri.report.words import short
 STEP = 15
 """Height of one mark."""
 
-LONGEST = 28
+LONGEST = 36
 """Letters of a name."""
 
 

@@ -25,7 +25,8 @@ class Texts:
     Attributes
     ----------
     ids : list of list of int
-        Token ids of prompt, answer and end.
+        Token ids of prompt, answer and end. The end is asked for and never read: a pass has all
+        tokens but the last.
     prompts : ndarray of shape (n_texts,), int64
         How many of them are the prompt.
     """
@@ -36,6 +37,10 @@ class Texts:
     def __len__(self) -> int:
         """Number of texts."""
         return len(self.ids)
+
+    def nothing(self, layers: int) -> list[np.ndarray]:
+        """Layers that are passed over nowhere, (layers, n_read) for every text."""
+        return [np.zeros((layers, len(ids) - 1), dtype=bool) for ids in self.ids]
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ def void_tokens(subject: Subject, texts: Texts, plan: Plan, rows: int) -> list[n
 
     Returns
     -------
-    list of ndarray of shape (layers, n_tokens), bool
-        For every text, where a layer passed on what it was given.
+    list of ndarray of shape (layers, n_read), bool
+        For every text, where a layer passed on what it was given. One that adds nothing at all
+        does so whatever the threshold.
     """
     found = [np.empty(0)] * len(texts)
     seen: dict[int, torch.Tensor] = {}
@@ -113,10 +119,8 @@ def void_tokens(subject: Subject, texts: Texts, plan: Plan, rows: int) -> list[n
         for batch in equal_length_batches([len(text) for text in texts.ids], rows):
             session.rows = torch.zeros(len(batch), dtype=torch.int64)
             session.prompts = torch.as_tensor(texts.prompts[batch])
-            subject.model(
-                input_ids=torch.tensor([texts.ids[row] for row in batch], device=subject.device),
-                use_cache=False,
-            )
+            ids = torch.tensor([texts.ids[row][:-1] for row in batch], device=subject.device)
+            subject.model(input_ids=ids, use_cache=False)
             masks = torch.stack([seen[layer] for layer in sorted(seen)], dim=1).cpu().numpy()
             for row, mask in zip(batch, masks, strict=True):
                 found[row] = mask
@@ -156,7 +160,7 @@ def said_without(subject: Subject, texts: Texts, chosen: Sequence[np.ndarray], r
         The subject.
     texts : Texts
         The texts; the answer is teacher-forced.
-    chosen : sequence of ndarray of shape (layers, n_tokens), bool
+    chosen : sequence of ndarray of shape (layers, n_read), bool
         For every text, where.
     rows : int
         Texts per forward pass, at most.
@@ -169,11 +173,10 @@ def said_without(subject: Subject, texts: Texts, chosen: Sequence[np.ndarray], r
     exact, likely = np.empty(len(texts)), np.empty(len(texts))
     for batch in equal_length_batches([len(text) for text in texts.ids], rows):
         ids = torch.tensor([texts.ids[row] for row in batch], device=subject.device)
-        kept = ids.shape[1] - int(texts.prompts[batch].min()) + 1
+        kept = ids.shape[1] - int(texts.prompts[batch].min())
         with passed_over(subject, torch.from_numpy(np.stack([chosen[row] for row in batch]))):
-            logits = subject.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-        log = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-        asked = ids[:, -log.shape[1] :]
+            out = subject.model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=kept)
+        log, asked = torch.log_softmax(out.logits.float(), dim=-1), ids[:, -kept:]
         said = log.gather(2, asked.unsqueeze(2)).squeeze(2).double().cpu().numpy()
         right = (log.argmax(-1) == asked).cpu().numpy()
         for place, row in enumerate(batch):

@@ -10,16 +10,18 @@ Source: Shemirani et al. 2025 (arXiv 2505.14467).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from lmri.config import VoidLayersOptions
 from lmri.experiment.measuring import carriers_of, change_of, random_of, stated, trials_of
-from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
-from lmri.experiment.passing import Said, Texts, said_without, texts_of, void_tokens
+from lmri.experiment.outcome import Ground, Outcome, Statement
+from lmri.experiment.void_layers.figures import CAPTIONS, FIGURES
+from lmri.experiment.void_layers.passing import Said, Texts, said_without, texts_of, void_tokens
 from lmri.intervene import Plan
 from lmri.validate.change import Carriers
 
@@ -30,7 +32,7 @@ RANDOM = "as many random layers"
 MOVED = "the same layers at other tokens"
 
 Masks = list[np.ndarray]
-"""For every text where layers are passed over, (layers, n_tokens), bool."""
+"""For every text where layers are passed over, (layers, n_read), bool."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,29 @@ def run(ground: Ground, options: VoidLayersOptions) -> Outcome:
         costs, and every control draw.
     """
     statements: list[Statement] = []
-    void, runs, draws, shares = [], [], [], []
+    known_void, void, runs, draws, shares = [], [], [], [], []
     for task in options.tasks:
         calibration = trials_of(ground, task, "calibration", most=options.trials)
-        known = texts_of(ground, calibration)
-        layers = _void_layers(ground, known, options.share)
-        void += _where(ground, task, "calibration", calibration, known, options.share)
-        shares += _over_shares(ground, task, calibration, known)
+        known = _asked(ground, task, calibration)
+        layers = _void_layers(ground, known.texts, options.share)
+        known_void += _where(ground, known, options.share)
+        shares += _over_shares(ground, known)
         trials = trials_of(ground, task, "evaluation", most=options.trials)
         asked = _asked(ground, task, trials)
-        void += _where(ground, task, "evaluation", trials, asked.texts, options.share)
+        void += _where(ground, asked, options.share)
         masks = _masks(ground, asked.texts, options.share, layers)
         runs += _arms(ground, asked, masks)
         found = _controls(ground, asked, masks, options) if _any(masks) else {}
         draws += [row for own in found.values() for row in own.rows]
         runs += [own.summary(ground, asked) for own in found.values()]
         statements += _statements(ground, asked, masks, found, options)
-    tables = {"where_void": void, "runs": runs, "shares": shares, "draws": draws}
+    tables = {
+        "where_void": void,
+        "where_void_calibration": known_void,
+        "runs": runs,
+        "shares": shares,
+        "draws": draws,
+    }
     return Outcome(
         statements,
         {name: pd.DataFrame(rows) for name, rows in tables.items() if rows},
@@ -106,14 +114,13 @@ def _plan(layers: Sequence[int], share: float) -> Plan:
 def _void_layers(ground: Ground, texts: Texts, share: float) -> list[int]:
     """Layers that are void at some token of calibration trials: only these are passed over."""
     every = range(ground.subject.anatomy.layers)
-    masks = void_tokens(ground.subject, texts, _plan(every, share), ground.rows)
+    masks = _masks(ground, texts, share, every)
     return np.flatnonzero(np.any([mask.any(axis=1) for mask in masks], axis=0)).tolist()
 
 
 def _masks(ground: Ground, texts: Texts, share: float, layers: Sequence[int]) -> Masks:
     if not layers:
-        none = ground.subject.anatomy.layers
-        return [np.zeros((none, len(text)), dtype=bool) for text in texts.ids]
+        return texts.nothing(ground.subject.anatomy.layers)
     return void_tokens(ground.subject, texts, _plan(layers, share), ground.rows)
 
 
@@ -123,21 +130,15 @@ def _any(masks: Masks) -> bool:
 
 def _asked(ground: Ground, task: str, trials: pd.DataFrame) -> Asked:
     texts = texts_of(ground, trials)
-    intact = said_without(ground.subject, texts, _nothing(ground, texts), ground.rows)
+    nothing = texts.nothing(ground.subject.anatomy.layers)
+    intact = said_without(ground.subject, texts, nothing, ground.rows)
     return Asked(task, texts, carriers_of(ground, trials), intact)
 
 
-def _nothing(ground: Ground, texts: Texts) -> Masks:
-    return _masks(ground, texts, 0.0, ())
-
-
-def _where(
-    ground: Ground, task: str, split: str, trials: pd.DataFrame, texts: Texts, share: float
-) -> list[dict]:
+def _where(ground: Ground, asked: Asked, share: float) -> list[dict]:
     """Share of tokens at which every layer is void, by phase, with its interval over carriers."""
-    every = range(ground.subject.anatomy.layers)
-    masks = void_tokens(ground.subject, texts, _plan(every, share), ground.rows)
-    carriers = carriers_of(ground, trials)
+    every, texts = range(ground.subject.anatomy.layers), asked.texts
+    masks = _masks(ground, texts, share, every)
     rows = []
     for phase in ("prompt", "response"):
         parts = [
@@ -146,14 +147,13 @@ def _where(
         ]
         for layer in every:
             own = np.array([part[layer].mean() for part in parts])
-            effect = change_of(ground, carriers, own, is_rate=True).effect
+            effect = change_of(ground, asked.carriers, own, is_rate=True).effect
             rows.append(
                 {
-                    "task": task,
-                    "split": split,
+                    "task": asked.task,
                     "phase": phase,
                     "layer": layer,
-                    "where": f"{task}, {phase}",
+                    "where": f"{asked.task}, {phase}",
                     "share": effect.mean,
                     "low": effect.low,
                     "high": effect.high,
@@ -164,15 +164,12 @@ def _where(
     return rows
 
 
-def _over_shares(ground: Ground, task: str, trials: pd.DataFrame, texts: Texts) -> Iterator[dict]:
+def _over_shares(ground: Ground, asked: Asked) -> Iterator[dict]:
     """What is passed over and what it costs on calibration trials, at several shares."""
-    carriers = carriers_of(ground, trials)
     every = range(ground.subject.anatomy.layers)
-    intact = said_without(ground.subject, texts, _nothing(ground, texts), ground.rows)
-    asked = Asked(task, texts, carriers, intact)
     for share in SHARES:
-        masks = _masks(ground, texts, share, every)
-        said = said_without(ground.subject, texts, masks, ground.rows)
+        masks = _masks(ground, asked.texts, share, every)
+        said = said_without(ground.subject, asked.texts, masks, ground.rows)
         yield {"threshold": share, **_costs(ground, asked, said, _passed(masks))}
 
 
@@ -264,14 +261,9 @@ def _controls(
     found = {}
     for name, draw in ((RANDOM, random_layers), (MOVED, other_tokens)):
         rng = random_of(ground, "void_layers", asked.task, name)
-        said = [
-            said_without(
-                ground.subject, asked.texts, [draw(mask, rng) for mask in masks], ground.rows
-            )
-            for _ in range(options.draws)
-        ]
-        likely = np.array([own.log_probability for own in said])
-        exact = np.array([own.exact for own in said])
+        said = list(_drawn(ground, asked, masks, partial(draw, rng=rng), options.draws))
+        likely = np.concatenate([own.log_probability.reshape(-1, len(masks)) for own in said])
+        exact = np.concatenate([own.exact.reshape(-1, len(masks)) for own in said])
         rows = [
             {
                 "task": asked.task,
@@ -286,40 +278,64 @@ def _controls(
     return found
 
 
-def random_layers(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _drawn(
+    ground: Ground, asked: Asked, masks: Masks, draw: Callable, draws: int
+) -> Iterator[Said]:
+    """Answers under control draws, as many draws at once as fit a pass; trial by trial in each."""
+    texts, at_once = asked.texts, max(1, ground.rows // len(asked.texts))
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
+        chosen = [
+            draw(mask, int(end))
+            for _ in range(count)
+            for mask, end in zip(masks, texts.prompts, strict=True)
+        ]
+        repeated = Texts(texts.ids * count, np.tile(texts.prompts, count))
+        yield said_without(ground.subject, repeated, chosen, ground.rows)
+
+
+def random_layers(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
     """Choose as many layers at every token at random.
 
     Parameters
     ----------
-    mask : ndarray of shape (layers, n_tokens), bool
+    mask : ndarray of shape (layers, n_read), bool
         What is void.
+    prompt : int
+        Tokens of the prompt, which make no difference here.
     rng : Generator
         Random numbers.
 
     Returns
     -------
-    ndarray of shape (layers, n_tokens), bool
+    ndarray of shape (layers, n_read), bool
         With the same number of layers at every token.
     """
     return rng.permuted(mask, axis=0)
 
 
-def other_tokens(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Choose as many tokens of every layer at random.
+def other_tokens(mask: np.ndarray, prompt: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose as many tokens of every layer at random, before and from the prompt's last on.
+
+    What is passed over before the last token of the prompt changes the answer only through the
+    attention of later layers, and in the last layer not at all: the two are not mixed.
 
     Parameters
     ----------
-    mask : ndarray of shape (layers, n_tokens), bool
+    mask : ndarray of shape (layers, n_read), bool
         What is void.
+    prompt : int
+        Tokens of the prompt.
     rng : Generator
         Random numbers.
 
     Returns
     -------
-    ndarray of shape (layers, n_tokens), bool
-        With the same number of tokens in every layer.
+    ndarray of shape (layers, n_read), bool
+        With the same number of tokens of either part in every layer.
     """
-    return rng.permuted(mask, axis=1)
+    parts = np.split(mask, [prompt - 1], axis=1)
+    return np.concatenate([rng.permuted(part, axis=1) for part in parts], axis=1)
 
 
 def _statements(
@@ -332,7 +348,7 @@ def _statements(
     task = asked.task
     beaten = (
         (f"beats_random_{task}", RANDOM, "as many layers chosen at random at every token"),
-        (f"beats_moved_{task}", MOVED, "the same layers at as many other tokens of the text"),
+        (f"beats_moved_{task}", MOVED, "the same layers at as many other tokens"),
     )
     likely = "log-probability of the right answer, nats a token"
     said = f"In {task}, passing over void layers costs less than passing over"
@@ -377,65 +393,6 @@ def _note(ground: Ground, options: VoidLayersOptions) -> str:
         "a range of one value, which is 0 too: these are void only where they shrink the residual. "
         f"A layer is void below {options.share:g} of the range, and is passed over only if it was "
         "void at some token of the calibration trials. Answers are teacher-forced; layers that are "
-        "passed over keep their keys and values."
+        "passed over keep their keys and values. Before the last token of the prompt nothing reads "
+        "what the last layer adds, so that passing it over there is free."
     )
-
-
-CAPTIONS = {
-    "where_void": "Share of tokens at which each layer is void, with its interval over carriers.",
-    "runs": (
-        "What passing over costs on evaluation trials: nats a token of the right answer, and the "
-        "change of the share of right answers. Controls are means over their draws."
-    ),
-    "shares": "The same on calibration trials with other shares as the threshold.",
-}
-FIGURES = [
-    Drawn(
-        table="where_void",
-        kind="heat",
-        x="where",
-        y="layer",
-        low=None,
-        high=None,
-        series="share",
-        title="Where layers are void",
-        caption=(
-            "Full colour: void at the largest share of tokens. Good for saving: a layer that is "
-            "void nearly everywhere."
-        ),
-        against="Blank rows: these layers change every token, and nothing can be passed over.",
-    ),
-    Drawn(
-        table="runs",
-        kind="dots",
-        x="arm",
-        y="cost",
-        low="cost_low",
-        high="cost_high",
-        series="task",
-        title="What passing over costs",
-        caption=(
-            "Nats a token that the right answer loses, with the interval over carriers. Good: void "
-            "layers near 0 and left of both controls, which pass over as much."
-        ),
-        against=(
-            "Void layers as costly as random ones: then the norm does not tell what a token can do "
-            "without."
-        ),
-    ),
-    Drawn(
-        table="shares",
-        kind="line",
-        x="passed_over",
-        y="exact",
-        low=None,
-        high=None,
-        series="task",
-        title="Right answers against what is passed over, on calibration trials",
-        caption=(
-            "Each mark is a threshold. Good: a curve that stays at the height of its left end "
-            "while it goes to the right."
-        ),
-        against="A fall as soon as anything is passed over.",
-    ),
-]

@@ -46,6 +46,12 @@ class Sides:
     entropies: np.ndarray
     carriers: pd.DataFrame
 
+    @property
+    def uncertainty(self) -> float:
+        """Mean entropy of the side that is less certain, in nats."""
+        target, control = np.split(self.entropies, [len(self.target)])
+        return float(max(target.mean(), control.mean()))
+
 
 def sides_of(ground: Ground, target: pd.DataFrame, control: pd.DataFrame) -> Sides:
     """Read the states that vectors are made of.
