@@ -16,8 +16,8 @@ from lmri.config import (
     TaskOptions,
     WorldOptions,
 )
-from lmri.experiment import copy_transition as own
-from lmri.experiment import holding
+from lmri.experiment.copy_transition import experiment as own
+from lmri.experiment.copy_transition import holding
 from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows
 from lmri.intervene import clamped_patterns, induction_pattern, recorded_patterns

@@ -17,8 +17,8 @@ from lmri.config import (
     WorldOptions,
 )
 from lmri.errors import EvidenceError
-from lmri.experiment import language_network as own
-from lmri.experiment import losing, responding
+from lmri.experiment.language_network import experiment as own
+from lmri.experiment.language_network import losing, responding
 from lmri.experiment.measuring import carriers_of, change_of
 from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows

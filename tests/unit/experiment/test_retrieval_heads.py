@@ -14,9 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lmri.anatomy import Subject, describe
 from lmri.config import EvidenceOptions, RetrievalHeadsOptions
 from lmri.errors import EvidenceError
-from lmri.experiment import heads as heads_of
-from lmri.experiment import retrieval_heads as own
 from lmri.experiment.outcome import Ground
+from lmri.experiment.retrieval_heads import experiment as own
+from lmri.experiment.retrieval_heads import heads as heads_of
 from lmri.experiment.statements import statement_rows
 from lmri.intervene import clamped_patterns
 from lmri.world import build_tokenizer, make_world

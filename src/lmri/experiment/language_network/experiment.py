@@ -18,10 +18,8 @@ import pandas as pd
 from lmri.anatomy import SPANS, encode, render_trials
 from lmri.config import LanguageNetworkOptions
 from lmri.errors import EvidenceError
-from lmri.experiment.losing import Apart, Behaviour
-from lmri.experiment.measuring import carriers_of, change_of, stated, trials_of
-from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
-from lmri.experiment.responding import (
+from lmri.experiment.language_network.losing import Apart, Behaviour
+from lmri.experiment.language_network.responding import (
     LISTS,
     SCRAMBLED,
     TARGET,
@@ -30,6 +28,8 @@ from lmri.experiment.responding import (
     response_scores,
     sham_units,
 )
+from lmri.experiment.measuring import carriers_of, change_of, stated, trials_of
+from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
 from lmri.intervene import KINDS, Plan, Unit, mean_activity, means_of
 from lmri.localise import layer_matched
 from lmri.validate.change import Change

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from lmri.anatomy import Subject
 from lmri.config import CopyTransitionOptions
-from lmri.experiment.holding import ARMS, Texts, copied_texts, held_heads, look
+from lmri.experiment.copy_transition.holding import ARMS, Texts, copied_texts, held_heads, look
 from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
 from lmri.subjects.corpus import Batch
 from lmri.subjects.retraining import Training, retrain_base, training_of

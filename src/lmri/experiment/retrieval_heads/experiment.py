@@ -19,7 +19,6 @@ from scipy.stats import rankdata
 
 from lmri.config import RetrievalHeadsOptions
 from lmri.errors import EvidenceError
-from lmri.experiment.heads import Heads, control_sets, needle_attention
 from lmri.experiment.measuring import (
     carriers_of,
     change_of,
@@ -29,6 +28,7 @@ from lmri.experiment.measuring import (
     trials_of,
 )
 from lmri.experiment.outcome import Drawn, Ground, Outcome, Statement
+from lmri.experiment.retrieval_heads.heads import Heads, control_sets, needle_attention
 from lmri.intervene import INTACT, Plan, Unit
 from lmri.localise.heads import copying_map, pattern_map, retrieval_map
 from lmri.localise.study import open_shards
