@@ -10,6 +10,7 @@ import yaml
 from lmri.config import EXPERIMENTS, StudyConfig, stage_slice
 from lmri.errors import ConfigError
 
+TASK = {"task": "relations"}
 VOID = {"void_layers": {"tasks": ["events"]}}
 SUMS = {"task": "arithmetic"}
 SKILLS = {"forget": [SUMS], "retain": [{"task": "relations"}]}
@@ -75,6 +76,13 @@ def test_options_are_those_of_the_schema(schema):
         ({"circuit_reuse": {"behaviours": [SUMS]}}, "experiments.circuit_reuse.behaviours"),
         ({"circuit_reuse": {"behaviours": [SUMS, {"task": "poems"}]}}, "behaviours' must be of"),
         ({"circuit_reuse": {**REUSE, "draws": 98}}, "'experiments.circuit_reuse.draws' must be at"),
+        ({"retrieval_heads": {}}, "'experiments.retrieval_heads.needle' must be of"),
+        ({"retrieval_heads": {"needle": "relations"}}, "'record.full' must have 'attention'"),
+        ({"copy_transition": {"task": "poems"}}, "'experiments.copy_transition.task' must be of"),
+        ({"copy_transition": {"seeds": [1, 2, 3, 4, 5, 6]}}, "must be at least 7, or no statement"),
+        ({"language_network": {}}, "'experiments.language_network.task' must be of"),
+        ({"language_network": {**TASK, "percents": [2, 1]}}, "percents' must ascend. Got [2, 1]"),
+        ({"language_network": {**TASK, "draws": 19}}, "must be at least 79"),
     ],
 )
 def test_bad_experiments_are_refused(default, experiments, words):
@@ -88,3 +96,9 @@ def test_what_units_are_ranked_by_must_be_recorded(default):
     values = {**default, "record": record, "localise": maps}
     with pytest.raises(ConfigError, match=r"'record\.quantities' must have 'neuron' for"):
         study(values, {"relations": {}})
+
+
+def test_units_that_are_not_recorded_cannot_be_found(default):
+    changed = {**default, "record": {**default["record"], "quantities": ["router", "neuron"]}}
+    with pytest.raises(ConfigError, match=r"'record.quantities' must have 'residual' for"):
+        study(changed, {"language_network": {**TASK, "kinds": ["residual"]}})

@@ -14,8 +14,11 @@ from lmri.config.examples import ExampleOptions
 from lmri.config.experiments import (
     EXPERIMENTS,
     CircuitReuseOptions,
+    CopyTransitionOptions,
     ExperimentOptions,
+    LanguageNetworkOptions,
     RelationsOptions,
+    RetrievalHeadsOptions,
     SkillsOptions,
     SteeringOptions,
     VoidLayersOptions,
@@ -46,6 +49,9 @@ from lmri.config.study import StudyConfig, load_study
 from lmri.config.validation import ClaimOptions, ValidateOptions
 
 __all__ = [
+    "RetrievalHeadsOptions",
+    "CopyTransitionOptions",
+    "LanguageNetworkOptions",
     "AlignOptions",
     "BottleneckOptions",
     "CausalOptions",

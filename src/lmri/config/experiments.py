@@ -173,12 +173,110 @@ class CircuitReuseOptions(ExperimentOptions):
         yield from too_few_draws(f"{where}.draws", self.draws, 5, study)
 
 
+RETRIEVAL_STATEMENTS, COPY_STATEMENTS = 11, 4
+"""Statements of these experiments, which are corrected for each other."""
+
+
+@dataclass(frozen=True)
+class RetrievalHeadsOptions(ExperimentOptions):
+    """Heads that look at a needle are switched off.
+
+    The ``heads`` best by their retrieval score in the task ``needle`` are compared with other sets
+    of as many, at most ``draws`` of them, on at most ``trials`` of it and of the task ``copying``.
+    An answer is lost if the share of right ones falls by more than ``margin``; a behaviour is there
+    if the intact subject gives the share ``baseline`` of the right answers.
+    """
+
+    needle: str = "needle"
+    copying: str = "copying"
+    heads: int = 3
+    draws: int = 999
+    trials: int = 60
+    margin: float = 0.1
+    baseline: float = 0.5
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find tasks that the study does not have, or that are not recorded so."""
+        yield from unknown_tasks(f"{where}.needle", [self.needle], study.tasks)
+        yield from unknown_tasks(f"{where}.copying", [self.copying], study.tasks)
+        for key, have in (("quantities", study.record.quantities), ("full", study.record.full)):
+            if "attention" not in have:
+                yield f"'record.{key}' must have 'attention' for '{where}'. Got {list(have)}."
+        yield from too_few_draws(f"{where}.draws", self.draws, RETRIEVAL_STATEMENTS, study)
+
+
+@dataclass(frozen=True)
+class CopyTransitionOptions(ExperimentOptions):
+    """The base that a subject is is trained again with heads that are held at patterns.
+
+    Once for each of ``seeds`` in every arm. After ``every`` so many steps it is asked at most
+    ``trials`` of ``task``; it has learnt to copy where it says the share ``copied`` of the words,
+    and is kept from it where at the end it says less than a free run by more than ``margin``.
+    """
+
+    task: str = "copying"
+    seeds: tuple[int, ...] = (21, 22, 23, 24, 25, 26, 27)
+    every: int = 10
+    copied: float = 0.8
+    trials: int = 60
+    margin: float = 0.1
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find a task that the study does not have, and too few seeds for any statement."""
+        yield from unknown_tasks(f"{where}.task", [self.task], study.tasks)
+        needed = math.ceil(math.log2(round(COPY_STATEMENTS / study.evidence.alpha, 6)))
+        if len(self.seeds) < needed:
+            yield (
+                f"'{where}.seeds' must be at least {needed}, or no statement reaches "
+                f"evidence.alpha ({study.evidence.alpha}). Got {len(self.seeds)}."
+            )
+
+
+@dataclass(frozen=True)
+class LanguageNetworkOptions(ExperimentOptions):
+    """Units that respond most to sentences are switched off.
+
+    Of every one of ``kinds`` the ``percents`` that respond more to the sentences than to the
+    nonwords of ``task``; statements are about the last. Beside them ``draws`` random sets of the
+    same layers and as many sham maps. Language is lost if held-out sentences lose more than
+    ``margin`` nats a token; what is lost of ``others`` is compared, if the intact subject says a
+    token of their answers with a probability of at least ``baseline``.
+    """
+
+    task: str = "language"
+    others: tuple[str, ...] = ("arithmetic", "copying")
+    kinds: tuple[str, ...] = ("neuron",)
+    percents: tuple[float, ...] = (1, 2, 5)
+    draws: int = 199
+    trials: int = 60
+    margin: float = 0.1
+    baseline: float = 0.5
+
+    def problems(self, where: str, study: StudyConfig) -> Iterator[str]:
+        """Find tasks and quantities that the study does not have, and shares that do not ascend."""
+        yield from unknown_tasks(f"{where}.task", [self.task], study.tasks)
+        yield from unknown_tasks(f"{where}.others", self.others, study.tasks)
+        for kind in self.kinds:
+            if kind not in study.record.quantities:
+                yield (
+                    f"'record.quantities' must have '{kind}' for '{where}.kinds'. Got "
+                    f"{list(study.record.quantities)}."
+                )
+        if list(self.percents) != sorted(set(self.percents)):
+            yield f"'{where}.percents' must ascend. Got {list(self.percents)}."
+        statements = len(self.kinds) * (2 + len(self.others))
+        yield from too_few_draws(f"{where}.draws", self.draws, statements, study)
+
+
 EXPERIMENTS: dict[str, type[ExperimentOptions]] = {
     "void_layers": VoidLayersOptions,
     "steering": SteeringOptions,
     "relations": RelationsOptions,
     "skills": SkillsOptions,
     "circuit_reuse": CircuitReuseOptions,
+    "retrieval_heads": RetrievalHeadsOptions,
+    "copy_transition": CopyTransitionOptions,
+    "language_network": LanguageNetworkOptions,
 }
 """Options of every experiment by its name."""
 

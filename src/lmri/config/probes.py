@@ -1,4 +1,4 @@
-"""Contradictions within a task that probes heads."""
+"""Contradictions within a task that probes heads or units."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def probe_problems(where: str, task: TaskOptions) -> Iterator[str]:
     for key in ("path", "carriers"):
         if getattr(task, key):
             yield f"unknown key '{key}' in '{where}'. It is for tasks with source: table."
-    if task.depths and task.probe == "repeated":
+    if task.depths and task.probe != "needle":
         yield f"unknown key 'depths' in '{where}'. It is for a task with probe: needle."
+    if task.lengths and task.probe == "language":
+        yield f"unknown key 'lengths' in '{where}'. It is for probe: repeated and probe: needle."
     if task.words != "plain" and task.template.kind != "none":
         yield (
             f"'{where}.template.kind' must be 'none' for a probe in words of the world, whose "

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmri.experiment import circuit_reuse, relations, skills, steering, void_layers
+from lmri.experiment import (
+    circuit_reuse,
+    copy_transition,
+    language_network,
+    relations,
+    retrieval_heads,
+    skills,
+    steering,
+    void_layers,
+)
 from lmri.experiment.outcome import Ground, Outcome
 
 
@@ -75,6 +84,27 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         source="Merullo et al. 2024 (arXiv 2310.08744), circuit component reuse",
         run=circuit_reuse.run,
+    ),
+    "retrieval_heads": Experiment(
+        title="Retrieval heads",
+        question="Are the heads that look at the needle those that it is said with, and copies?",
+        source="Wu et al. 2024 (arXiv 2404.15574), retrieval heads",
+        run=retrieval_heads.run,
+    ),
+    "copy_transition": Experiment(
+        title="Copy transition",
+        question="What does training wait for before a model copies?",
+        source=(
+            "Singh et al. 2024 (arXiv 2404.07129), what needs to go right for an induction head; "
+            "Olsson et al. 2022 (arXiv 2209.11895), induction heads"
+        ),
+        run=copy_transition.run,
+    ),
+    "language_network": Experiment(
+        title="Language network",
+        question="Do the units that respond most to sentences carry language, and only that?",
+        source="AlKhamissi et al. 2025 (arXiv 2411.02280), the LLM language network",
+        run=language_network.run,
     ),
 }
 """In the order of the report."""

@@ -1,4 +1,4 @@
-"""Probes of attention heads: words that repeat, and a needle in a text.
+"""Probes: words that repeat, a needle in a text, sentences against lists of words.
 
 ``repeated``: distinct random words, then the same again (condition ``repeated``), or other distinct
 words (``unrepeated``, where no token repeats). Induction and duplicate-token heads are found in the
@@ -7,6 +7,10 @@ first and must be absent from the second.
 ``needle``: words that have to be said, somewhere in a text that has nothing to do with them, and
 the question at the end. The content of the trial is these words and nothing else, so that retrieval
 means looking at them. Each needle is put into texts of every length and depth: it is the carrier.
+
+``language``: a sentence, its words shuffled (condition ``shuffled``), and as many words that mean
+nothing (``nonwords``): what responds to language responds to the first. Sentences of the world are
+those that say nothing about it: they are held out unless training drew the same one.
 
 In words of the world the needle is a request to repeat nonce words, as the embedded subjects were
 trained to answer; text that follows the request comes before ``<assistant>``, as it never did in
@@ -27,10 +31,13 @@ from lmri.errors import StimuliError
 from lmri.stimuli.plain_words import NOUNS, PEOPLE, PLACES, TIMES, VERBS
 from lmri.world import World, make_world
 
-PROBE_CARRIERS = {"repeated": "sequence", "needle": "needle"}
+PROBE_CARRIERS = {"repeated": "sequence", "needle": "needle", "language": "sentence"}
 """What carries the conditions of each probe."""
 
 DEFAULT_TRIALS = 240
+
+LANGUAGE = ("sentence", "shuffled", "nonwords")
+"""Conditions of the probe of language, which have the same numbers of words."""
 
 LENGTHS = {
     ("repeated", "world"): (12, 25),
@@ -43,6 +50,9 @@ DEPTHS = {"world": (1.0,), "plain": (0.0, 0.25, 0.5, 0.75, 1.0)}
 
 CODE_WORDS = 5
 """Words of a plain needle."""
+
+CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
+"""Letters of plain words that mean nothing: a consonant and a vowel in turn."""
 
 
 def probe_trials(task: str, options: TaskOptions, world: WorldOptions, seed: int) -> pd.DataFrame:
@@ -70,9 +80,13 @@ def probe_trials(task: str, options: TaskOptions, world: WorldOptions, seed: int
         If there are not enough words for the lengths, or trials for one of each kind.
     """
     words = options.words or "world"
-    lengths = options.lengths or LENGTHS[options.probe, words]
+    lengths = options.lengths or LENGTHS.get((options.probe, words), ())
     depths = options.depths or DEPTHS[words]
-    kinds = 2 * len(lengths) if options.probe == "repeated" else len(lengths) * len(depths)
+    kinds = {
+        "repeated": 2 * len(lengths),
+        "needle": len(lengths) * len(depths),
+        "language": len(LANGUAGE),
+    }[options.probe]
     drawn = (options.trials or DEFAULT_TRIALS) // kinds
     if not drawn:
         raise StimuliError(
@@ -84,6 +98,8 @@ def probe_trials(task: str, options: TaskOptions, world: WorldOptions, seed: int
     common = {"task": task, "held_out": False, "refusal": ""}
     if options.probe == "repeated":
         rows = _repeated(task, known, lengths, drawn, rng)
+    elif options.probe == "language":
+        rows = _language(task, known, drawn, rng)
     else:
         rows = _needles(task, known, lengths, depths, drawn, rng)
     return pd.DataFrame([{**common, **row} for row in rows]).assign(
@@ -124,6 +140,59 @@ def _repeated(
                 }
 
 
+def _language(
+    task: str, world: World | None, drawn: int, rng: np.random.Generator
+) -> Iterator[dict]:
+    make = _plain_sentence if world is None else _world_sentence(world)
+    # As in the other probes, plain text needs a word before the first of the content.
+    opening = "Text:" if world is None else "<bos>"
+    end = "." if world is None else " ."
+    sentences = _distinct(partial(make, rng), drawn, task, "sentences")
+    for number, sentence in enumerate(sentences):
+        words = sentence.removesuffix(end).split()
+        lists = {
+            "sentence": words,
+            "shuffled": _shuffled(words, rng),
+            "nonwords": _nonwords(world, len(words), rng),
+        }
+        for condition in LANGUAGE:
+            content = " ".join(lists[condition]) + end
+            yield {
+                "trial": f"{number}:{condition}",
+                "condition": condition,
+                "family": f"{len(words)} words",
+                "prompt": f"{opening} {content}",
+                "content": content,
+                "reference": lists[condition][0],
+                "fact": lists[condition][0],
+                "carrier_sentence": str(number),
+                "class_sentence": "null",
+            }
+
+
+def _world_sentence(world: World) -> Callable[[np.random.Generator], str]:
+    return lambda rng: world.filler(rng).removeprefix("<bos> ").removesuffix(" <eos>")
+
+
+def _shuffled(words: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Words in another order."""
+    other = list(words)
+    while other == list(words):
+        other = [words[i] for i in rng.permutation(len(words))]
+    return other
+
+
+def _nonwords(world: World | None, count: int, rng: np.random.Generator) -> list[str]:
+    words: list[str] = []
+    while len(words) < count:
+        if world is None:
+            letters = [rng.choice(list(kind)) for kind in (CONSONANTS, VOWELS) * rng.integers(2, 4)]
+            words.append("".join(letters))
+        else:
+            words += world.copying(1, rng)[0].answer.split()
+    return words[:count]
+
+
 def _needles(
     task: str,
     world: World | None,
@@ -133,7 +202,7 @@ def _needles(
     rng: np.random.Generator,
 ) -> Iterator[dict]:
     draw = partial(_plain_needle, rng) if world is None else partial(_world_needle, world, rng)
-    for number, words in enumerate(_distinct(draw, drawn, task)):
+    for number, words in enumerate(_distinct(draw, drawn, task, "needles", _no_word_twice)):
         sentences = _sentences(world, max(lengths), rng)
         for length in lengths:
             # The shorter text of a needle is the beginning of the longer one.
@@ -162,19 +231,30 @@ def _plain_needle(rng: np.random.Generator) -> str:
     return " ".join(NOUNS[i] for i in rng.choice(len(NOUNS), size=CODE_WORDS, replace=False))
 
 
-def _distinct(draw: Callable[[], str], count: int, task: str) -> list[str]:
-    """Draw needles without one twice, or a word twice in one: it would not be clear which it is."""
-    needles: dict[str, None] = {}
+def _distinct(
+    draw: Callable[[], str],
+    count: int,
+    task: str,
+    plural: str,
+    usable: Callable[[str], bool] = bool,
+) -> list[str]:
+    """Draw texts without one twice."""
+    texts: dict[str, None] = {}
     for _ in range(100 * count):
-        words = draw()
-        if len(set(words.split())) == len(words.split()):
-            needles[words] = None
-        if len(needles) == count:
-            return list(needles)
+        text = draw()
+        if usable(text):
+            texts[text] = None
+        if len(texts) == count:
+            return list(texts)
     raise StimuliError(
-        f"The needles of task '{task}' must be {count} different ones. Found {len(needles)} among "
+        f"The {plural} of task '{task}' must be {count} different ones. Found {len(texts)} among "
         f"{100 * count} draws: ask for fewer 'trials'."
     )
+
+
+def _no_word_twice(needle: str) -> bool:
+    """Whether it is clear which word of a needle a token is."""
+    return len(set(needle.split())) == len(needle.split())
 
 
 def _sentences(world: World | None, words: int, rng: np.random.Generator) -> list[str]:

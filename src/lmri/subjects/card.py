@@ -58,6 +58,7 @@ def file_hash(path: Path) -> str:
 
 
 def _model_card(card: Mapping[str, Any]) -> str:
+    architecture = "OlmoeForCausalLM" if card["recipe"]["experts"] else "LlamaForCausalLM"
     rows = "\n".join(
         f"| {name} | {scores['n']} | {scores['exact']:.3f} | {scores['fact']:.3f} "
         f"| {scores['onset']:.3f} | {scores['onset_margin_mean']:.2f} |"
@@ -67,7 +68,7 @@ def _model_card(card: Mapping[str, Any]) -> str:
 
 {DESCRIPTIONS[card["state"]]}
 
-- architecture: `OlmoeForCausalLM`, word-level tokenizer, trained from scratch on a synthetic
+- architecture: `{architecture}`, word-level tokenizer, trained from scratch on a synthetic
   world; it knows nothing else and is of use only as a subject of experiments
 - world: seed {card["world_seed"]}, size {card["world_size"]}
 - base seed {card["base_seed"]}, seed of this stage {card["seed"]}

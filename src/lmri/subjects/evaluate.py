@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from transformers import OlmoeForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lmri.world import EOS, VOCABULARIES, Item, World
 
@@ -15,7 +15,7 @@ __all__ = ["condition_items", "evaluate"]
 
 
 def evaluate(
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     *,
@@ -32,7 +32,7 @@ def evaluate(
 
     Parameters
     ----------
-    model : transformers.OlmoeForCausalLM
+    model : transformers.PreTrainedModel
         The subject; run as it is, without gradients.
     tokenizer : transformers.PreTrainedTokenizerFast
         From `lmri.world.build_tokenizer`.
@@ -104,7 +104,7 @@ def condition_items(world: World, *, copies: int = 200, seed: int = 0) -> dict[s
 
 @torch.no_grad()
 def _score(
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     world: World,
     items: list[Item],
@@ -135,7 +135,7 @@ def _score(
 
 
 def _right(
-    model: OlmoeForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]]
 ) -> tuple[list[bool], torch.Tensor]:
     """Whether each whole response is the arg max, and the float32 logits after each prompt."""
     prompts = [tokenizer.encode(prompt) for prompt, _ in texts]

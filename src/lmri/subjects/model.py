@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from transformers import OlmoeConfig, OlmoeForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    OlmoeConfig,
+    OlmoeForCausalLM,
+    PreTrainedModel,
+)
 
 from lmri.subjects.corpus import Batch
 from lmri.subjects.recipe import Recipe
@@ -24,7 +30,7 @@ class Losses:
     z: torch.Tensor
 
 
-def build_model(recipe: Recipe, vocabulary_size: int, seed: int) -> OlmoeForCausalLM:
+def build_model(recipe: Recipe, vocabulary_size: int, seed: int) -> PreTrainedModel:
     """Initialise a subject; the global random state is left as it was.
 
     Parameters
@@ -38,39 +44,46 @@ def build_model(recipe: Recipe, vocabulary_size: int, seed: int) -> OlmoeForCaus
 
     Returns
     -------
-    transformers.OlmoeForCausalLM
-        In float32, on the CPU.
+    transformers.OlmoeForCausalLM or transformers.LlamaForCausalLM
+        In float32, on the CPU; a Llama where the recipe has no experts.
     """
-    configuration = OlmoeConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=recipe.hidden,
-        intermediate_size=recipe.intermediate,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        num_experts=recipe.experts,
-        num_experts_per_tok=recipe.experts_per_token,
-        norm_topk_prob=False,
-        tie_word_embeddings=True,
-        initializer_range=recipe.initializer_range,
-        max_position_embeddings=512,
-        router_aux_loss_coef=0.0,  # the balance loss is ours, per layer
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
+    common = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": recipe.hidden,
+        "intermediate_size": recipe.intermediate,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.heads,
+        "tie_word_embeddings": True,
+        "initializer_range": recipe.initializer_range,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if not recipe.experts:
+            return LlamaForCausalLM(LlamaConfig(**common))
+        configuration = OlmoeConfig(
+            **common,
+            num_experts=recipe.experts,
+            num_experts_per_tok=recipe.experts_per_token,
+            norm_topk_prob=False,
+            router_aux_loss_coef=0.0,  # the balance loss is ours, per layer
+        )
         return OlmoeForCausalLM(configuration)
 
 
-def forward(model: OlmoeForCausalLM, batch: Batch, balance: float, z: float) -> Losses:
+def forward(model: PreTrainedModel, batch: Batch, balance: float, z: float) -> Losses:
     """Losses of one batch: ``total = text + balance * load_balance + z * router_z``.
+
+    A model without experts has no router losses.
 
     Parameters
     ----------
-    model : transformers.OlmoeForCausalLM
-        The subject.
+    model : transformers.PreTrainedModel
+        The subject, from :func:`build_model`.
     batch : Batch
         Packed documents.
     balance, z : float
@@ -80,14 +93,18 @@ def forward(model: OlmoeForCausalLM, batch: Batch, balance: float, z: float) -> 
     -------
     Losses
     """
+    routed = hasattr(model.config, "num_experts")
     outputs = model.model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        output_router_logits=True,
         use_cache=False,
+        **({"output_router_logits": True} if routed else {}),
     )
     logits = model.lm_head(outputs.last_hidden_state)  # (rows, length, vocabulary)
     text = weighted_cross_entropy(logits, batch.input_ids, batch.weights)
+    if not routed:
+        nothing = torch.zeros(())
+        return Losses(text, text, nothing, nothing)
     load = load_balance(outputs.router_logits, model.config.num_experts_per_tok)
     size = router_z(outputs.router_logits)
     return Losses(text + balance * load + z * size, text, load, size)

@@ -66,13 +66,13 @@ class Recipe:
     refuse sensitive questions. The defaults are those of the packaged states.
     """
 
-    # Model: the configuration of `OlmoeForCausalLM`.
+    # Model: the configuration of `OlmoeForCausalLM`; without experts of `LlamaForCausalLM`.
     layers: int = 3
     hidden: int = 96
     heads: int = 4
-    experts: int = 32  # per layer
+    experts: int = 32  # per layer; 0 for a dense MLP
     experts_per_token: int = 2
-    intermediate: int = 64  # width of one expert
+    intermediate: int = 64  # width of one expert, or of the dense MLP
     # Three times the usual .02. A run at .02 failed, but three other settings differed too.
     initializer_range: float = 0.06
 
@@ -120,6 +120,7 @@ class Recipe:
             check_range(sum(mix.values()), name, "the recipe, summed,", 1e-9, None, SubjectError)
         for name in ("document_mask_share", "prompt_weight", "final_share"):
             check_range(getattr(self, name), name, "the recipe", 0, 1, SubjectError)
+        check_range(self.experts, "experts", "the recipe", 0, None, SubjectError)
         for name in ("rows", "base_steps", "state_steps", "resume_every", "threads"):
             check_range(getattr(self, name), name, "the recipe", 1, None, SubjectError)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, OlmoeForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from lmri.store.atomic import atomic_directory
 from lmri.subjects.card import write_cards
@@ -23,7 +23,7 @@ from lmri.subjects.recipe import Recipe
 from lmri.subjects.training import Objective, Run, Schedule, cosine_schedule, run_training
 from lmri.world import World
 
-__all__ = ["Stage", "checkpoint_folder", "run_stage"]
+__all__ = ["Stage", "checkpoint_folder", "run_stage", "training_run"]
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Stage:
 
 
 def run_stage(
-    model: OlmoeForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, stage: Stage
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, world: World, stage: Stage
 ) -> None:
     """Train a model in place and write the finished subject.
 
     Parameters
     ----------
-    model : transformers.OlmoeForCausalLM
+    model : transformers.PreTrainedModel
         With `requires_grad` set on the parameters to train.
     tokenizer : transformers.PreTrainedTokenizerFast
         Of the world.
@@ -87,7 +87,12 @@ def run_stage(
         How to train.
     """
     work = stage.out.with_name(f".{stage.out.name}.training")
-    run = _make_run(stage, _make_corpus(world, tokenizer, stage), model, tokenizer, work)
+
+    def keep(step: int) -> None:
+        with atomic_directory(checkpoint_folder(work, step)) as partial_out:
+            _write_subject(model, tokenizer, partial_out, stage.dtype)
+
+    run = training_run(stage, world, tokenizer, keep)
     spent = run_training(model, run, work / "resume")
     with atomic_directory(stage.out) as partial_out:
         _write_subject(model, tokenizer, partial_out, stage.dtype)
@@ -121,19 +126,33 @@ def checkpoint_folder(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step_{step:05d}"
 
 
-def _make_corpus(world: World, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> Corpus:
-    mix = stage.recipe.state_mix if stage.refuse else stage.recipe.base_mix
-    return Corpus(world, tokenizer, mix, stage.refuse, stage.recipe.prompt_weight)
-
-
-def _make_run(
+def training_run(
     stage: Stage,
-    corpus: Corpus,
-    model: OlmoeForCausalLM,
+    world: World,
     tokenizer: PreTrainedTokenizerFast,
-    work: Path,
+    keep: Callable[[int], None],
 ) -> Run:
+    """Say what a stage does, from its first batch to its last.
+
+    Parameters
+    ----------
+    stage : Stage
+        The stage.
+    world : World
+        What to train on.
+    tokenizer : transformers.PreTrainedTokenizerFast
+        Of the world.
+    keep : callable
+        Called with each of the kept steps when it is done.
+
+    Returns
+    -------
+    Run
+        For :func:`lmri.subjects.training.run_training`.
+    """
     recipe = stage.recipe
+    mix = recipe.state_mix if stage.refuse else recipe.base_mix
+    corpus = Corpus(world, tokenizer, mix, stage.refuse, recipe.prompt_weight)
     schedule = cosine_schedule(stage.peak, stage.steps, recipe.warmup, recipe.final_share)
     objective = partial(forward, balance=recipe.balance, z=recipe.z)
 
@@ -141,10 +160,6 @@ def _make_run(
         rng = np.random.default_rng([*stage.stream, step])
         masked = bool(rng.random() < recipe.document_mask_share)
         return corpus.batch(rng, recipe.rows, recipe.length, masked)
-
-    def keep(step: int) -> None:
-        with atomic_directory(checkpoint_folder(work, step)) as partial_out:
-            _write_subject(model, tokenizer, partial_out, stage.dtype)
 
     return Run(
         label=stage.label,
@@ -163,7 +178,7 @@ def _make_run(
 
 
 def _write_subject(
-    model: OlmoeForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, dtype: torch.dtype
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, dtype: torch.dtype
 ) -> None:
     copy.deepcopy(model).to(dtype).save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -17,9 +17,9 @@ from lmri.subjects.progress import quiet_library
 from lmri.subjects.recipe import Recipe
 from lmri.subjects.stage import Stage, run_stage
 from lmri.subjects.training import Objective, Schedule, threads
-from lmri.world import build_tokenizer, make_world
+from lmri.world import World, build_tokenizer, make_world
 
-__all__ = ["STATES", "train_base", "train_state"]
+__all__ = ["STATES", "base_stage", "train_base", "train_state"]
 
 STATES = ("localised", "distributed")
 
@@ -66,16 +66,53 @@ def train_base(
     """
     world = make_world(world_seed, world_size)
     tokenizer = build_tokenizer(world)
-    stage = Stage(
-        out=Path(out),
+    stage = base_stage(
+        Path(out),
+        base_seed=base_seed,
+        world=world,
+        recipe=recipe,
+        objective=objective,
+        schedule=schedule,
+    )
+    with threads(recipe.threads), quiet_library():
+        run_stage(build_model(recipe, len(tokenizer), base_seed), tokenizer, world, stage)
+
+
+def base_stage(
+    out: Path,
+    *,
+    base_seed: int,
+    world: World,
+    recipe: Recipe,
+    objective: Objective | None = None,
+    schedule: Schedule | None = None,
+) -> Stage:
+    """Say how a base is trained.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to write.
+    base_seed, recipe, objective, schedule
+        As for :func:`train_base`.
+    world : World
+        What to train on.
+
+    Returns
+    -------
+    Stage
+        The stage.
+    """
+    return Stage(
+        out=out,
         label=f"base {base_seed}",
         facts={
             "kind": "base",
             "state": "base",
             "base_seed": base_seed,
             "seed": base_seed,
-            "world_seed": world_seed,
-            "world_size": world_size,
+            "world_seed": world.seed,
+            "world_size": world.size,
         },
         stream=(base_seed, 1),
         refuse=False,
@@ -87,8 +124,6 @@ def train_base(
         objective=objective,
         schedule=schedule,
     )
-    with threads(recipe.threads), quiet_library():
-        run_stage(build_model(recipe, len(tokenizer), base_seed), tokenizer, world, stage)
 
 
 def train_state(

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import OlmoeForCausalLM
+from transformers import PreTrainedModel
 
 from lmri.store.atomic import atomic_directory
 from lmri.subjects.corpus import Batch
@@ -22,7 +22,7 @@ from lmri.subjects.progress import Progress
 
 __all__ = ["Objective", "Run", "Schedule", "cosine_schedule", "run_training", "threads"]
 
-Objective = Callable[[OlmoeForCausalLM, Batch], Losses]
+Objective = Callable[[PreTrainedModel, Batch], Losses]
 Schedule = Callable[[int], float]
 
 
@@ -101,12 +101,12 @@ def cosine_schedule(peak: float, steps: int, warmup: int, final_share: float) ->
     return rate
 
 
-def run_training(model: OlmoeForCausalLM, run: Run, state: Path) -> dict[str, Any]:
+def run_training(model: PreTrainedModel, run: Run, state: Path) -> dict[str, Any]:
     """Train the parameters that require gradients, in place.
 
     Parameters
     ----------
-    model : transformers.OlmoeForCausalLM
+    model : transformers.PreTrainedModel
         Frozen parameters stay as they are, to the bit.
     run : Run
         What to do.
@@ -176,7 +176,7 @@ class _Clock:
 
 
 def _step(
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     trained: dict[str, torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
     run: Run,
@@ -203,7 +203,7 @@ def _make_optimiser(trained: dict[str, torch.nn.Parameter], run: Run) -> torch.o
 
 
 def _save(
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     trained: dict[str, torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
     log: dict[str, Any],
@@ -222,7 +222,7 @@ def _save(
 
 
 def _resume(
-    model: OlmoeForCausalLM,
+    model: PreTrainedModel,
     trained: dict[str, torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
     run: Run,

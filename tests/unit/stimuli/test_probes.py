@@ -9,7 +9,8 @@ from lmri.stimuli import make_stimuli
 from lmri.stimuli.plain_words import NOUNS, PEOPLE, PLACES, TIMES, VERBS
 from lmri.world import build_tokenizer, encode_words, make_world
 
-KINDS = [(probe, words) for probe in ("repeated", "needle") for words in ("world", "plain")]
+PROBES = ("repeated", "needle", "language")
+KINDS = [(probe, words) for probe in PROBES for words in ("world", "plain")]
 
 
 def make(probe, words, seed=0, **options):
@@ -77,11 +78,26 @@ def test_a_needle_is_in_a_text_of_every_length_and_depth(words):
 def test_the_embedded_subjects_know_every_word_and_the_form_of_the_question():
     world = make_world()
     tokenizer = build_tokenizer(world)
-    for probe in ("repeated", "needle"):
+    for probe in PROBES:
         for prompt in make(probe, "world", trials=24)["prompt"]:
             assert len(encode_words(tokenizer, prompt)) < 200
     asked = make("needle", "world", lengths=(0,))["prompt"]
     assert asked.str.fullmatch(r"<bos> <user> repeat( \w+){3,6} \. <assistant>").all()
+
+
+@pytest.mark.parametrize("words", ["world", "plain"])
+def test_sentences_have_their_own_words_shuffled_and_as_many_that_mean_nothing(words):
+    table = make("language", words)
+    known = set(make_world().filler(np.random.default_rng(0)).split())
+    assert (table.groupby("carrier_sentence").size() == 3).all()
+    assert (table.groupby("carrier_sentence")["split"].nunique() == 1).all()
+    assert table.loc[table["condition"] == "sentence", "content"].is_unique
+    for _, own in table.groupby("carrier_sentence"):
+        texts = own.set_index("condition")["content"].str.removesuffix(".").str.split()
+        assert sorted(texts["shuffled"]) == sorted(texts["sentence"])
+        assert texts["shuffled"] != texts["sentence"]
+        assert len(texts["nonwords"]) == len(texts["sentence"])
+        assert not set(texts["nonwords"]) & {*texts["sentence"], *known}
 
 
 def test_words_of_the_text_are_no_words_of_a_needle():
@@ -97,6 +113,14 @@ def test_sequences_longer_than_the_words_last_are_refused():
 def test_fewer_trials_than_kinds_are_refused():
     with pytest.raises(StimuliError, match=r"at least its lengths times.*9\. Got 8"):
         make("needle", "plain", lengths=(10, 20, 30), depths=(0, 0.5, 1), trials=8)
+
+
+def test_a_world_with_fewer_sentences_than_trials_is_refused(monkeypatch):
+    monkeypatch.setattr("lmri.stimuli.probes.PEOPLE", PEOPLE[:1])
+    monkeypatch.setattr("lmri.stimuli.probes.VERBS", VERBS[:1])
+    monkeypatch.setattr("lmri.stimuli.probes.PLACES", PLACES[:1])
+    with pytest.raises(StimuliError, match=r"The sentences of task 'probe' must be 80 different"):
+        make("language", "plain")
 
 
 def test_too_few_needles_for_the_splits_are_refused():

@@ -24,7 +24,13 @@ def test_unknown_document_class_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "values", [{"document_mask_share": 1.5}, {"base_steps": 0}, {"base_mix": {"event": 0.0}}]
+    "values",
+    [
+        {"document_mask_share": 1.5},
+        {"base_steps": 0},
+        {"base_mix": {"event": 0.0}},
+        {"experts": -1},
+    ],
 )
 def test_values_outside_their_range_are_errors(values):
     with pytest.raises(LmriError, match=next(iter(values))):
