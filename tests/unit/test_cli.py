@@ -211,8 +211,9 @@ def test_check_says_what_a_study_would_run(repository, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "subjects   2: localised, distributed" in lines
     assert (
-        "jobs       32: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
-        "2 record_sparse, 2 survive, 2 sparse_run, 2 validate, 1 compare, 1 report" in lines
+        "jobs       34: 2 subject, 5 stimuli, 10 record, 2 localise, 1 group, 2 calibrate, "
+        "2 record_sparse, 2 survive, 2 sparse_run, 2 examples, 2 validate, 1 compare, "
+        "1 report" in lines
     )
     assert "sham maps  99 at each primary endpoint" in lines
     assert "report     results/default/report/index.html" in lines
