@@ -155,6 +155,21 @@ REFERENCES: dict[str, dict[str, str]] = {
         "Activation Patching",
         "2311.17030",
     ),
+    "liu2025": _arxiv(
+        "Liu, Yihong and others",
+        "On Relation-Specific Neurons in Large Language Models",
+        "2502.17355",
+    ),
+    "li2025": _arxiv(
+        "Li, Yongce and others",
+        "Effective Skill Unlearning through Intervention and Abstention",
+        "2503.21730",
+    ),
+    "merullo2024": _arxiv(
+        "Merullo, Jack and others",
+        "Circuit Component Reuse Across Tasks in Transformer Language Models",
+        "2310.08744",
+    ),
 }
 """Entries by key; titles that are not known to the letter are the name of the method."""
 
@@ -186,6 +201,9 @@ POLICIES = {
 EXPERIMENTS = {
     "void_layers": ("shemirani2025",),
     "steering": ("zou2023", "rahn2024", "makelov2023"),
+    "relations": ("liu2025",),
+    "skills": ("li2025",),
+    "circuit_reuse": ("merullo2024",),
 }
 
 PROBES = ("sun2024", "gu2024", "guo2024", "shemirani2025", "elhage2021")

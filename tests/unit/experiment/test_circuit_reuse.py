@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from lookup import RELATIONS, lookup_ground, lookup_subject
 
@@ -9,6 +10,7 @@ from lmri.config import CircuitReuseOptions, ConditionOptions
 from lmri.errors import EvidenceError
 from lmri.experiment.circuit_reuse import run
 from lmri.experiment.statements import statement_rows
+from lmri.store import write_table
 
 OPTIONS = CircuitReuseOptions(
     behaviours=tuple(ConditionOptions("relations", own) for own in RELATIONS),
@@ -89,3 +91,9 @@ def test_behaviours_and_kinds_must_be_there(shared):
     unknown = (*OPTIONS.behaviours, ConditionOptions("relations", "dish"))
     with pytest.raises(EvidenceError, match="'condition' of experiment 'circuit_reuse' must be"):
         run(ground, replace(OPTIONS, behaviours=unknown))
+
+
+def test_tables_are_written_as_they_are(shared, tmp_path):
+    for name, table in shared.tables.items():
+        write_table(tmp_path / f"{name}.parquet", table)
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), table)

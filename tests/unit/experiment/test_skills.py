@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from lookup import lookup_ground, lookup_subject
 
@@ -9,6 +10,7 @@ from lmri.config import ConditionOptions, SkillsOptions
 from lmri.errors import EvidenceError
 from lmri.experiment.skills import run
 from lmri.experiment.statements import statement_rows
+from lmri.store import write_table
 
 READS = {1: {"capital": 1.0}, 2: {"colour": 1.0}, 3: {"river": 1.0}}
 OPTIONS = SkillsOptions(
@@ -76,3 +78,9 @@ def test_a_skill_must_be_known_and_something_must_stay():
         run(ground, replace(OPTIONS, retain=(ConditionOptions("sums"),)))
     with pytest.raises(EvidenceError, match="and 0 parts to retain"):
         run(ground, replace(OPTIONS, forget=(ConditionOptions("relations"),)))
+
+
+def test_tables_are_written_as_they_are(removed, tmp_path):
+    for name, table in removed.tables.items():
+        write_table(tmp_path / f"{name}.parquet", table)
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), table)
