@@ -296,6 +296,11 @@ class StudyConfig:
             f"jobs       {sum(self.jobs.values())}: {jobs}",
             f"claims     {self.claims}: hypotheses x subjects",
             f"beside     {', '.join(own.kind for own in self.validate.claims) or 'no claim'}",
+            *(
+                [f"asks       {', '.join(self.experiments)}: experiments"]
+                if self.experiments
+                else []
+            ),
             f"sham maps  {self.evidence.sham_draws(self.claims)} at each primary endpoint",
             f"report     results/{self.study}/report/index.html",
         ]

@@ -98,6 +98,21 @@ def describe_methods(inputs: StudyInputs) -> list[str]:
         *_causal(config),
         *_probes(config),
         *(claimed if config.hypotheses else ()),
+        *_experiments(inputs),
+    ]
+
+
+def _experiments(inputs: StudyInputs) -> list[str]:
+    abouts = [next(iter(own.values())).about for own in inputs.experiments.results.values()]
+    if not abouts:
+        return []
+    named = words.listing(f"{own['title'].lower()} ({own['source']})" for own in abouts)
+    return [
+        f"Experiments were run on every subject, with statements that were fixed before: {named}. "
+        "A statement says that an effect is above a threshold. Its p is one-sided over carriers, "
+        "at least its rank among the control draws, and corrected by Holm for the other statements "
+        "about the subject in the experiment that could be tested; it fails where the interval "
+        f"({1 - inputs.config.evidence.alpha:.0%}) lies wholly at or below the threshold."
     ]
 
 

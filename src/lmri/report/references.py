@@ -129,6 +129,22 @@ REFERENCES: dict[str, dict[str, str]] = {
         "Information Bottleneck Analysis of Deep Neural Networks via Lossy Compression",
         "2305.08013",
     ),
+    "zou2023": _arxiv(
+        "Zou, Andy and others",
+        "Representation Engineering: A Top-Down Approach to AI Transparency",
+        "2310.01405",
+    ),
+    "rahn2024": _arxiv(
+        "Rahn, Nate and others",
+        "Controlling Large Language Model Agents with Entropic Activation Steering",
+        "2406.00244",
+    ),
+    "makelov2023": _arxiv(
+        "Makelov, Aleksandar and Lange, Georg and Nanda, Neel",
+        "Is This the Subspace You Are Looking for? An Interpretability Illusion for Subspace "
+        "Activation Patching",
+        "2311.17030",
+    ),
 }
 """Entries by key; titles that are not known to the letter are the name of the method."""
 
@@ -155,6 +171,11 @@ POLICIES = {
     "ppl_search": "sparsinglaw2024",
     "cache_heads": "razorattention2024",
     "cache_random": "razorattention2024",
+}
+
+EXPERIMENTS = {
+    "void_layers": ("shemirani2025",),
+    "steering": ("zou2023", "rahn2024", "makelov2023"),
 }
 
 PROBES = ("sun2024", "gu2024", "guo2024", "shemirani2025", "elhage2021")
@@ -204,6 +225,8 @@ def _used(config: StudyConfig) -> Iterator[str]:
             yield "elhage2021"
     if config.localise.probes is not None:
         yield from PROBES
+    for experiment in config.experiments:
+        yield from EXPERIMENTS.get(experiment, ())
     for policy in config.sparse.policies:
         if policy in POLICIES:
             yield POLICIES[policy]

@@ -90,9 +90,15 @@ def test_a_vector_that_unsettles_raises_the_entropy(ground):
         draws=59,
         trials=40,
     )
-    (claim,) = steering.run(ground, options).statements
+    outcome = steering.run(ground, options)
+    (claim,) = outcome.statements
     assert claim.claim == "unsettles_entropy_weighted"
     assert claim.score == "entropy"
+    rows = outcome.tables["uncertainty"].set_index("arm")
+    assert rows.loc["vector", "change"] > 0.1
+    # The benign are the uncertain ones: the way there is away from refusals.
+    assert rows.loc["vector", "cosine"] < -0.9
+    assert "effects" not in outcome.tables
 
 
 def test_a_contrast_of_nothing_steers_nothing(make_ground):

@@ -1,7 +1,7 @@
 """The page of experiments shows every claim of every subject, draws what is declared, escapes."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -16,8 +16,10 @@ from lmri.report.experiments.tables import read_experiments
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs, SubjectInputs
 from lmri.report.leaves import leaf_links
+from lmri.report.methods import describe_methods
 from lmri.report.page import render_leaf
 from lmri.report.reader import Reader
+from lmri.report.references import references_of
 from lmri.report.view import Figure, Fold, Table
 from lmri.store import write_table, write_text_atomic
 
@@ -126,6 +128,17 @@ def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
     assert [own.path for own in problems if own.subject == "distributed"] == [
         "experiments/distributed/void_layers/runs.parquet"
     ]
+
+
+def test_methods_and_references_are_of_the_experiments(tmp_path, config):
+    write(tmp_path, "localised")
+    inputs, _ = inputs_of(tmp_path, config)
+    contrasts = {"x": replace(config.contrasts["refusal"], name="x", role="exploratory")}
+    own = replace(inputs, config=replace(config, contrasts=contrasts), subjects=[])
+    told = describe_methods(own)[-1]
+    assert told.startswith("Experiments were run on every subject")
+    assert "(a test)" in told
+    assert "shemirani2025" in references_of(config)
 
 
 def test_a_bundle_has_what_the_page_reads(tmp_path):
