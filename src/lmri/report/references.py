@@ -139,6 +139,22 @@ REFERENCES: dict[str, dict[str, str]] = {
         "Information Bottleneck Analysis of Deep Neural Networks via Lossy Compression",
         "2305.08013",
     ),
+    "wu2024retrieval": _arxiv(
+        "Wu, Wenhao and others",
+        "Retrieval Head Mechanistically Explains Long-Context Factuality",
+        "2404.15574",
+    ),
+    "singh2024": _arxiv(
+        "Singh, Aaditya K. and others",
+        "What needs to go right for an induction head? A mechanistic study of in-context learning "
+        "circuits and their formation",
+        "2404.07129",
+    ),
+    "olsson2022": _arxiv(
+        "Olsson, Catherine and others",
+        "In-context Learning and Induction Heads",
+        "2209.11895",
+    ),
     "zou2023": _arxiv(
         "Zou, Andy and others",
         "Representation Engineering: A Top-Down Approach to AI Transparency",
@@ -204,6 +220,9 @@ EXPERIMENTS = {
     "relations": ("liu2025",),
     "skills": ("li2025",),
     "circuit_reuse": ("merullo2024",),
+    "retrieval_heads": ("wu2024retrieval",),
+    "copy_transition": ("singh2024", "olsson2022"),
+    "language_network": ("alkhamissi2024",),
 }
 
 PROBES = ("sun2024", "gu2024", "guo2024", "shemirani2025", "elhage2021")
