@@ -31,6 +31,7 @@ from lmri.localise import (
 )
 from lmri.score import deciding_scorers, study_scorers
 from lmri.stimuli import make_stimuli
+from lmri.subjects import Recipe
 from lmri.world import build_tokenizer, make_world
 
 
@@ -56,11 +57,12 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
         trial that a subject given by its folder cannot read, a contrast with an unknown condition,
         too few carriers for its test or carriers whose splits differ between its tasks, a
         hypothesis with too few null carriers for its sham maps or too few evaluation trials for
-        its margin.
+        its margin, a step of a base that training does not keep.
     """
     study.check_files(source)
     study_scorers(study.scorers)
     deciding_scorers(study.deciding_scorers)
+    _check_steps(study, source)
     for subject in study.subjects.values():
         if subject.path is not None:
             check_weights(Path(subject.path))
@@ -119,6 +121,19 @@ def _planned_shams(study: StudyConfig) -> str:
         f"{lead} give a corrected p of at least {least:.2g} if only one of them is true; "
         f"{needed} can give {study.evidence.alpha:g}"
     )
+
+
+def _check_steps(study: StudyConfig, source: str) -> None:
+    """Checkpoints of bases that the workflow trains must be among those that training keeps."""
+    recipe = Recipe.from_dict(study.training)
+    kept = {*recipe.base_checkpoints, recipe.base_steps}
+    for name, subject in study.subjects.items():
+        if subject.source == "base" and subject.step not in (None, *kept):
+            raise ConfigError(
+                f"{source}: 'subjects.{name}' must be of a step that its base keeps, one of "
+                f"{', '.join(map(str, sorted(kept)))}. Got {subject.step}: add it to "
+                "'training.base_checkpoints'."
+            )
 
 
 def _check_shards(study: StudyConfig, tables: dict[str, pd.DataFrame], source: str) -> None:

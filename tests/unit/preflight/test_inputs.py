@@ -88,19 +88,23 @@ def refused(study: dict, message: str) -> None:
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "config.yaml",
-        "studies/small.yaml",
-        "studies/subjects.yaml",
-        "studies/localisers.yaml",
-        "studies/information-bottleneck.yaml",
-        "studies/claims.yaml",
-    ],
-)
-def test_the_studies_of_the_repository_pass(repository, name):
-    check(yaml.safe_load((repository / "config" / name).read_text(encoding="utf-8")))
+TEMPLATES = {"dense-decoder", "encoder", "olmoe-1b-7b", "qwen3-30b-a3b"}
+"""Studies of models that are not here."""
+
+
+def test_the_studies_of_the_repository_pass(repository):
+    studies = {path.stem: path for path in (repository / "config").glob("**/*.yaml")}
+    assert set(studies) > TEMPLATES
+    for name in sorted(set(studies) - TEMPLATES):
+        check(yaml.safe_load(studies[name].read_text(encoding="utf-8")))
+
+
+def test_a_step_that_a_base_does_not_keep(small):
+    base = {"source": "base", "base_seed": 3, "steps": [0, 40, 600]}
+    small["subjects"] = {"growth": base}
+    refused(small, r"'subjects.growth_step40' must be of a step .* one of 0, 50, .*600. Got 40")
+    small["training"] = {"base_checkpoints": [0, 40]}
+    check(small)
 
 
 def test_a_good_table_passes(table):
