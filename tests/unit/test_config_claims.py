@@ -59,7 +59,7 @@ def test_a_study_that_claims_nothing_more_is_read_back_as_one(default):
         ({"kind": "transfer", "task": "no"}, r"'validate.claims.0.task' must be one of .*'no'"),
         ({"kind": "dose", "subject": "localised"}, r"must be given only for .* Got 'dose'"),
         ({"kind": "repair", "subject": "no"}, r"'validate.claims.0.subject' .* Got 'no'"),
-        ({"kind": "transfer", "task": "events", "score": "joy"}, r"'validate.claims.0.score'"),
+        ({"kind": "transfer", "task": "events", "score": "Joy!"}, r"'validate.claims.0.score'"),
         (3, r"'validate.claims.0' must be text or a mapping"),
     ],
 )

@@ -99,6 +99,13 @@ def test_the_studies_of_the_repository_pass(repository):
         check(yaml.safe_load(studies[name].read_text(encoding="utf-8")))
 
 
+@pytest.mark.parametrize("score", ["joy", "refusal_log_odds"])
+def test_a_score_that_cannot_decide(small, score):
+    refused({**small, "evidence": {"score": score}}, f"'{score}'")
+    claims = [{"kind": "transfer", "score": score}]
+    refused({**small, "validate": {"claims": claims}}, f"'{score}'")
+
+
 def test_a_step_that_a_base_does_not_keep(small):
     base = {"source": "base", "base_seed": 3, "steps": [0, 40, 600]}
     small["subjects"] = {"growth": base}
