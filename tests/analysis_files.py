@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from lmri.experiment import Drawn, Statement
+from lmri.experiment.statements import statement_rows
 from lmri.report.bottleneck.tables import SOURCE as BOTTLENECK
 from lmri.report.decode.tables import VARIABLES as DECODED
 from lmri.report.information.tables import NUMBERS
@@ -309,8 +312,51 @@ SECTIONS = {
     "decode": {"analyses": list(DECODED), "labels": [{"task": "events"}]},
     "information": {"measures": [name for name in profiles() if name != "changes"]},
     "bottleneck": {"activations": ["relu", "tanh"]},
+    "experiments": {"void_layers": {"tasks": ["events"]}},
 }
 """Sections of a study that asks for all of them."""
+
+
+ESCAPED = "<script>alert(1)</script>"
+"""What a page must show as text."""
+
+
+def declared(kind, series="series"):
+    return Drawn("runs", kind, "x", "y", "low", "high", series, f"A {kind}", ESCAPED, "Nothing.")
+
+
+def about_experiment(**changes):
+    figures = [
+        declared("line"),
+        declared("dots"),
+        declared("bars", None),
+        declared("heat", "value"),
+    ]
+    made = {
+        "schema": "lmri.experiment/1",
+        "title": f"Void {ESCAPED}",
+        "question": "Is it?",
+        "source": "a test",
+        "tables": {"runs": f"All {ESCAPED}", "draws": ""},
+        "figures": [asdict(figure) for figure in figures],
+        "notes": ["Read with care."],
+    }
+    return {**made, **changes}
+
+
+def write_experiment(study, subject, **changes):
+    """Write what came of an experiment on a subject: two claims, and a figure of every kind."""
+    folder = study / f"experiments/{subject}/void_layers"
+    claims = [
+        Statement("it_is", ESCAPED, 0.5, 0.4, 0.6, 0.1, 0.01, 9, 3, "99 draws", "exact"),
+        Statement.untested("it_may", "It may.", "nothing to try"),
+    ]
+    write_table(folder / "statements.parquet", statement_rows(subject, "void_layers", claims, 0.05))
+    runs = pd.DataFrame({"x": [1, 2, 1, 2], "y": [0.1, 0.2, 0.3, 0.4], "value": [1.0, -1, 0, 2]})
+    runs = runs.assign(low=0.0, high=0.5, series=["a", "a", ESCAPED, ESCAPED])
+    write_table(folder / "runs.parquet", runs)
+    write_table(folder / "draws.parquet", runs)
+    write_text_atomic(folder / "outcome.json", json.dumps(about_experiment(**changes)))
 
 
 def write_analyses(study: Path, config) -> None:
@@ -330,6 +376,8 @@ def write_analyses(study: Path, config) -> None:
     write_text_atomic(folder / "align/left_out.json", "{}")
     for place, own in made.items():
         write_map(folder / f"{place}.zarr", own)
+    for subject in config.subjects:
+        write_experiment(study, subject)
     names = dict(zip(("first", "second"), config.subjects, strict=True)) | {"contrast": "refusal"}
     texts = {"task": "events", "condition": "sensitive", "trial_role": "target"}
     texts |= {"score": "refusal_onset", "lineage": "abc", "outcome": "differ"}

@@ -34,6 +34,7 @@ SEEN = {
     "analysed": {
         *(f"pages/{name}.html" for name in ("evidence", "encoding", "decoding", "connectivity")),
         *(f"pages/{name}.html" for name in ("alignment", "information", "bottleneck")),
+        "pages/experiments.html",
     },
 }
 """Pages that are looked at, by study; together there is one of every kind."""

@@ -1,15 +1,13 @@
 """The page of experiments shows every claim of every subject, draws what is declared, escapes."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import yaml
+from analysis_files import ESCAPED, write_experiment
 
 from lmri.config import StudyConfig
-from lmri.experiment import Drawn, Statement
-from lmri.experiment.statements import statement_rows
 from lmri.report.bundle.export import KEPT, UNITS
 from lmri.report.experiments.page import experiments_leaf
 from lmri.report.experiments.tables import read_experiments
@@ -21,9 +19,7 @@ from lmri.report.page import render_leaf
 from lmri.report.reader import Reader
 from lmri.report.references import references_of
 from lmri.report.view import Figure, Fold, Table
-from lmri.store import write_table, write_text_atomic
 
-HOSTILE = "<script>alert(1)</script>"
 SUBJECTS = ("localised", "distributed")
 
 
@@ -32,38 +28,6 @@ def config(repository):
     values = yaml.safe_load((repository / "config/config.yaml").read_text(encoding="utf-8"))
     values["experiments"] = {"void_layers": {"tasks": ["events"]}}
     return StudyConfig.from_dict(values)
-
-
-def drawn(kind, series="series"):
-    return Drawn("runs", kind, "x", "y", "low", "high", series, f"A {kind}", HOSTILE, "Nothing.")
-
-
-def about(**changes):
-    figures = [drawn("line"), drawn("dots"), drawn("bars", None), drawn("heat", "value")]
-    made = {
-        "schema": "lmri.experiment/1",
-        "title": f"Void {HOSTILE}",
-        "question": "Is it?",
-        "source": "a test",
-        "tables": {"runs": f"All {HOSTILE}", "draws": ""},
-        "figures": [asdict(figure) for figure in figures],
-        "notes": ["Read with care."],
-    }
-    return {**made, **changes}
-
-
-def write(study, subject, **changes):
-    folder = study / f"experiments/{subject}/void_layers"
-    claims = [
-        Statement("it_is", HOSTILE, 0.5, 0.4, 0.6, 0.1, 0.01, 9, 3, "99 draws", "exact"),
-        Statement.untested("it_may", "It may.", "nothing to try"),
-    ]
-    write_table(folder / "statements.parquet", statement_rows(subject, "void_layers", claims, 0.05))
-    runs = pd.DataFrame({"x": [1, 2, 1, 2], "y": [0.1, 0.2, 0.3, 0.4], "value": [1.0, -1, 0, 2]})
-    runs = runs.assign(low=0.0, high=0.5, series=["a", "a", HOSTILE, HOSTILE])
-    write_table(folder / "runs.parquet", runs)
-    write_table(folder / "draws.parquet", runs)
-    write_text_atomic(folder / "outcome.json", json.dumps(about(**changes)))
 
 
 def inputs_of(study, config):
@@ -79,7 +43,7 @@ def inputs_of(study, config):
 
 def test_every_claim_of_every_subject_is_shown(tmp_path, config):
     for subject in SUBJECTS:
-        write(tmp_path, subject)
+        write_experiment(tmp_path, subject)
     inputs, problems = inputs_of(tmp_path, config)
     assert problems == []
     files = Files()
@@ -104,15 +68,15 @@ def test_every_claim_of_every_subject_is_shown(tmp_path, config):
 
 def test_nothing_is_taken_for_markup(tmp_path, config):
     for subject in SUBJECTS:
-        write(tmp_path, subject)
+        write_experiment(tmp_path, subject)
     inputs, _ = inputs_of(tmp_path, config)
     html = render_leaf(experiments_leaf(inputs, "pages/experiments.html", Files()), [])
-    assert HOSTILE not in html
+    assert ESCAPED not in html
     assert "&lt;script&gt;alert(1)" in html
 
 
 def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
-    write(tmp_path, "localised", tables={"../../etc": "no"})
+    write_experiment(tmp_path, "localised", tables={"../../etc": "no"})
     inputs, problems = inputs_of(tmp_path, config)
     assert not inputs.experiments
     assert [(own.subject, own.path.rpartition("/")[2]) for own in problems] == [
@@ -120,7 +84,7 @@ def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
         ("distributed", "outcome.json"),
     ]
     assert "no table can be named" in problems[0].message
-    write(tmp_path, "distributed")
+    write_experiment(tmp_path, "distributed")
     (tmp_path / "experiments/distributed/void_layers/runs.parquet").unlink()
     inputs, problems = inputs_of(tmp_path, config)
     leaf = experiments_leaf(inputs, "pages/experiments.html", Files())
@@ -131,7 +95,7 @@ def test_what_is_missing_or_damaged_becomes_a_problem(tmp_path, config):
 
 
 def test_methods_and_references_are_of_the_experiments(tmp_path, config):
-    write(tmp_path, "localised")
+    write_experiment(tmp_path, "localised")
     inputs, _ = inputs_of(tmp_path, config)
     contrasts = {"x": replace(config.contrasts["refusal"], name="x", role="exploratory")}
     own = replace(inputs, config=replace(config, contrasts=contrasts), subjects=[])
@@ -142,7 +106,7 @@ def test_methods_and_references_are_of_the_experiments(tmp_path, config):
 
 
 def test_a_bundle_has_what_the_page_reads(tmp_path):
-    write(tmp_path, "localised")
+    write_experiment(tmp_path, "localised")
     kept = {path for pattern in KEPT for path in tmp_path.glob(pattern)}
     assert kept == {path for path in tmp_path.rglob("*") if path.is_file()}
     assert "experiments/" in UNITS
