@@ -42,6 +42,7 @@ from lmri.config.options import (
     TaskOptions,
     TemplateOptions,
     WorldOptions,
+    needed_draws,
 )
 from lmri.config.scoring import RESPONSE_SCORES, FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
@@ -98,4 +99,5 @@ __all__ = [
     "plan_name",
     "read_stage",
     "stage_slice",
+    "needed_draws",
 ]

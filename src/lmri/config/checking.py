@@ -27,6 +27,7 @@ from lmri.config.options import (
     ContrastOptions,
     SubjectOptions,
     TaskOptions,
+    needed_draws,
 )
 from lmri.config.probes import probe_problems
 from lmri.config.recording import record_problems
@@ -426,7 +427,7 @@ def _evidence(study: StudyConfig) -> Iterator[str]:
             "'evidence.baseline_control' must be below 'evidence.baseline_target' "
             f"({evidence.baseline_target}). Got {evidence.baseline_control}."
         )
-    needed = math.ceil(round(1 / evidence.alpha, 6)) - 1
+    needed = needed_draws(1, evidence.alpha)
     if study.localise.permutations < needed:
         yield (
             f"'localise.permutations' must be at least {needed}, or no p-value reaches "

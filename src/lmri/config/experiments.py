@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lmri.checks import quoted
-from lmri.config.options import ConditionOptions, Options
+from lmri.config.options import ConditionOptions, Options, needed_draws
 
 if TYPE_CHECKING:
     from lmri.config.study import StudyConfig
@@ -320,7 +320,7 @@ def too_few_draws(where: str, draws: int, statements: int, study: StudyConfig) -
     str
         One line, naming the number that is needed.
     """
-    needed = math.ceil(round(statements / study.evidence.alpha, 6)) - 1
+    needed = needed_draws(statements, study.evidence.alpha)
     if draws < needed:
         yield (
             f"'{where}' must be at least {needed}, or no p of {statements} statements reaches "

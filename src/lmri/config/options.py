@@ -347,6 +347,25 @@ class LocaliseOptions(Options):
     causal: CausalOptions | None = field(default=None, metadata={"section": CausalOptions})
 
 
+def needed_draws(claims: int, alpha: float) -> int:
+    """Count the control draws that the smallest rank p needs to be significant among claims.
+
+    Parameters
+    ----------
+    claims : int
+        Claims that are corrected for each other.
+    alpha : float
+        Level.
+
+    Returns
+    -------
+    int
+        ``ceil(claims / alpha) - 1``.
+    """
+    # Rounded first: 3 / .03 is 100.00000000000001 in floating point.
+    return math.ceil(round(claims / alpha, 6)) - 1
+
+
 @dataclass(frozen=True)
 class EvidenceOptions(Options):
     """The rule of the verdict, copied into every finding before evaluation.
@@ -407,8 +426,7 @@ class EvidenceOptions(Options):
             The largest of ``shams``, 20 × claims - 1 and claims / ``alpha`` - 1: with fewer
             draws not even the most extreme rank is significant after the correction.
         """
-        # Rounded first: 3 / .03 is 100.00000000000001 in floating point.
-        return max(self.shams, 20 * claims - 1, math.ceil(round(claims / self.alpha, 6)) - 1)
+        return max(self.shams, 20 * claims - 1, needed_draws(claims, self.alpha))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,24 +57,6 @@ def beyond_random(
         among=(change.effect.mean, draws),
         controls=f"{len(draws)} {controls}",
     )
-
-
-def needed_draws(statements: int, alpha: float) -> int:
-    """Count the random sets that the smallest rank p needs to be significant among statements.
-
-    Parameters
-    ----------
-    statements : int
-        Statements of the experiment, corrected by Holm.
-    alpha : float
-        Level.
-
-    Returns
-    -------
-    int
-        ``ceil(statements / alpha) - 1``.
-    """
-    return math.ceil(round(statements / alpha, 6)) - 1
 
 
 def chosen_dose(effects: Sequence[float], target: float) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from lmri.anatomy import Subject
 from lmri.intervene.plans import AnyPlan
-from lmri.intervene.sharing import passes, same_plans
+from lmri.intervene.sharing import reference_passes, same_plans
 
 
 def answer_scores(
@@ -43,21 +43,13 @@ def answer_scores(
         True where the response would be the reference, as
         :func:`lmri.intervene.says_exactly` has it.
     """
-    texts = [[*p, *r] for p, r in zip(prompts, references, strict=True)]
-    lengths, counts = [len(prompt) for prompt in prompts], [len(own) for own in references]
-    likely = np.zeros((len(plans), len(texts)))
-    said = np.zeros((len(plans), len(texts)), dtype=bool)
-    kept = [count + 1 for count in counts]
-    for passed in passes(subject, texts, lengths, kept, plans, rows):
-        logits = passed.logits[:, :-1]  # (rows, tail, vocabulary)
-        tail = logits.shape[1]
-        ids = torch.tensor([texts[i][-tail:] for i in passed.texts], device=logits.device)
-        counted = torch.tensor([counts[i] for i in passed.texts], device=logits.device)
-        before = torch.arange(tail, device=logits.device) < tail - counted[:, None]
-        log = torch.log_softmax(logits.float(), dim=-1).gather(2, ids[..., None]).squeeze(2)
-        right = (logits.argmax(dim=-1) == ids) | before
-        at = passed.plans, passed.texts
-        likely[at] = log.double().masked_fill(before, 0.0).sum(dim=1).cpu().numpy()
-        said[at] = right.all(dim=1).cpu().numpy()
+    likely = np.zeros((len(plans), len(prompts)))
+    said = np.zeros((len(plans), len(prompts)), dtype=bool)
+    for read in reference_passes(subject, prompts, references, plans, rows):
+        at = read.plans, read.texts
+        log = torch.log_softmax(read.logits.float(), dim=-1).gather(2, read.ids[..., None])
+        counted = log.squeeze(2).double().masked_fill(read.before, 0.0)
+        likely[at] = counted.sum(dim=1).cpu().numpy()
+        said[at] = read.said
     like = same_plans(plans)
     return likely[like], said[like]

@@ -36,13 +36,13 @@ PER_PROBE = 0.2
 PER_NETWORK = 5.0
 """CPU seconds of the graph of one kind of units on one task and phase, its nulls included."""
 
-PER_PAIR = 1.0
+PER_PAIR = 0.8
 """CPU seconds of what a layer of two subjects shares, by quantity, task and phase."""
 
 PER_EPOCH = 2.6e-3
 """CPU seconds of an epoch of one small network."""
 
-PER_SHOWN = 4.0
+PER_SHOWN = 0.8
 """CPU seconds of examples, for each task."""
 
 GPU_FLOPS = 2e13

@@ -5,7 +5,6 @@ A mistake in a table or a contrast would otherwise show only when hours of recor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lmri.anatomy import check_architecture, check_prompts, check_weights, load_tokenizer
 from lmri.checks import check_choice, quoted
-from lmri.config import ConditionOptions, StudyConfig
+from lmri.config import ConditionOptions, StudyConfig, needed_draws
 from lmri.errors import ConfigError, LmriError
 from lmri.localise import (
     Design,
@@ -112,7 +111,7 @@ def _planned_shams(study: StudyConfig) -> str:
     """Say whether a rank p can pass the correction, also of a claim that is the only one true."""
     secondary = study.validate.secondary(study.subjects)
     draws = study.evidence.sham_draws(study.claims)
-    needed = math.ceil(round(secondary * study.claims / study.evidence.alpha, 6)) - 1
+    needed = needed_draws(secondary * study.claims, study.evidence.alpha)
     least = min(1.0, secondary * study.claims / (1 + draws))
     lead = f"           {secondary} secondary claims x {study.claims} findings: {draws} sham maps"
     if needed <= draws:

@@ -11,7 +11,7 @@ absence costs, and random sets decide.
 
 from __future__ import annotations
 
-from lmri.config import CircuitReuseOptions
+from lmri.config import CircuitReuseOptions, needed_draws
 from lmri.experiment.circuit_reuse.circuits import (
     circuit_units,
     find_circuits,
@@ -19,7 +19,7 @@ from lmri.experiment.circuit_reuse.circuits import (
     overlaps,
 )
 from lmri.experiment.circuit_reuse.effects import Cross, repaired
-from lmri.experiment.deciding import PROBABILITY, needed_draws
+from lmri.experiment.deciding import PROBABILITY
 from lmri.experiment.outcome import Drawn, Ground, Outcome
 
 STATEMENTS = 5

@@ -15,9 +15,9 @@ from dataclasses import replace
 import numpy as np
 
 from lmri.checks import check_choice
-from lmri.config import RelationsOptions
+from lmri.config import RelationsOptions, needed_draws
 from lmri.errors import EvidenceError
-from lmri.experiment.deciding import PROBABILITY, beyond_random, needed_draws
+from lmri.experiment.deciding import PROBABILITY, beyond_random
 from lmri.experiment.outcome import Ground, Outcome, Statement
 from lmri.experiment.relations.losses import Chosen, Losses, Setting, evaluate, settle
 from lmri.experiment.relations.tables import (

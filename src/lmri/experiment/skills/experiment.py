@@ -16,9 +16,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lmri.checks import check_choice
-from lmri.config import ConditionOptions, SkillsOptions
+from lmri.config import ConditionOptions, SkillsOptions, needed_draws
 from lmri.errors import EvidenceError
-from lmri.experiment.deciding import needed_draws
 from lmri.experiment.outcome import Drawn, Ground, Outcome
 from lmri.experiment.skills.removal import Removal
 
