@@ -1,6 +1,6 @@
 """What can be done to a unit, and running a subject under it."""
 
-from lmri.intervene.answering import answer_scores
+from lmri.intervene.answering import answer_scores, exact
 from lmri.intervene.curves import scale_curve
 from lmri.intervene.decoding import (
     BeforePass,
@@ -41,7 +41,7 @@ from lmri.intervene.row_space import (
     split_directions,
 )
 from lmri.intervene.session import Session
-from lmri.intervene.sharing import exact, onsets, same_plans
+from lmri.intervene.sharing import onsets, same_plans
 from lmri.intervene.steering import (
     ScaleSearch,
     Shift,
