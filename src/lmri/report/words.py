@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 
+LARGE = 1e9
+"""Numbers from here on are written with an exponent."""
+
 MOST_NAMES = 8
 """Units that are named in a row; of more, the first."""
 
@@ -74,10 +77,13 @@ PLACES = {"before": "before the block", "mid": "after attention", "after": "afte
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Write a number with a fixed number of digits, or a dash when there is none."""
+    """Write a number with a fixed number of digits, or a dash when there is none.
+
+    One of at least :data:`LARGE` has an exponent, since only its size can be read.
+    """
     if not _finite(value):
         return NOTHING
-    text = f"{float(value):.{digits}f}"
+    text = f"{float(value):.{digits}{'e' if abs(value) >= LARGE else 'f'}}".replace("e+", "e")
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("-", MINUS)

@@ -51,7 +51,7 @@ def read_map(path: Path) -> xr.Dataset:
     Returns
     -------
     Dataset
-        As it was written.
+        As it was written, with text as fixed-length ``<U``.
 
     Raises
     ------
@@ -64,9 +64,17 @@ def read_map(path: Path) -> xr.Dataset:
         _check_chunks(path)
         with xr.open_zarr(path, consolidated=False, chunks=None) as dataset:
             # Folders are listed in any order, and what is made of a map has its columns in theirs.
-            return dataset.load()[sorted(map(str, dataset.data_vars))]
+            return _plain_text(dataset.load())[sorted(map(str, dataset.data_vars))]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"{path}: not a readable map ({error}). Localise again.") from None
+
+
+def _plain_text(dataset: xr.Dataset) -> xr.Dataset:
+    # Objects are read as strings of variable length, which numpy casts to no other text.
+    texts = {name: own for name, own in dataset.variables.items() if own.dtype.kind == "T"}
+    for name, own in texts.items():
+        dataset[name] = own.copy(data=own.values.astype("O").astype("U"))
+    return dataset
 
 
 def _check_chunks(path: Path) -> None:

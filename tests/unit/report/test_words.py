@@ -11,7 +11,16 @@ NAN = float("nan")
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.973, "0.97"), (-0.02, "−0.02"), (-0.001, "0.00"), (1, "1.00"), (NAN, "–"), (None, "–")],
+    [
+        (0.973, "0.97"),
+        (-0.02, "−0.02"),
+        (-0.001, "0.00"),
+        (1, "1.00"),
+        (1_431_000, "1431000.00"),
+        (-4.531e65, "−4.53e65"),
+        (NAN, "–"),
+        (None, "–"),
+    ],
 )
 def test_number(value, expected):
     assert words.number(value) == expected

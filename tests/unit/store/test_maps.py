@@ -40,6 +40,24 @@ def test_a_map_that_was_read_can_be_written_again(path, statistics):
     xr.testing.assert_identical(read_map(path), statistics)
 
 
+def test_text_is_read_as_text_of_one_type(tmp_path):
+    words = ["a", "größer", ""]
+    texts = np.array(words, dtype=object)
+    written = xr.Dataset(
+        {"reason": ("row", texts, {"units": "words"})},
+        coords={"row": texts, "place": ("row", texts)},
+    )
+    write_map(tmp_path / "rows.zarr", written)
+    found = read_map(tmp_path / "rows.zarr")
+    assert {found[name].dtype.kind for name in ("reason", "row", "place")} == {"U"}
+    assert set(found.coords) == {"row", "place"}
+    assert found["reason"].attrs == {"units": "words"}
+    assert found["reason"].values.tolist() == words
+    assert found["reason"].sel(row=words).values.tolist() == words
+    write_map(tmp_path / "again.zarr", found)
+    xr.testing.assert_identical(read_map(tmp_path / "again.zarr"), found)
+
+
 def test_plain_xarray_opens_a_map(path, statistics):
     with xr.open_datatree(path, engine="zarr", consolidated=False) as tree:
         xr.testing.assert_identical(tree.to_dataset().load(), statistics)
