@@ -4,8 +4,8 @@
   stimuli to verdict: the only writer of the refusal, two that back each other up, and one that is
   selective and not read.
 - ``nulls``: 1,000 simulated studies of each null (see :mod:`benchmarks.validation.simulated`), in
-  this process: how many say "confirmed", against the 99 % point of a nominal 5 %, after a check
-  that control draws vary in at least half of the studies. Each null is shown to matter by what the
+  this process: how many say "confirmed" (fewer than the 99 % point of a nominal 5 % may), after a
+  check that control draws vary in at least half of the studies. Each null is shown to matter by what the
   same studies say without the part of the rule that it is for: layer-matched draws in place of sham
   maps, no control draw, no bystander. Nothing here is timed but the CPU time of a study.
 - ``speed``: 99 control draws x 4 doses on 120 trials (8 new tokens) of the embedded subject
@@ -129,7 +129,7 @@ def null_rows(null: str, outcomes: Sequence[Outcome]) -> Iterator[Row]:
         without what the null is for.
     """
     count, unit = len(outcomes), "studies"
-    most = int(binom.ppf(0.99, count, EVIDENCE.alpha))
+    most = int(binom.ppf(0.99, count, EVIDENCE.alpha)) - 1
     varied = sum(outcome.varied for outcome in outcomes)
     figure = f"{null}: of {count} studies"
     yield _at_least(f"{figure}, control draws vary", varied, count / 2, unit)

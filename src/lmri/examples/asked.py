@@ -10,21 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmri.intervene import KINDS
-from lmri.store import read_finding, read_map
-
-CAUSAL_PHASE = "attribution"
-"""Stands for the phase in the names of causal maps."""
-
-FIRST_QUANTITY = {
-    "expert": "rate",
-    "neuron": "activation",
-    "shared_neuron": "activation",
-    "expert_neuron": "unconditional",
-    "head": "norm",
-    "residual": "after",
-    "layer": "after",
-}
-"""The quantity that is meant where the name of a map has none."""
+from lmri.store import CAUSAL_PHASE, FIRST_QUANTITY, read_finding, read_map
 
 FINDING, MAP = "finding", "map"
 

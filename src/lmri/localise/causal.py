@@ -25,9 +25,6 @@ from lmri.localise.measures import has_units
 from lmri.localise.shams import TRIES
 from lmri.localise.units import ROUNDING, Units, ranked
 
-PHASE = "attribution"
-"""Stands for the phase in the names of these maps, which have positions instead."""
-
 CONDITIONAL = ("expert", "expert_neuron", "neuron", "shared_neuron")
 """Kinds that only some subjects have; they are left out of the others."""
 

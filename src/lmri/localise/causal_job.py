@@ -8,13 +8,13 @@ from pathlib import Path
 
 from lmri.anatomy import Dictionary
 from lmri.config import ContrastOptions
-from lmri.localise.causal import PHASE, causal_maps
+from lmri.localise.causal import causal_maps
 from lmri.localise.design import contrast_design
 from lmri.localise.endpoint import baseline_check
 from lmri.localise.findings import NO_SHAMS_ASKED, base_finding, unmapped_finding
 from lmri.localise.rivals import direct_attribution
 from lmri.localise.study import Study, recorded_trials, selection_trials, tested_finding
-from lmri.store import write_finding, write_map
+from lmri.store import CAUSAL_PHASE, write_finding, write_map
 
 SHOWN_BY = {"refusal": "refusal_onset", "reference": "exact", "fact": "fact_told"}
 """Score of the behaviour that a causal map traces, by the column that says it."""
@@ -36,7 +36,7 @@ def write_causal(
     """
     trials = selection_trials(study, contrast)
     design = contrast_design(contrast, trials, study.carriers[contrast.task])
-    own, folder = study.options.causal, f"{contrast.name}.{PHASE}"
+    own, folder = study.options.causal, f"{contrast.name}.{CAUSAL_PHASE}"
     written, absent = set(), _absent(study, contrast)
     if absent:
         warnings.warn(f"Causal maps of '{contrast.name}': {absent}.", stacklevel=2)
@@ -55,7 +55,13 @@ def write_causal(
         if selection is None:
             continue
         finding = base_finding(
-            study.subject.name, contrast, PHASE, role, selection, study.evidence, study.provenance
+            study.subject.name,
+            contrast,
+            CAUSAL_PHASE,
+            role,
+            selection,
+            study.evidence,
+            study.provenance,
         )
         if selection.kind == "feature":
             finding["dictionary"] = _source(study.subject.dictionary)
@@ -68,7 +74,7 @@ def write_causal(
         written.add(name)
     if own.primary is not None and own.primary not in written:
         kind, _, method = own.primary.partition(".")
-        described = study.subject.name, contrast, PHASE, contrast.role, kind, method
+        described = study.subject.name, contrast, CAUSAL_PHASE, contrast.role, kind, method
         finding = unmapped_finding(*described, study.provenance)
         write_finding(finding_root / folder / f"{own.primary}.json", finding)
 

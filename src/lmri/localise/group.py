@@ -19,13 +19,19 @@ import pandas as pd
 import xarray as xr
 
 from lmri.config import ContrastOptions, LocaliseOptions
-from lmri.localise.causal import PHASE
 from lmri.localise.heads import head_table
 from lmri.localise.heads_and_layers import PROBES
 from lmri.localise.overlap import overlap
 from lmri.localise.second_level import second_level
 from lmri.localise.units import ROUNDING
-from lmri.store import atomic_directory, read_finding, read_map, write_map, write_table
+from lmri.store import (
+    CAUSAL_PHASE,
+    atomic_directory,
+    read_finding,
+    read_map,
+    write_map,
+    write_table,
+)
 
 LEAST_SUBJECTS = 6
 """Subjects whose changes of sign can reach a two-sided p of .05 at the second level."""
@@ -78,7 +84,7 @@ def map_group(
         If a map or finding is missing or damaged.
     """
     rows, profiles, selected = [], {}, {}
-    phases = options.phases if options.causal is None else (*options.phases, PHASE)
+    phases = options.phases if options.causal is None else (*options.phases, CAUSAL_PHASE)
     for subject in subjects:
         for contrast in contrasts:
             for phase in phases:
@@ -158,7 +164,7 @@ def _row(finding: dict, store: Path, alpha: float) -> tuple[dict, xr.Dataset | N
         "score": float(score.values[best]),
         "p_max": float(statistics["p_max"].values[best]),
         # The effect of a causal map is its score: it has no deviations to be told in.
-        "size": np.nan if row["phase"] == PHASE else float(statistics[size].values[best]),
+        "size": np.nan if row["phase"] == CAUSAL_PHASE else float(statistics[size].values[best]),
         "layers": json.dumps(
             {int(layer): int(n) for layer, n in zip(score["layer"].values, layers, strict=True)}
         ),
@@ -289,7 +295,7 @@ def _second_levels(
     written: dict[tuple, str] = {}
     known = table[table["strongest"] != ""].assign(origin=lambda t: t["subject"].map(origins))
     # Average precision is above 0 without any effect, and so is one direction of patching.
-    centred = ~known["name"].str.endswith("average_precision") & (known["phase"] != PHASE)
+    centred = ~known["name"].str.endswith("average_precision") & (known["phase"] != CAUSAL_PHASE)
     known = known[centred]
     for key, own in known.groupby(["origin", "contrast", "phase", "name"], sort=False):
         if len(own) < LEAST_SUBJECTS:

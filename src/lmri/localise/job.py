@@ -22,7 +22,6 @@ from lmri.config import (
 )
 from lmri.intervene import can_reroute
 from lmri.localise.activity import Activity
-from lmri.localise.causal import PHASE
 from lmri.localise.causal_job import write_causal
 from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.findings import (
@@ -45,6 +44,7 @@ from lmri.localise.study import (
 )
 from lmri.score import deciding_scorers
 from lmri.store import (
+    CAUSAL_PHASE,
     Recording,
     atomic_directory,
     read_table,
@@ -283,7 +283,7 @@ def _finding(
         return {**finding, "reason": OTHER_PHASE}
     if result.measure.kind == "expert" and not can_reroute(study.subject.anatomy):
         return {**finding, "reason": ALWAYS_RUN}
-    attribution = direct_attribution(maps, f"{contrast.name}.{PHASE}", result.kind)
+    attribution = direct_attribution(maps, f"{contrast.name}.{CAUSAL_PHASE}", result.kind)
     return tested_finding(study, contrast, finding, result, trials, attribution)
 
 

@@ -89,9 +89,11 @@ def _phases(study: StudyConfig, own: tuple[str, ...]) -> int:
 
 
 def _information(study: StudyConfig, reader: Reader) -> StageCost:
-    asked = len(study.information.questions) or len(study.informed_tasks)
-    phases = _phases(study, study.information.phases)
-    seconds = per.START + per.PER_MEASURE * len(study.information.measures) * asked * phases
+    own = study.information
+    asked = [question.task for question in own.questions] or study.informed_tasks
+    trials = sum(reader.tasks[task].count("selection") for task in asked)
+    measured = len(own.measures) * trials * _phases(study, own.phases)
+    seconds = per.START + per.PER_MEASURE * measured
     return StageCost("information", seconds, reader.on_gpu, reader.loaded + per.MAPPING, 1e6)
 
 

@@ -24,8 +24,8 @@ PER_CELL = 0.03e-9
 PER_MAP = 0.6
 """CPU seconds of a map whatever its size."""
 
-PER_MEASURE = 15.0
-"""CPU seconds of a measure of information on one task and phase."""
+PER_MEASURE = 7e-3
+"""CPU seconds of a measure of information for each trial and phase, its nulls included."""
 
 PER_FIT = 2e-7
 """CPU seconds of encoding for each unit, trial and fit: one, and one for each band and draw."""

@@ -13,7 +13,7 @@ from lmri.report.causal.section import causal_blocks
 from lmri.report.files import Files
 from lmri.report.group import read_unit
 from lmri.report.inputs import OtherMap, StudyInputs, claimed_map
-from lmri.report.kinds import CAUSAL_PHASE, MapName
+from lmri.report.kinds import MapName
 from lmri.report.map_figures import Limits, overview_figure
 from lmri.report.other_figures import subjects_figure
 from lmri.report.overlap import overlap_blocks, shared_blocks
@@ -25,6 +25,7 @@ from lmri.report.replication import (
     standing,
 )
 from lmri.report.view import Cell, Column, Figure, Fold, Heading, Leaf, Prose, Table
+from lmri.store import CAUSAL_PHASE
 
 Block = Figure | Table | Heading | Prose | Fold
 

@@ -20,11 +20,12 @@ from lmri.report.examples.tables import StudyExamples
 from lmri.report.experiments.tables import Experiments
 from lmri.report.group import Group
 from lmri.report.information.tables import Information
-from lmri.report.kinds import CAUSAL_PHASE, MapName, Noun, common_noun
+from lmri.report.kinds import MapName, Noun, common_noun
 from lmri.report.layers.probes import Probes
 from lmri.report.profiles import Profile
 from lmri.report.reader import Problem
 from lmri.report.sparsity.tables import Sparse
+from lmri.store import CAUSAL_PHASE
 
 ARMS = (
     *("subject", "contrast", "phase", "kind", "method", "arm", "mode", "dose", "draw", "primary"),

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lmri.report import words
+from lmri.store import FIRST_QUANTITY
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,6 @@ QUANTITIES = {
     "after": "residual after the block",
 }
 """Meaning of each quantity of a map."""
-
-FIRST_QUANTITY = {
-    "expert": "rate",
-    "neuron": "activation",
-    "shared_neuron": "activation",
-    "expert_neuron": "unconditional",
-    "head": "norm",
-    "residual": "after",
-    "layer": "after",
-}
-"""The quantity that is meant where the name of a map has none."""
-
-CAUSAL_PHASE = "attribution"
-"""Stands for the phase in the names of causal maps, which have positions instead."""
 
 CAUSAL = {
     "patch_denoise": (

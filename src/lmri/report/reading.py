@@ -32,7 +32,7 @@ from lmri.report.inputs import (
     SubjectInputs,
     claimed_map,
 )
-from lmri.report.kinds import CAUSAL_PHASE, MapName
+from lmri.report.kinds import MapName
 from lmri.report.layers.probes import Probes, read_probes
 from lmri.report.profiles import profile
 from lmri.report.reader import Reader
@@ -40,7 +40,7 @@ from lmri.report.redaction import redact_table
 from lmri.report.row_space import is_illusory
 from lmri.report.sparsity.tables import read_sparse
 from lmri.report.validation.tables import CLAIMS, COMPARISONS
-from lmri.store import read_finding, read_manifest, read_map, read_table
+from lmri.store import CAUSAL_PHASE, read_finding, read_manifest, read_map, read_table
 
 EVERYWHERE = ("head", "residual", "layer")
 """Kinds of units that every subject has."""

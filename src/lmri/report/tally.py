@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,8 @@ PLACES = ("validation/*/claims.parquet", "experiments/*/*/statements.parquet")
 
 GROUPED = ("study", "subjects", "contrast", "claim")
 
-_NUMBERED = re.compile(r"_\d+$")
+NUMBER = r"_\d+$"
+"""At the end of a name: a seed."""
 
 
 def tally_claims(studies: Sequence[Path]) -> pd.DataFrame:
@@ -34,8 +34,8 @@ def tally_claims(studies: Sequence[Path]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each claim: ``study``, ``subjects`` (their name, without the number at its end:
-        bases of several seeds count as one), ``contrast`` (or experiment), ``claim``, ``n``
+        A row for each claim: ``study``, ``subjects`` (names of both without the number at their
+        end: bases of several seeds count as one), ``contrast`` (or experiment), ``claim``, ``n``
         subjects (times phases and maps, where a study states a claim of several), and how many of
         them ``holds``, ``fails``, ``undecided`` and ``not testable``. In the order that they are
         read in.
@@ -46,7 +46,8 @@ def tally_claims(studies: Sequence[Path]) -> pd.DataFrame:
         If a study has no claims.
     """
     claims = pd.concat([_claims_of(study) for study in studies], ignore_index=True)
-    claims["subjects"] = [_NUMBERED.sub("", name) for name in claims["subject"]]
+    claims["subjects"] = claims["subject"].str.replace(NUMBER, "", regex=True)
+    claims["study"] = claims["study"].str.replace(NUMBER, "", regex=True)
     found = pd.crosstab([claims[name] for name in GROUPED], claims["outcome"])
     counts = found.reindex(columns=list(OUTCOMES), fill_value=0).rename_axis(columns=None)
     counts.insert(0, "n", counts.sum(axis=1))

@@ -14,7 +14,7 @@ from lmri.store.manifest import (
     verify_store,
     write_manifest,
 )
-from lmri.store.maps import read_map, write_map
+from lmri.store.maps import CAUSAL_PHASE, FIRST_QUANTITY, read_map, write_map
 from lmri.store.recordings import Recording, open_recording
 from lmri.store.storage import encode
 from lmri.store.tables import read_table, write_table
@@ -22,6 +22,8 @@ from lmri.store.trees import open_recordings
 from lmri.store.writer import RecordingWriter
 
 __all__ = [
+    "CAUSAL_PHASE",
+    "FIRST_QUANTITY",
     "Recording",
     "RecordingWriter",
     "atomic_directory",

@@ -13,6 +13,20 @@ from zarr.errors import UnstableSpecificationWarning
 from lmri.errors import StoreError
 from lmri.store.atomic import atomic_directory
 
+CAUSAL_PHASE = "attribution"
+"""Stands for the phase in the names of causal maps, which have positions instead."""
+
+FIRST_QUANTITY = {
+    "expert": "rate",
+    "neuron": "activation",
+    "shared_neuron": "activation",
+    "expert_neuron": "unconditional",
+    "head": "norm",
+    "residual": "after",
+    "layer": "after",
+}
+"""The quantity that is meant where the name of a map of units of a kind has none."""
+
 
 def write_map(path: Path, statistics: xr.Dataset) -> None:
     """Write a map as zarr v3, atomically.

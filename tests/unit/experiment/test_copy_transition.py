@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_recipe import TINY
 
 from lmri.anatomy import load_subject
 from lmri.config import (
@@ -22,21 +23,8 @@ from lmri.experiment.outcome import Ground
 from lmri.experiment.statements import statement_rows
 from lmri.intervene import clamped_patterns, induction_pattern, recorded_patterns
 from lmri.stimuli import make_stimuli
-from lmri.subjects import Recipe, train_base
+from lmri.subjects import train_base
 
-TINY = Recipe(
-    layers=2,
-    hidden=16,
-    heads=2,
-    experts=4,
-    intermediate=8,
-    rows=2,
-    length=40,
-    base_steps=4,
-    base_checkpoints=(2,),
-    warmup=2,
-    evaluation_limit=5,
-)
 OPTIONS = CopyTransitionOptions(seeds=(1, 2), every=2, trials=6)
 
 

@@ -7,7 +7,8 @@ import pytest
 from lmri import intervene
 from lmri.localise import measures
 from lmri.report import kinds, words
-from lmri.report.kinds import COUNTED, FIRST_QUANTITY, KINDS, QUANTITIES, STATISTICS, MapName
+from lmri.report.kinds import COUNTED, KINDS, QUANTITIES, STATISTICS, MapName
+from lmri.store import FIRST_QUANTITY
 
 
 def test_every_kind_has_words_and_the_same_names():

@@ -50,6 +50,15 @@ def test_every_outcome_of_every_seed_is_counted(studies):
     assert names == ["necessity", "dose", "necessity", "dose", "induces|it"]  # as they are stated
 
 
+def test_a_study_of_every_base_is_one_study(tmp_path):
+    for base, outcome in {"claims_11": "holds", "claims_12": "holds", "claims": "fails"}.items():
+        claims(tmp_path / base, "localised", {"necessity": outcome})
+    counts = tally_claims([tmp_path / name for name in ("claims_11", "claims", "claims_12")])
+    assert len(counts) == 1
+    found = counts[["study", "n", "holds", "fails"]].iloc[0]
+    assert found.tolist() == ["claims", 3, 2, 1]
+
+
 def test_the_table_is_markdown(studies, capsys, tmp_path):
     lines = tally_lines(tally_claims(studies))
     assert lines[0].startswith("| study | subjects | contrast | claim | n | holds | fails |")

@@ -1,29 +1,19 @@
 """A base without experts: the same training, another architecture."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import torch
+from tiny_recipe import TINY
 from transformers import AutoModelForCausalLM
 
-from lmri.subjects import Recipe, train_base
+from lmri.subjects import train_base
 from lmri.subjects.corpus import Corpus
 from lmri.subjects.model import build_model, forward
 from lmri.world import build_tokenizer, make_world
 
-DENSE = Recipe(
-    layers=2,
-    hidden=16,
-    heads=2,
-    experts=0,
-    intermediate=24,
-    rows=2,
-    length=40,
-    base_steps=4,
-    base_checkpoints=(0,),
-    warmup=2,
-    evaluation_limit=5,
-)
+DENSE = replace(TINY, experts=0, intermediate=24, base_checkpoints=(0,))
 
 
 def batch(masked):

@@ -2,36 +2,26 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from tiny_recipe import TINY
 from transformers import AutoModelForCausalLM
 
 from lmri.anatomy import Subject, describe
 from lmri.intervene import clamped_patterns
-from lmri.subjects import Recipe, train_base
+from lmri.subjects import train_base
 from lmri.subjects.retraining import retrain_base, training_of
 
-TINY = Recipe(
-    layers=2,
-    hidden=16,
-    heads=2,
-    experts=4,
-    intermediate=8,
-    rows=2,
-    length=40,
-    base_steps=6,
-    base_checkpoints=(3,),
-    warmup=2,
-    evaluation_limit=5,
-)
+LONGER = replace(TINY, base_steps=6, base_checkpoints=(3,))
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     path = tmp_path_factory.mktemp("subjects") / "base"
-    train_base(path, base_seed=1, world_seed=0, recipe=TINY, world_size="small")
+    train_base(path, base_seed=1, world_seed=0, recipe=LONGER, world_size="small")
     return path
 
 
@@ -71,7 +61,7 @@ def test_what_is_in_force_is_in_force_in_training(base):
 
 def test_only_a_finished_base_says_how_it_was_trained(base, tmp_path):
     known = training_of(base)
-    assert (known.recipe, known.base_seed, known.world_size) == (TINY, 1, "small")
+    assert (known.recipe, known.base_seed, known.world_size) == (LONGER, 1, "small")
     assert training_of(tmp_path) is None
     assert training_of(base / "checkpoints/step_00003") is None
     (tmp_path / "card.json").write_text(json.dumps({"kind": "state"}))

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_recipe import TINY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lmri.errors import SubjectError
@@ -15,22 +17,8 @@ from lmri.subjects.card import file_hash
 from lmri.subjects.model import forward
 from lmri.subjects.training import cosine_schedule
 
-TINY = Recipe(
-    layers=2,
-    hidden=16,
-    heads=2,
-    experts=4,
-    intermediate=8,
-    rows=2,
-    length=40,
-    base_steps=8,
-    state_steps=6,
-    base_checkpoints=(0, 4),
-    resume_every=3,
-    warmup=2,
-    evaluation_limit=5,
-)
-train_tiny = partial(train_base, world_seed=0, recipe=TINY, world_size="small")
+RESUMED = replace(TINY, base_steps=8, state_steps=6, base_checkpoints=(0, 4), resume_every=3)
+train_tiny = partial(train_base, world_seed=0, recipe=RESUMED, world_size="small")
 
 
 class Killed(Exception):
@@ -43,7 +31,7 @@ def killed_after(calls):
     def objective(model, batch):
         if next(remaining, None) is None:
             raise Killed
-        return forward(model, batch, balance=TINY.balance, z=TINY.z)
+        return forward(model, batch, balance=RESUMED.balance, z=RESUMED.z)
 
     return objective
 
@@ -88,8 +76,8 @@ def test_a_state_saved_by_another_run_is_not_resumed(base, tmp_path):
 
 
 def test_a_killed_state_resumes_to_the_same_bits(base, tmp_path):
-    train_state(base, tmp_path / "whole", state="localised", seed=1, recipe=TINY)
-    arguments = {"state": "localised", "seed": 1, "recipe": TINY}
+    train_state(base, tmp_path / "whole", state="localised", seed=1, recipe=RESUMED)
+    arguments = {"state": "localised", "seed": 1, "recipe": RESUMED}
     with pytest.raises(Killed):
         train_state(base, tmp_path / "cut", objective=killed_after(4), **arguments)
     train_state(base, tmp_path / "cut", **arguments)
@@ -99,7 +87,7 @@ def test_a_killed_state_resumes_to_the_same_bits(base, tmp_path):
 
 @pytest.mark.parametrize("state", ["localised", "distributed"])
 def test_which_tensors_a_state_changes(base, tmp_path, state):
-    train_state(base, tmp_path / "out", state=state, seed=1, recipe=TINY)
+    train_state(base, tmp_path / "out", state=state, seed=1, recipe=RESUMED)
     before, after = weights(base), weights(tmp_path / "out")
     assert set(before) == set(after)
     changed = {n for n in before if not torch.equal(before[n].to(torch.bfloat16), after[n])}
@@ -109,13 +97,13 @@ def test_which_tensors_a_state_changes(base, tmp_path, state):
 
 
 def test_the_card_says_what_was_trained(base, tmp_path):
-    train_state(base, tmp_path / "out", state="localised", seed=4, recipe=TINY)
+    train_state(base, tmp_path / "out", state="localised", seed=4, recipe=RESUMED)
     card = json.loads((tmp_path / "out/card.json").read_text())
     assert (card["base_seed"], card["seed"], card["world_seed"]) == (1, 4, 0)
     assert (card["state"], card["world_size"]) == ("localised", "small")
     assert card["base_sha256"] == file_hash(base / "model.safetensors")
     assert card["sha256"] == file_hash(tmp_path / "out/model.safetensors")
-    assert Recipe.from_dict(card["recipe"]) == TINY
+    assert Recipe.from_dict(card["recipe"]) == RESUMED
     assert set(card["versions"]) >= {"torch", "transformers"} and card["seconds"] > 0
     for name in ("sensitive_held_out", "near_miss_year", "relations_second", "copying"):
         assert 1 <= card["accuracy"][name]["n"] <= 5
@@ -124,7 +112,7 @@ def test_the_card_says_what_was_trained(base, tmp_path):
 
 
 def test_subjects_and_checkpoints_load_as_hugging_face_models(base, tmp_path):
-    train_state(base, tmp_path / "out", state="distributed", seed=1, recipe=TINY)
+    train_state(base, tmp_path / "out", state="distributed", seed=1, recipe=RESUMED)
     for path, dtype in (
         (base / "checkpoints/step_00000", "float32"),
         (tmp_path / "out", "bfloat16"),
@@ -137,9 +125,9 @@ def test_subjects_and_checkpoints_load_as_hugging_face_models(base, tmp_path):
 
 def test_user_errors_name_what_was_got(base, tmp_path):
     with pytest.raises(SubjectError, match="'smeared'"):
-        train_state(base, tmp_path / "out", state="smeared", seed=1, recipe=TINY)
+        train_state(base, tmp_path / "out", state="smeared", seed=1, recipe=RESUMED)
     with pytest.raises(SubjectError, match="train_base"):
-        train_state(tmp_path, tmp_path / "out", state="localised", seed=1, recipe=TINY)
+        train_state(tmp_path, tmp_path / "out", state="localised", seed=1, recipe=RESUMED)
 
 
 def test_cosine_schedule_warms_up_and_ends_at_its_share():

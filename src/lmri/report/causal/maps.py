@@ -14,10 +14,10 @@ from lmri.config import CausalOptions, ContrastOptions
 from lmri.errors import StoreError
 from lmri.report import words
 from lmri.report.causal.words import RENAMED, is_by_role, noun_of, role_name
-from lmri.report.kinds import CAUSAL_PHASE, Noun
+from lmri.report.kinds import Noun
 from lmri.report.profiles import Profile, profile
 from lmri.report.reader import Reader
-from lmri.store import read_finding, read_map
+from lmri.store import CAUSAL_PHASE, read_finding, read_map
 
 MOST_COMPARED = 8192
 """Units of a map up to which single scores are kept, to compare methods unit by unit."""

@@ -27,9 +27,10 @@ from lmri.report.causal.words import (
 )
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs, claimed_map
-from lmri.report.kinds import CAUSAL_PHASE, MapName
+from lmri.report.kinds import MapName
 from lmri.report.replication import replication_prose
 from lmri.report.view import Figure, Fold, Heading, Prose, Table
+from lmri.store import CAUSAL_PHASE
 
 Block = Figure | Table | Heading | Prose | Fold
 

@@ -18,7 +18,7 @@ from lmri.report.examples.tables import (
 from lmri.report.examples.traces import trace_blocks
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
-from lmri.report.kinds import FIRST_QUANTITY, MapName, noun_of
+from lmri.report.kinds import MapName, noun_of
 from lmri.report.view import (
     Cell,
     Column,
@@ -31,6 +31,7 @@ from lmri.report.view import (
     Table,
     UnitExamples,
 )
+from lmri.store import FIRST_QUANTITY
 
 TITLE = "Examples"
 

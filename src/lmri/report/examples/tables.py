@@ -11,10 +11,9 @@ import pandas as pd
 
 from lmri.config import StudyConfig
 from lmri.errors import StoreError
-from lmri.report.kinds import FIRST_QUANTITY
 from lmri.report.reader import Reader
 from lmri.report.redaction import redact_table
-from lmri.store import read_table
+from lmri.store import FIRST_QUANTITY, read_table
 
 COLUMNS = {
     "units": (
