@@ -283,6 +283,27 @@ def test_training_is_drawn_and_its_changes_told(config):
     assert "of 1 indicator, 1 with q" in warnings.caption
 
 
+@pytest.mark.parametrize(
+    ("others", "drawn"), [([], ["growth_0", "growth_100"]), (["localised"], ["localised"])]
+)
+def test_a_series_is_drawn_by_its_ends_where_there_is_no_other_subject(config, others, drawn):
+    steps = {
+        f"growth_{step}": {"source": "base", "base_seed": 1, "series": "growth", "step": step}
+        for step in (100, 0, 50)
+    }
+    study = StudyConfig.from_dict(
+        config.to_dict() | {"subjects": config.to_dict()["subjects"] | steps}
+    )
+    own = profiles()["residual"]
+    found = Information({"residual": {"events": dict.fromkeys([*others, *steps], own)}})
+    leaf = leaf_of(found, study)
+    told = leaf.answer.partition(": ")[2].split("; ")
+    assert sorted(own.split(",")[0] for own in told) == drawn
+    assert leaf.blocks[0].text.endswith(
+        "Not every checkpoint of a series is drawn; the file has all."
+    )
+
+
 def test_a_series_that_was_not_followed_says_so(config):
     leaf = leaf_of(Information(dynamics={"growth": {"numbers": series(followed=False)}}), config)
     assert leaf.blocks[0].text == "Record more checkpoints."

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from lmri.config import SubjectOptions
 from lmri.report import words
 from lmri.report.files import Files
 from lmri.report.information.changes import change_blocks
@@ -76,8 +77,7 @@ def information_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         heads, dynamics, and what was left out.
     """
     found = inputs.information
-    in_series = {entry.name for own in inputs.config.series.values() for entry in own}
-    alone = _alone(found, in_series)
+    alone = _alone(found, inputs.config.series)
     phases = inputs.config.information.phases or inputs.config.localise.phases
     rows = mutual_frame(found.of("residual"))
     blocks: list[Block | None] = [
@@ -103,13 +103,21 @@ def information_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
     )
 
 
-def _alone(found: Information, in_series: set[str]) -> Information:
-    """Leave out checkpoints, which are followed by themselves, unless there is nothing else."""
+def _alone(found: Information, series: Mapping[str, Sequence[SubjectOptions]]) -> Information:
+    """Leave out checkpoints, which are followed by themselves: all, or all but first and last.
+
+    The latter stand for a series where there is no other subject.
+    """
+    in_series = {entry.name for own in series.values() for entry in own}
+    ends = {entry.name for own in series.values() for entry in (own[0], own[-1])}
+
+    def shown(subjects: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+        others = {*subjects} - in_series
+        kept = others or ({*subjects} & ends) or {*subjects}
+        return {name: own for name, own in subjects.items() if name in kept}
+
     profiles = {
-        measure: {
-            task: {name: own for name, own in subjects.items() if name not in in_series} or subjects
-            for task, subjects in tasks.items()
-        }
+        measure: {task: shown(subjects) for task, subjects in tasks.items()}
         for measure, tasks in found.profiles.items()
     }
     return Information(profiles, found.left_out, found.dynamics)
@@ -128,6 +136,8 @@ def _attributes(rows: pd.DataFrame, drawn: pd.DataFrame, files: Files) -> list[B
         "Samples are trials. Nothing here is a property of the network alone: every number belongs "
         "to the estimator, and to the noise, that it was read through."
     )
+    if set(drawn["subject"]) < set(rows["subject"]):
+        text += " Not every checkpoint of a series is drawn; the file has all."
     return [
         Heading("What layers tell of trials", text),
         *figures,
