@@ -131,6 +131,25 @@ def test_every_part_is_on_the_page(tmp_path, config):
     assert "kernel fell; neighbours fell" in html
 
 
+def test_an_axis_is_logarithmic_only_where_a_curve_gets_there():
+    def drawn(highest, **scale):
+        return draw_curves([Curve("a", [0, 1], [4.6, highest])], "x", names=("x", "y"), **scale)
+
+    assert drawn(6.4, linear=100.0) == drawn(6.4)
+    assert drawn(640.0, linear=100.0) != drawn(640.0)
+
+
+def test_a_measure_without_a_curve_names_its_file(tmp_path, config):
+    lens = profiles()["lens"]
+    write(tmp_path, {"lens": lens.assign(information=lens["information"] * np.nan)})
+    found, _ = read(tmp_path, config)
+    (heading,) = (block for block in leaf_of(found, config).blocks if isinstance(block, Heading))
+    assert (
+        heading.text
+        == "No curve can be drawn of it; the numbers are in files/information-lens.csv."
+    )
+
+
 def test_compression_is_said_only_where_the_stage_says_it():
     rows = plain_frame("changes", {"events": {"x": changes()}})
     said = change_blocks(rows, "The last layer.", "", "")

@@ -81,7 +81,8 @@ def draw_curves(
     level : float, optional
         Height of a thin line: no change.
     linear : float, optional
-        The vertical axis is logarithmic beyond this distance from 0, and linear within.
+        The vertical axis is logarithmic beyond this distance from 0, and linear within. It is linear
+        where no curve gets there.
     top : float, optional
         End of the vertical axis; what is above is cut.
     width : float
@@ -99,7 +100,8 @@ def draw_curves(
     with style():
         figure = new_figure(width, height)
         axes = place(figure, left, bottom, width - left - right, height - bottom - above)
-        if linear is not None:
+        logarithmic = linear is not None and any(abs(y) > linear for own in curves for y in own.y)
+        if logarithmic:
             axes.set_yscale("symlog", linthresh=linear, linscale=0.7)
         if level is not None:
             axes.axhline(level, color=RULE, linewidth=1)
@@ -119,7 +121,7 @@ def draw_curves(
             axes.set_ylim(top=top)
         counted = all(float(x).is_integer() for curve in curves for x in curve.x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=counted))
-        if linear is not None:
+        if logarithmic:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.grid(axis="y", color=RULE, linewidth=0.5)

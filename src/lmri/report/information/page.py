@@ -239,7 +239,8 @@ def _plain_measures(
             continue
         data = files.add(f"information-{measure.replace('_', '-')}", rows)
         drawn = [draw(own, task, phases, data) for task, own in alone.of(measure).items()]
-        blocks += [Heading(title), *drawn]
+        text = "" if any(drawn) else f"No curve can be drawn of it; the numbers are in {data}."
+        blocks += [Heading(title, text), *drawn]
     return blocks
 
 
