@@ -5,9 +5,10 @@
   selective and not read.
 - ``nulls``: 1,000 simulated studies of each null (see :mod:`benchmarks.validation.simulated`), in
   this process: how many say "confirmed" (fewer than the 99 % point of a nominal 5 % may), after a
-  check that control draws vary in at least half of the studies. Each null is shown to matter by what the
-  same studies say without the part of the rule that it is for: layer-matched draws in place of sham
-  maps, no control draw, no bystander. Nothing here is timed but the CPU time of a study.
+  check that control draws vary in at least half of the studies. Each null is shown to matter by
+  what the same studies say without the part of the rule that it is for: layer-matched draws in
+  place of sham maps, no control draw, no bystander. Nothing here is timed but the CPU time of a
+  study.
 - ``speed``: 99 control draws x 4 doses on 120 trials (8 new tokens) of the embedded subject
   ``localised``, in a process of its own: ours in two stages as a validation runs them (onset of
   every draw; free responses without and under the finding), against ``generate`` of transformers

@@ -81,8 +81,8 @@ def draw_curves(
     level : float, optional
         Height of a thin line: no change.
     linear : float, optional
-        The vertical axis is logarithmic beyond this distance from 0, and linear within. It is linear
-        where no curve gets there.
+        The vertical axis is logarithmic beyond this distance from 0, if a curve gets there, and
+        linear within.
     top : float, optional
         End of the vertical axis; what is above is cut.
     width : float
