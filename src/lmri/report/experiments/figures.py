@@ -71,7 +71,7 @@ def _lines(figure: dict, table: pd.DataFrame, key: str, limit: float) -> Markup:
 def _rows(figure: dict, table: pd.DataFrame, key: str, limit: float) -> Markup:
     marks = [
         Mark(
-            str(row[figure["x"]]),
+            words.readable(row[figure["x"]]),
             name,
             float(row[figure["y"]]),
             *(float(row[figure[end]]) for end in ("low", "high") if _bound(figure)),
@@ -94,8 +94,8 @@ def _heat(figure: dict, table: pd.DataFrame, key: str, limit: float) -> Markup:
         key,
         width=WIDTH,
         axes_names=(words.readable(figure["x"]), words.readable(figure["y"])),
-        rows=[str(name) for name in wide.index],
-        columns=[str(name) for name in wide.columns],
+        rows=[words.readable(name) for name in wide.index],
+        columns=[words.readable(name) for name in wide.columns],
         scale_name=words.readable(figure["series"]),
     )
 

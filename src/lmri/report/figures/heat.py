@@ -70,7 +70,7 @@ def draw_map(
     n_layers, n_units = score.shape
     rows = None if rows is None else [short(name) for name in rows]
     longest = max((len(name) for name in rows or ()), default=0)
-    left, right, bottom, top = max(44, 18 + 6 * longest), 8, 40, 46 if scale_bar else 8
+    left, right, bottom, top = max(44, 30 + 6 * longest), 8, 40, 46 if scale_bar else 8
     across = (width - left - right) / n_units
     names = None if columns is None else [_broken(name, across) for name in columns]
     bottom += LINE * max((name.count("\n") for name in names or ()), default=0)
