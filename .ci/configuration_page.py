@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+
+import yaml
+
+from lmri.config import StudyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "src/lmri/schemas/config.schema.json"
@@ -14,11 +19,14 @@ HEAD = """# Configuration: every key of a study
 
 A study is one YAML file. `config/config.yaml` is the default study with a comment on every key;
 `lmri check FILE` says in one line what is wrong with yours. This page is made from
-`src/lmri/schemas/config.schema.json` by `make docs`; keys that are not in it are refused. Defaults
-are those of `config/config.yaml`, unless a key says otherwise.
+`src/lmri/schemas/config.schema.json` by `make docs`; keys that are not in it are refused.
+
+A key that is left out has the value of `config/config.yaml`, but for those that the default study
+sets to something else: {others}.
 
 `<name>` stands for a name of your own, `[]` for the entries of a list.
 """
+NEEDED = ("study", "subjects", "tasks", "contrasts")
 
 
 def page(schema: dict) -> str:
@@ -34,7 +42,7 @@ def page(schema: dict) -> str:
     str
         Markdown, a section for each key of the first level.
     """
-    parts = [HEAD]
+    parts = [HEAD.format(others=", ".join(_other_defaults()))]
     for name, entry in schema["properties"].items():
         own = _resolved(entry, schema)
         required = "Required. " if name in schema.get("required", []) else ""
@@ -43,6 +51,20 @@ def page(schema: dict) -> str:
         if rows:
             parts.append("\n| key | values | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     return "".join(parts)
+
+
+def _other_defaults() -> Iterator[str]:
+    """Keys of the default study whose value is not what they have when they are left out."""
+    values = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    study = StudyConfig.from_dict(values)
+    left_out = StudyConfig.from_dict({key: values[key] for key in NEEDED})
+    for section in fields(study):
+        own, default = getattr(study, section.name), getattr(left_out, section.name)
+        for key in fields(own) if is_dataclass(own) else ():
+            value = getattr(default, key.name)
+            if getattr(own, key.name) != value:
+                told = list(value) if isinstance(value, tuple) else value
+                yield f"`{section.name}.{key.name}` is `{json.dumps(told)}`".replace('"', "")
 
 
 def _rows(entry: dict, path: str, schema: dict) -> Iterator[str]:

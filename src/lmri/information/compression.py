@@ -6,8 +6,8 @@ is finite and a property of that noisy network. Noise added afterwards (:func:`w
 finite number too, of the activity seen through a channel of the analyst's.
 
 Few dimensions. For any map f of the activity, ``I(f(T); Y) <= I(T; Y)``: what is estimated after
-compression is, in the population, a lower bound. Nothing is lost in these cases (Butakov et al.
-2024, arXiv:2305.08013; the statements are given from memory, their text was not available):
+compression is, in the population, a lower bound. Nothing is lost in these cases (after Butakov et
+al. 2024, arXiv:2305.08013, whose wording was not compared):
 
 - f is injective and smooth with a Jacobian of full rank almost everywhere, as an autoencoder that
   reconstructs without error: ``I(f(T); Y) = I(T; Y)``.

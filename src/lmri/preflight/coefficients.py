@@ -1,7 +1,7 @@
 """What a unit of work costs: the numbers behind ``lmri estimate``.
 
-Each was measured by ``python -m benchmarks.scaling``, which prints them anew, on two cores of a
-server of 2026 that were shared with other work, as CPU time. docs/scaling.md tells the runs.
+Each was measured by ``python -m benchmarks.scaling``, which prints them anew, as CPU time beside
+other work. docs/scaling.md tells the runs.
 """
 
 from __future__ import annotations
