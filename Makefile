@@ -6,7 +6,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 CORES ?= all
 CONFIGFILE ?= config/config.yaml
-PYTEST_ARGS ?=
+# Of a large machine not all cores: each process takes about a gigabyte.
+PYTEST_ARGS ?= -n logical --maxprocesses 8 --dist loadfile
 
 BIN := .venv/bin
 READY := .venv/.ready
