@@ -66,8 +66,8 @@ def test_commands_are_typed_in_a_clean_copy_with_an_empty_home(newcomer, monkeyp
     assert "home: 0 https://index\n" in done.stdout
     assert "known" not in done.stdout
     there = done.stdout.split()
-    assert {"README.md", "Makefile", "tutorial.md", "src"} <= set(there)
-    assert not {".venv", ".git", "results", ".snakemake"} & set(there) - {"results"}
+    assert {"README.md", "Makefile", "tutorial.md", "src", ".git"} <= set(there)
+    assert not {".venv", ".snakemake"} & set(there)
     # The study it should have left behind is not there.
     assert done.returncode == 1
     assert "no results/default/report/index.html" in done.stderr
