@@ -269,11 +269,16 @@ def _kernel_sums(t: np.ndarray, sds: Sequence[float], labellings: np.ndarray) ->
 
 def _factors(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two arrays (n, d + 2) whose product is the squared distances: one pass over them less."""
-    centred = t - t.mean(axis=0)
-    squares = (centred**2).sum(axis=1, keepdims=True)
-    ones = np.ones_like(squares)
-    left = np.concatenate([-2 * centred, squares, ones], axis=1)
-    right = np.concatenate([centred, ones, squares], axis=1)
+    n, d = t.shape
+    left, right = np.ones((2, n, d + 2))
+    mean = t.mean(axis=0)
+    # In blocks of rows: nothing else is as large as the samples.
+    for start in range(0, n, BLOCK):
+        rows = slice(start, start + BLOCK)
+        centred = t[rows] - mean
+        squares = (centred**2).sum(axis=1)
+        left[rows, :d], left[rows, d] = -2 * centred, squares
+        right[rows, :d], right[rows, d + 1] = centred, squares
     return left, right
 
 

@@ -17,6 +17,7 @@ from lmri.information.neighbours import ksg
 from lmri.information.nulls import exchanged_labels, null_of, with_label_null
 from lmri.information.plugin import plug_in
 from lmri.information.probe import probe_information
+from lmri.information.samples import count_distinct
 
 SOUND = Estimate(
     value=0.5,
@@ -128,3 +129,12 @@ def test_record_is_plain():
 def test_a_flag_is_raised_once():
     twice = SOUND.flagged(Flag("dimension", "first")).flagged(Flag("dimension", "second"))
     assert [flag.reason for flag in twice.flags] == ["first"]
+
+
+def test_distinct_rows_are_counted_as_by_sorting_them():
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-2, 3, size=(200, 3)) * 0.5
+    samples[0], samples[1] = 0.0, -0.0
+    assert count_distinct(samples) == len(np.unique(samples, axis=0))
+    assert count_distinct(rng.normal(size=(50, 2))) == 50
+    assert count_distinct(np.full((4, 1), 0.1)) == 1
