@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from lmri.config import StudyConfig
 from lmri.preflight import coefficients as per
+from lmri.preflight.experiment_costs import experiment_cost
 from lmri.preflight.reader import Reader, StageCost
 from lmri.preflight.volumes import units_of
 from lmri.subjects import Recipe
@@ -46,6 +47,8 @@ def analysis_costs(study: StudyConfig, reader: Reader) -> Iterator[StageCost]:
     if study.shown_tasks:
         seconds = per.START + per.PER_SHOWN * len(study.shown_tasks)
         yield StageCost("examples", seconds, reader.on_gpu, per.PROCESS + per.MAPPING, 1e6)
+    if study.experiments:
+        yield experiment_cost(study, reader)
 
 
 def shared_costs(study: StudyConfig, readers: dict[str, Reader]) -> Iterator[tuple[str, StageCost]]:

@@ -45,6 +45,12 @@ PER_EPOCH = 2.6e-3
 PER_SHOWN = 0.8
 """CPU seconds of examples, for each task."""
 
+PER_PLANNED = 0.5
+"""Of reading a text under each plan of an experiment: the rest is shared by plans, in one batch."""
+
+PER_STEP = 0.01
+"""CPU seconds of a step of training a small base, beside its products."""
+
 GPU_FLOPS = 2e13
 """Operations a second on a GPU. Assumed, not measured: a fifteenth of what an A100 can do."""
 

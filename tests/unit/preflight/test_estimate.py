@@ -12,7 +12,7 @@ from small_tokenizers import bytes_tokenizer
 from benchmarks.planning import large_study
 from lmri import cli
 from lmri.anatomy import describe
-from lmri.config import RecordOptions, StudyConfig
+from lmri.config import EXPERIMENTS, RecordOptions, StudyConfig
 from lmri.preflight import coefficients as per
 from lmri.preflight import estimate
 from lmri.preflight.estimate import estimate_study
@@ -138,12 +138,28 @@ def test_tokens_are_those_of_the_tokenizer_or_told_from_characters():
 
 def test_stages_without_a_model_are_named(small):
     assert estimate_study(small).left_out == []
-    asked = StudyConfig.from_dict(
-        {**small.to_dict(), "experiments": {"void_layers": {"tasks": ["relations"]}}}
+    told = estimate_study(changed(small, validate={"shards": 2}))
+    assert told.left_out == ["draws"]
+    assert told.lines()[-1].startswith("left out    draws:")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_cost_what_they_multiply(name, repository):
+    path = repository / "config/studies" / f"{name.replace('_', '-')}.yaml"
+    study = StudyConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    own = study.experiments[name]
+    more = {"seeds": (*own.seeds, 28)} if name == "copy_transition" else {"draws": own.draws * 2}
+    if name == "retrieval_heads":  # all sets are run
+        more = {"draws": own.draws // 9}
+    larger = replace(study, experiments={name: replace(own, **more)})
+    cost, other = (
+        estimate_study(asked).stages.groupby("stage")["seconds"].sum() for asked in (study, larger)
     )
-    told = estimate_study(asked)
-    assert told.left_out == ["experiment"]
-    assert told.lines()[-1].startswith("left out    experiment:")
+    assert (other["experiment"] > cost["experiment"]) == (name != "retrieval_heads")
+    assert other["experiment"] != cost["experiment"]
+    assert (other.drop("experiment") == cost.drop("experiment")).all()
+    assert cost["experiment"] > 10
+    assert estimate_study(study).left_out == []
 
 
 def test_analyses_cost_what_they_multiply(small):
