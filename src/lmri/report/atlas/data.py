@@ -234,4 +234,6 @@ def _strongest(own: AtlasMap) -> AtlasMap:
 
 
 def _short(values: np.ndarray) -> list[float | None]:
-    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in values.tolist()]
+    found = (float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in values.tolist())
+    # Most numbers of the page are 0 or 1, and JSON says 0.0 and 1.0 of floats.
+    return [int(v) if v in (0, 1) else v for v in found]
