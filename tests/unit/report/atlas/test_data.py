@@ -37,7 +37,7 @@ def test_a_map_is_told_by_columns():
         "small": False,
         "values": [-1.0, 0.0, 1.0],
     }
-    assert json.dumps(told["columns"][0]["values"]) == "[-1.0, 0, 1]"  # half of a large page
+    assert json.dumps(told["columns"][0]["values"]) == "[-1.0, 0, 1]"
     assert told["columns"][1]["small"]
     assert told["columns"][1]["values"] == [0.1235] * 3
 
