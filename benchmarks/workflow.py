@@ -88,12 +88,11 @@ def measure(configfile: str, cores: int) -> list[Row]:
         jobs = sum(pd.read_csv(file, sep="\t")["s"].sum() for file in files)
     name = f"{configfile}, {len(files)} jobs, {cores} cores"
     figure = f"{name}: against its jobs in a row"
-    # On one core nothing can be cheaper than the jobs alone.
-    shared = cheaper(figure, first, jobs, 1.0, "s") if cores > 1 else None
     return [
         at_most(f"{name}: first run", first, LIMIT, "s"),
         at_most(f"{name}: nothing to do", second, NOTHING, "s"),
-        shared or printed(figure, first, "s", jobs),
+        # On one core nothing can be cheaper than the jobs alone.
+        cheaper(figure, first, jobs, 1.0, "s") if cores > 1 else printed(figure, first, "s", jobs),
     ]
 
 

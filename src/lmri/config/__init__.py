@@ -96,8 +96,8 @@ __all__ = [
     "VoidLayersOptions",
     "WorldOptions",
     "load_study",
+    "needed_draws",
     "plan_name",
     "read_stage",
     "stage_slice",
-    "needed_draws",
 ]

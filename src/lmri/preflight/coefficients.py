@@ -1,7 +1,8 @@
 """What a unit of work costs: the numbers behind ``lmri estimate``.
 
-Each was measured by ``python -m benchmarks.scaling``, which prints them anew, as CPU time beside
-other work. docs/scaling.md tells the runs.
+Those of starts, reading, recording and maps were measured by ``python -m benchmarks.scaling``,
+which prints them anew, as CPU time beside other work; those of analyses and experiments were chosen
+so that they fit the studies of ``config/studies/``. docs/scaling.md tells how far off they are.
 """
 
 from __future__ import annotations

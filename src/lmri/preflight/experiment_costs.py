@@ -21,6 +21,7 @@ from lmri.config import (
     StudyConfig,
     VoidLayersOptions,
 )
+from lmri.experiment.copy_transition.holding import ARMS
 from lmri.preflight import coefficients as per
 from lmri.preflight.reader import Reader, StageCost
 from lmri.preflight.volumes import units_of
@@ -29,14 +30,8 @@ from lmri.subjects import Recipe
 WAYS = 2
 """Kinds of controls of an experiment that has two, and aims of a vector: on and off."""
 
-RELATIONS = 6
-"""Conditions of a task of relations, each with sets of its own."""
-
 MODES_OF_HEADS = 3
 """Ways in which heads are switched off."""
-
-ARMS = 5
-"""Runs of training for a seed: free, and with heads held in four ways."""
 
 
 def experiment_cost(study: StudyConfig, reader: Reader) -> StageCost:
@@ -81,16 +76,16 @@ def _void_layers(options: VoidLayersOptions, study: StudyConfig, reader: Reader)
 
 
 def _steering(options: SteeringOptions, study: StudyConfig, reader: Reader) -> float:
-    contrast = next(own for own in study.contrasts.values() if own.name == options.contrast)
     searched = reader.anatomy.layers * len(options.scales)
     plans = len(options.vectors) * WAYS * (WAYS * options.draws + searched)
-    return _read(study, reader, contrast.task, options.trials, plans)
+    task = study.contrasts[options.contrast].task
+    return _read(study, reader, task, options.trials, plans)
 
 
 def _relations(options: RelationsOptions, study: StudyConfig, reader: Reader) -> float:
-    trials = reader.tasks[options.task].count("evaluation")
-    plans = len(options.kinds) * RELATIONS * options.draws
-    return _read(study, reader, options.task, trials, plans)
+    trials = reader.tasks[options.task]
+    plans = len(options.kinds) * trials.conditions * options.draws  # each has sets of its own
+    return _read(study, reader, options.task, trials.count("evaluation"), plans)
 
 
 def _skills(options: SkillsOptions, study: StudyConfig, reader: Reader) -> float:
@@ -113,7 +108,7 @@ def _retrieval_heads(options: RetrievalHeadsOptions, study: StudyConfig, reader:
 
 def _copy_transition(options: CopyTransitionOptions, study: StudyConfig, reader: Reader) -> float:
     recipe = Recipe.from_dict(study.training)
-    steps = ARMS * len(options.seeds) * recipe.base_steps
+    steps = len(ARMS) * len(options.seeds) * recipe.base_steps
     looks = steps / options.every
     training = reader.trained(steps * recipe.rows * recipe.length) + steps * per.PER_STEP
     return training + _read(study, reader, options.task, options.trials, looks)

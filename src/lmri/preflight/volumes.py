@@ -38,10 +38,13 @@ class Trials:
         Their number.
     prompt : float
         Mean tokens of a prompt.
+    conditions : int
+        Different ones.
     """
 
     by_split: dict[str, int]
     prompt: float
+    conditions: int = 1
 
     def count(self, *splits: str) -> int:
         """Number of trials in some splits."""
@@ -94,7 +97,7 @@ def count_trials(table: pd.DataFrame, tokenizer: PreTrainedTokenizerBase | None)
         lengths = [len(rendered.ids) for rendered in render_trials(tokenizer, sample)]
         prompt = sum(lengths) / len(lengths)
     by_split = {str(name): int(n) for name, n in table["split"].value_counts().items()}
-    return Trials(by_split, float(prompt))
+    return Trials(by_split, float(prompt), int(table["condition"].nunique()))
 
 
 def recorded(trials: Trials, options: RecordOptions) -> tuple[int, float]:

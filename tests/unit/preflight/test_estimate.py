@@ -130,9 +130,14 @@ def test_checkpoints_of_a_hub_model_are_told_from_its_configuration(monkeypatch)
 
 
 def test_tokens_are_those_of_the_tokenizer_or_told_from_characters():
-    rows = {"trial": ["a", "b"], "prompt": ["x" * 8, "y" * 24], "split": "selection"}
+    rows = {
+        "trial": ["a", "b"],
+        "prompt": ["x" * 8, "y" * 24],
+        "split": "selection",
+        "condition": ["c", "d"],
+    }
     table = pd.DataFrame(rows)
-    assert count_trials(table, None) == Trials({"selection": 2}, 4.0)
+    assert count_trials(table, None) == Trials({"selection": 2}, 4.0, conditions=2)
     assert count_trials(table, bytes_tokenizer()).prompt >= 16
 
 
