@@ -150,7 +150,7 @@ PARTS: Parts = {
     "bfloat16": lambda rounds: one_thread("bfloat16", rounds),
     "threads": threads,
     "gpu": gpu,
-    "decode": lambda rounds: whole_model(max(2, rounds // 5)),
+    "decode": whole_model,
 }
 
 

@@ -1,13 +1,14 @@
 """Time whole models that decode under plans, beside the same runtime that skips nothing.
 
-``THREADS LAYERS BURSTS ROUNDS`` builds a random model of the shape of Llama (bfloat16, hidden size
-2048, 8192 neurons a layer, a vocabulary of 32,000), lets each plan decode in turn, one token at a
-time after a prompt, and prints JSON in its last line. Weights take 2.4 GB with 16 layers, far more
+``THREADS LAYERS BURSTS`` builds a random model of the shape of Llama (bfloat16, hidden size 2048,
+8192 neurons a layer, a vocabulary of 32,000) twice, lets two plans decode in turn, a burst of
+tokens each, one token at a time after a prompt, and prints JSON in its last line. A machine whose
+memory is slower for a while is so for both. Weights take 2.4 GB a model with 16 layers, far more
 than a cache holds.
 
 The plans: TEAL (the inputs of every projection cut at their median), CATS (neurons cut at the
-median of the gate), and a fifth of all neurons kept; each beside itself at 0 %, and all beside
-transformers without us.
+median of the gate), and a fifth of all neurons kept; each beside itself at 0 %, and one of those
+beside transformers without us.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.rows import Row, cheaper
+from benchmarks.rows import Row, cheaper, printed
 from lmri.anatomy.linears import linears, mlps
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.rules import InputThreshold, KeptNeurons, NeuronThreshold, Rule
@@ -47,16 +47,17 @@ SHARE = 0.85
 PLANS = {"TEAL 50 %": "TEAL 0 %", "CATS 50 %": "CATS 0 %", "20 % of neurons kept": "all kept"}
 """Plans, and the same that skip nothing."""
 
+PAIRS = {**PLANS, "transformers": "TEAL 0 %"}
+"""What decodes in turn."""
 
-def whole_model(rounds: int, bursts: int = 6, threads: int = 2) -> Iterator[Row]:
+
+def whole_model(bursts: int, threads: int = 2) -> Iterator[Row]:
     """Compare decoding under plans with the same runtime at 0 %, and with transformers.
 
     Parameters
     ----------
-    rounds : int
-        Rounds, the first of which does not count for plans.
     bursts : int
-        Bursts of tokens that are decoded a round; the best of all counts.
+        Bursts of tokens that are decoded; the best of all counts.
     threads : int
         Threads of torch.
 
@@ -64,24 +65,25 @@ def whole_model(rounds: int, bursts: int = 6, threads: int = 2) -> Iterator[Row]
     ------
     Row
         How many times cheaper a plan is than the same at 0 %, by CPU time, which decides, and on
-        the clock, printed; then the cheapest of the plans at 0 % against transformers.
+        the clock, printed; then a plan at 0 % against transformers.
     """
-    measured = _measured(threads, LAYERS, bursts, rounds)
+    measured = _measured(threads, LAYERS, bursts)
     for clock, unit in (("cpu", "CPU ms a token"), ("wall", "ms a token")):
-        least = {name: 1e3 * min(own) / BURST for name, own in measured[clock].items()}
-        for name, same in PLANS.items():
+        least = {
+            name: [1e3 * min(own) / BURST for own in pair] for name, pair in measured[clock].items()
+        }
+        for name in PLANS:
             ideal = measured["bytes"] / measured["read"][name]
-            row = cheaper(f"decode: {name}, against 0 %", least[name], least[same], 0.0, unit)
+            row = cheaper(f"decode: {name}, against 0 %", *least[name], 0.0, unit)
             held = clock == "wall" or row.ratio >= SHARE * ideal
             bar = "none: printed" if clock == "wall" else f"at least {SHARE:g} of {ideal:.2f}"
             yield replace(row, bar=bar, status="held" if held else "failed")
-        dense = min(least[same] for same in PLANS.values())
-        figure = "decode: 0 %, against transformers"
-        yield replace(cheaper(figure, dense, least["transformers"], 0, unit), bar="none: printed")
+        theirs, ours = least["transformers"]
+        yield printed("decode: 0 %, against transformers", ours, unit, theirs)
 
 
-def measure(threads: int, layers: int, bursts: int, rounds: int) -> dict[str, object]:
-    """Let every plan decode in turn.
+def measure(threads: int, layers: int, bursts: int) -> dict[str, object]:
+    """Let plans and the same at 0 % decode in turn.
 
     Parameters
     ----------
@@ -90,51 +92,64 @@ def measure(threads: int, layers: int, bursts: int, rounds: int) -> dict[str, ob
     layers : int
         Blocks of the model.
     bursts : int
-        Bursts of tokens that are decoded a round.
-    rounds : int
-        Rounds, 2 at least: in the first it is counted what plans read.
+        Bursts of tokens that each decodes.
 
     Returns
     -------
     dict
         ``bytes`` one token reads in the dense model; ``read`` by plan, bytes one token reads;
-        ``cpu`` and ``wall``, seconds of every burst by plan; ``backend``.
+        ``cpu`` and ``wall``, seconds of every burst of both of a pair, by the name of its first;
+        ``backend``.
     """
     torch.set_num_threads(threads)
-    model = _model(layers)
-    plans = _plans(model)
-    spent: dict[str, dict[str, list[float]]] = {"cpu": {}, "wall": {}}
+    models = [_model(layers) for _ in range(2)]
+    plans = _plans(models[0])
+    spent: dict[str, dict[str, list[list[float]]]] = {"cpu": {}, "wall": {}}
     read, backend, size = {}, "", 0
-    with torch.inference_mode():
-        for turn in range(rounds):
-            for name, plan in plans.items():
-                count = turn == 0 and plan is not None
-                under = nullcontext() if plan is None else sparse(model, plan, "cpu", count=count)
-                with under as session:
-                    timed = _decode(model, 1 if count else bursts)
-                for clock, seconds in zip(("cpu", "wall"), timed, strict=True):
-                    # A round that counts what is read is slower.
-                    spent[clock].setdefault(name, []).extend([] if count else seconds)
-                if count:
+    for pair in PAIRS.items():
+        with torch.inference_mode(), ExitStack() as stack:
+            decoders = []
+            for model, name in zip(models, pair, strict=True):
+                session = None
+                if name in plans:
+                    session = stack.enter_context(sparse(model, plans[name], "cpu"))
+                decoders.append(_Decoder(model))
+                if session is not None:
                     total, backend = session.counts.total("decode"), session.backend
                     size = 2 * total.model
                     read[name] = size - total.bytes_saved / total.tokens
+                    session.counts.enabled = False  # to count takes time
+            for name, seconds in zip(("cpu", "wall"), _in_turn(decoders, bursts), strict=True):
+                spent[name][pair[0]] = seconds
     return {"bytes": size, "read": read, "backend": backend} | spent
 
 
-def _decode(model: nn.Module, bursts: int) -> tuple[list[float], list[float]]:
-    """Seconds of every burst after a prompt and one token: of the processors, and on the clock."""
-    out = model(torch.arange(PROMPT)[None], use_cache=True, logits_to_keep=1)
-    past = out.past_key_values
-    out = model(out.logits[:, -1:].argmax(-1), past_key_values=past)
-    cpu, wall = [time.process_time()], [time.perf_counter()]
-    for _ in range(bursts):
-        for _ in range(BURST):
-            out = model(out.logits[:, -1:].argmax(-1), past_key_values=past)
-        cpu.append(time.process_time())
-        wall.append(time.perf_counter())
-    between = ([b - a for a, b in pairwise(clock)] for clock in (cpu, wall))
-    return tuple(between)
+class _Decoder:
+    """Decodes after a prompt; one token comes with it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.out = model(torch.arange(PROMPT)[None], use_cache=True, logits_to_keep=1)
+        self.past = self.out.past_key_values
+        self.step()
+
+    def step(self) -> None:
+        self.out = self.model(self.out.logits[:, -1:].argmax(-1), past_key_values=self.past)
+
+
+def _in_turn(decoders: list[_Decoder], bursts: int) -> tuple[list[list[float]], list[list[float]]]:
+    """Seconds of every burst, one before them not counted: of the processors, and on the clock."""
+    cpu: list[list[float]] = [[] for _ in decoders]
+    wall: list[list[float]] = [[] for _ in decoders]
+    for turn in range(bursts + 1):
+        for decoder, used, passed in zip(decoders, cpu, wall, strict=True):
+            before = time.process_time(), time.perf_counter()
+            for _ in range(BURST):
+                decoder.step()
+            if turn:
+                used.append(time.process_time() - before[0])
+                passed.append(time.perf_counter() - before[1])
+    return cpu, wall
 
 
 def _model(layers: int) -> nn.Module:
@@ -156,7 +171,7 @@ def _model(layers: int) -> nn.Module:
         torch.set_default_dtype(before)
 
 
-def _plans(model: nn.Module) -> dict[str, SparsePlan | None]:
+def _plans(model: nn.Module) -> dict[str, SparsePlan]:
     inputs, gates = _calibrate(model)
     layers = mlps(model)
 
@@ -174,7 +189,6 @@ def _plans(model: nn.Module) -> dict[str, SparsePlan | None]:
         return [KeptNeurons(layer, "dense", chosen) for layer in layers]
 
     return {
-        "transformers": None,
         "TEAL 0 %": plan(teal(0.0)),
         "TEAL 50 %": plan(teal(1.0)),
         "CATS 0 %": plan(cats(0.0)),

@@ -39,6 +39,8 @@ from lmri.sparse.kernels.checks import (
 from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
 
+OPERATORS = torch.ops.lmri_sparse
+
 
 class Cpu:
     """Backend in C++; made by :func:`load_cpu`. See :class:`lmri.sparse.kernels.Backend`."""
@@ -49,28 +51,25 @@ class Cpu:
     def transposed(self, weight: Tensor) -> Tensor:
         """Copy into large pages, where the system has them."""
         check_transposed(weight, self.device)
-        return torch.ops.lmri_sparse.transposed(weight)
+        return OPERATORS.transposed(weight)
 
     def input_sparse(
         self, x: Tensor, weight_t: Tensor, threshold: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """List the active channels and add up their weights."""
-        check_input_sparse(x, weight_t, threshold, bias, self.device)
-        return torch.ops.lmri_sparse.input_sparse(x, weight_t, threshold, bias)
+        return _checked(OPERATORS.input_sparse, check_input_sparse, x, weight_t, threshold, bias)
 
     def input_listed(
         self, x: Tensor, weight_t: Tensor, index: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """Add up the weights of the channels listed, and of no other."""
-        check_input_listed(x, weight_t, index, bias, self.device)
-        return torch.ops.lmri_sparse.input_listed(x, weight_t, index, bias)
+        return _checked(OPERATORS.input_listed, check_input_listed, x, weight_t, index, bias)
 
     def output_sparse(
         self, x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """Multiply the rows named, and no other."""
-        check_output_sparse(x, weight, index, bias, self.device)
-        return torch.ops.lmri_sparse.output_sparse(x, weight, index, bias)
+        return _checked(OPERATORS.output_sparse, check_output_sparse, x, weight, index, bias)
 
     def sparse_mlp(
         self,
@@ -83,11 +82,26 @@ class Cpu:
         bias_down: Tensor | None = None,
     ) -> Tensor:
         """List the active neurons once and go through both weights by that list."""
-        check_sparse_mlp(a, x, weight_up, weight_down_t, threshold, bias_up, bias_down, self.device)
-        operators = torch.ops.lmri_sparse
-        if weight_up is None:
-            return operators.input_sparse(a, weight_down_t, threshold, bias_down)
-        return operators.sparse_mlp(a, x, weight_up, weight_down_t, threshold, bias_up, bias_down)
+        arguments = (a, x, weight_up, weight_down_t, threshold, bias_up, bias_down)
+        if weight_up is not None:
+            return _checked(OPERATORS.sparse_mlp, check_sparse_mlp, *arguments)
+        check_sparse_mlp(*arguments, self.device)
+        return OPERATORS.input_sparse(a, weight_down_t, threshold, bias_down)
+
+
+def _checked(
+    operator: Callable[..., Tensor], check: Callable[..., None], *arguments: Tensor | None
+) -> Tensor:
+    """Run an operator; where it refuses its arguments, say in words what is wrong with them.
+
+    The operators see to it themselves that no argument leads them outside of memory. To look at
+    every argument in Python before takes as long as a small product.
+    """
+    try:
+        return operator(*arguments)
+    except (RuntimeError, IndexError):
+        check(*arguments, Cpu.device)
+        raise
 
 
 @cache
@@ -115,23 +129,22 @@ def load_cpu() -> Backend:
 
 
 def _fake_input(x: Tensor, weight_t: Tensor, choice: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight_t.shape[1]))
+    return _like(x, weight_t.shape[1], weight_t, choice, bias)
 
 
 def _fake_output(x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+    return _like(x, weight.shape[0], weight, index, bias)
 
 
-def _fake_mlp(
-    a: Tensor,
-    x: Tensor,
-    weight_up: Tensor,
-    weight_down_t: Tensor,
-    threshold: Tensor,
-    bias_up: Tensor | None,
-    bias_down: Tensor | None,
-) -> Tensor:
-    return a.new_empty((*a.shape[:-1], weight_down_t.shape[1]))
+def _fake_mlp(a: Tensor, x: Tensor, *others: Tensor | None) -> Tensor:
+    return _like(a, others[1].shape[1], x, *others)
+
+
+def _like(x: Tensor, size: int, *others: Tensor | None) -> Tensor:
+    """Refuse tensors that have no values, unless they stand for some on the processor."""
+    if any(given is not None and given.device.type != Cpu.device for given in (x, *others)):
+        raise RuntimeError("all tensors must be on the CPU")
+    return x.new_empty((*x.shape[:-1], size))
 
 
 def _fake_transposed(weight: Tensor) -> Tensor:

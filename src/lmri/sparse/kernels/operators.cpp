@@ -8,6 +8,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -28,7 +29,9 @@ constexpr int64_t TILE = 4096;
 // Weights of a block of channels that several rows share stay in the second cache.
 constexpr int64_t BLOCK_BYTES = 256 << 10;
 // A sum is split into at most so many parts, of at least so many channels each.
-constexpr int64_t MOST_PARTS = 16, LEAST_CHANNELS = 128;
+constexpr int64_t MOST_PARTS = 16, LEAST_CHANNELS = 64;
+// Rows of one product, as in checks.py.
+constexpr int64_t MOST_ROWS = 8;
 // float32 values of a line of the cache.
 constexpr int64_t LINE = 16;
 // Less than this much of the weights is not worth waking a thread for.
@@ -115,6 +118,47 @@ struct Up {
   }
 };
 
+// How many threads are worth waking for pieces of work of which a thread needs `grain` at least.
+int64_t count_threads(int64_t pieces, int64_t grain) {
+  return std::min<int64_t>(at::get_num_threads(), std::max<int64_t>(1, pieces / grain));
+}
+
+// Call with 0..count, `step` at a time. Every thread takes what is left next: one that starts late,
+// or waits for memory or for its processor, does not hold up the others.
+template <typename Run>
+void share_out(int64_t count, int64_t step, int64_t grain, const Run& run) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, count_threads(count, grain), 1, [&](int64_t, int64_t) {
+    for (int64_t k; (k = next.fetch_add(step, std::memory_order_relaxed)) < count;)
+      run(k, std::min(k + step, count));
+  });
+}
+
+// Call with each of the parts, a power of two, and add up what it leaves in `size` values of `sums`
+// a part: in pairs, pairs of pairs and so on, so that the bits do not depend on who does what. The
+// total is then that of the first part. A thread begins with neighbours of its own, the same ones
+// in every call: their sums lie in its cache, and few have to come from that of another. It then
+// takes over what others have left.
+template <typename Run>
+void sum_parts(int64_t parts, int64_t grain, float* sums, int64_t size, const Run& run) {
+  std::atomic<bool> taken[MOST_PARTS]{};
+  std::atomic<bool> one_is_there[MOST_PARTS]{};  // by pair: 1 is the last, 2 and 3 are before it
+  const auto take = [&](int64_t part) {
+    if (taken[part].exchange(true)) return;
+    run(part);
+    for (int64_t width = 1, pair = (parts + part) / 2; width < parts; width *= 2, pair /= 2) {
+      if (!one_is_there[pair].exchange(true)) return;  // who comes second adds
+      float* first = sums + part / (2 * width) * (2 * width) * size;
+      products().sum(first, first + width * size, size);
+    }
+  };
+  const int64_t threads = count_threads(parts, grain);
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = parts * begin / threads; part < parts * end / threads; ++part) take(part);
+    for (int64_t part = parts - 1; part >= 0; --part) take(part);
+  });
+}
+
 // The number of parts depends on the number of channels and not on that of threads, and so do the
 // bits of the sums. A power of two is shared out evenly among the usual numbers of threads.
 int64_t count_parts(int64_t channels) {
@@ -159,17 +203,6 @@ void add_part(const Active& active, int64_t first, int64_t last, const W* weight
   }
 }
 
-// Add all parts to the first.
-void sum_parts(float* sums, int64_t parts, int64_t size) {
-  const int64_t grain = std::max<int64_t>(1024, (1 << 16) / parts);
-  at::parallel_for(0, size, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t part = 1; part < parts; ++part) {
-      const float* of_part = sums + part * size;
-      for (int64_t j = begin; j < end; ++j) sums[j] += of_part[j];
-    }
-  });
-}
-
 // Room for sums, from the start of a line of the cache on: a register of sums that lies across two
 // takes twice the traffic. Kept from call to call: memory that is new to a process costs more than
 // filling it.
@@ -179,9 +212,20 @@ float* workspace(int64_t size) {
   return kept.data() + (LINE - reinterpret_cast<uintptr_t>(kept.data()) / sizeof(float) % LINE);
 }
 
+// Sums of weights of type W as values of type Y, in natural order.
+template <typename W, typename Y>
+void put(const float* sums, Y* y, int64_t n) {
+  if constexpr (sizeof(W) == sizeof(float))
+    std::copy(sums, sums + n, y);
+  else if constexpr (sizeof(Y) == sizeof(float))
+    unpair(sums, y, n, products().lanes);
+  else
+    products().narrow(sums, y, n);
+}
+
 // y = sums over the active channels, each multiplied with its up projection before if there is one.
-template <typename W>
-void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, float* y) {
+template <typename W, typename Y>
+void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, Y* y) {
   const int64_t rows = active.rows.size(), n_active = active.all.size();
   const int64_t row_size = (n_out + LINE - 1) / LINE * LINE, size = rows * row_size;
   const int64_t parts = count_parts(n_active);
@@ -189,27 +233,16 @@ void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<
   const int64_t up_bytes = up ? up->n_in * sizeof(W) : 0;
   const int64_t part_bytes = 1 + n_active * (n_out * sizeof(W) + up_bytes) / parts;
   const int64_t grain = 1 + LEAST_BYTES / part_bytes;
-  at::parallel_for(0, parts, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t first = start_of(part, parts, n_active);
-      const int64_t last = start_of(part + 1, parts, n_active);
-      if (up)
-        for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
-                   [&](int64_t b, int64_t from, int64_t to) {
-                     up->multiply(active, b, from, to);
-                   });
-      std::memset(sums + part * size, 0, size * sizeof(float));
-      add_part(active, first, last, weight, n_out, row_size, sums + part * size);
-    }
+  sum_parts(parts, grain, sums, size, [&](int64_t part) {
+    const int64_t first = start_of(part, parts, n_active);
+    const int64_t last = start_of(part + 1, parts, n_active);
+    if (up)
+      for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
+                 [&](int64_t b, int64_t from, int64_t to) { up->multiply(active, b, from, to); });
+    std::memset(sums + part * size, 0, size * sizeof(float));
+    add_part(active, first, last, weight, n_out, row_size, sums + part * size);
   });
-  sum_parts(sums, parts, size);
-  for (int64_t b = 0; b < rows; ++b) {
-    const float* row = sums + b * row_size;
-    if (sizeof(W) == sizeof(Half))
-      unpair(row, y + b * n_out, n_out, products().lanes);
-    else
-      std::copy(row, row + n_out, y + b * n_out);
-  }
+  for (int64_t b = 0; b < rows; ++b) put<W>(sums + b * row_size, y + b * n_out, n_out);
 }
 
 void check_weight(const Tensor& weight) {
@@ -219,17 +252,28 @@ void check_weight(const Tensor& weight) {
   TORCH_CHECK(weight.size(0) < INT32_MAX && weight.size(1) < INT32_MAX, "weights are too large");
 }
 
+bool is_real(const Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+// Few: as many as checks.py allows.
 Tensor rows_of(const Tensor& x, int64_t n_in) {
-  TORCH_CHECK((x.dim() == 1 || x.dim() == 2) && x.size(-1) == n_in && x.device().is_cpu() &&
-                  x.is_floating_point(),
-              "x must be one or several rows of ", n_in, " values on the CPU");
-  return x.reshape({-1, n_in}).to(at::kFloat).contiguous();
+  TORCH_CHECK((x.dim() == 1 || x.dim() == 2) && x.size(-1) == n_in && is_real(x) &&
+                  (x.dim() == 1 || (x.size(0) >= 1 && x.size(0) <= MOST_ROWS)),
+              "x must be 1 to ", MOST_ROWS, " rows of ", n_in,
+              " values, float32 or bfloat16, on the CPU");
+  const Tensor rows = x.reshape({-1, n_in}).contiguous();
+  if (rows.scalar_type() == at::kFloat) return rows;
+  Tensor wide = at::empty(rows.sizes(), at::kFloat);
+  products().widen(static_cast<const Half*>(rows.const_data_ptr()), wide.data_ptr<float>(),
+                   rows.numel());
+  return wide;
 }
 
 Tensor biases(const MaybeTensor& bias, int64_t n_out) {
   if (!bias) return {};
-  TORCH_CHECK(bias->dim() == 1 && bias->size(0) == n_out && bias->device().is_cpu(),
-              "the bias must have ", n_out, " values on the CPU");
+  TORCH_CHECK(bias->dim() == 1 && bias->size(0) == n_out && is_real(*bias),
+              "the bias must have ", n_out, " values, float32 or bfloat16, on the CPU");
   return bias->to(at::kFloat).contiguous();
 }
 
@@ -255,14 +299,29 @@ Tensor finished(const Tensor& y, const Tensor& x) {
   return (x.dim() == 1 ? y.squeeze(0) : y).to(x.scalar_type());
 }
 
-Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& offset) {
+// Sums over the active channels, plus a bias if there is one, of the dtype and leading shape of x.
+Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& inputs,
+                   const Tensor& weight_up, const Tensor& up_offset, const Tensor& offset,
+                   const Tensor& x) {
   const int64_t n_out = weight_t.size(1), rows = active.rows.size();
-  Tensor y = at::empty({rows, n_out}, at::kFloat);
+  // Without a bias, bfloat16 is written as it is rounded, which saves two passes over y.
+  const bool narrow = x.scalar_type() == at::kBFloat16 &&
+                      weight_t.scalar_type() == at::kBFloat16 && !offset.defined();
+  Tensor y = at::empty({rows, n_out}, narrow ? at::kBFloat16 : at::kFloat);
   with_weights(weight_t, [&]<typename W>(const W* weight) {
-    input_sparse_sums<W>(active, weight, n_out, nullptr, y.data_ptr<float>());
+    std::optional<Up<W>> up;
+    if (weight_up.defined())
+      up.emplace(static_cast<const W*>(weight_up.const_data_ptr()),
+                 up_offset.defined() ? up_offset.const_data_ptr<float>() : nullptr,
+                 factors<W>(inputs), inputs.size(1));
+    const Up<W>* used = up ? &*up : nullptr;
+    if constexpr (sizeof(W) == sizeof(Half))
+      if (narrow)
+        return input_sparse_sums(active, weight, n_out, used, static_cast<Half*>(y.data_ptr()));
+    input_sparse_sums(active, weight, n_out, used, y.data_ptr<float>());
   });
   if (offset.defined()) y.add_(offset);
-  return y;
+  return finished(y, x);
 }
 
 Tensor input_sparse(const Tensor& x, const Tensor& weight_t, const Tensor& threshold,
@@ -271,7 +330,7 @@ Tensor input_sparse(const Tensor& x, const Tensor& weight_t, const Tensor& thres
   const Tensor limits = thresholds(threshold, weight_t.size(0));
   const Tensor rows = rows_of(x, weight_t.size(0)), offset = biases(bias, weight_t.size(1));
   Active active(products(), rows, limits);
-  return finished(products_of(active, weight_t, offset), x);
+  return products_of(active, weight_t, {}, {}, {}, offset, x);
 }
 
 Tensor input_listed(const Tensor& x, const Tensor& weight_t, const Tensor& index,
@@ -280,7 +339,7 @@ Tensor input_listed(const Tensor& x, const Tensor& weight_t, const Tensor& index
   const std::vector<int32_t> channels = listed(index, weight_t.size(0));
   const Tensor rows = rows_of(x, weight_t.size(0)), offset = biases(bias, weight_t.size(1));
   Active active(rows, channels);
-  return finished(products_of(active, weight_t, offset), x);
+  return products_of(active, weight_t, {}, {}, {}, offset, x);
 }
 
 Tensor sparse_mlp(const Tensor& a, const Tensor& x, const Tensor& weight_up,
@@ -293,19 +352,12 @@ Tensor sparse_mlp(const Tensor& a, const Tensor& x, const Tensor& weight_up,
                   weight_up.scalar_type() == weight_down_t.scalar_type(),
               "both weights must be of ", neurons, " neurons and one dtype");
   const Tensor gates = rows_of(a, neurons), inputs = rows_of(x, weight_up.size(1));
-  TORCH_CHECK(gates.size(0) == inputs.size(0), "a and x must have the same number of rows");
+  TORCH_CHECK(a.dim() == x.dim() && gates.size(0) == inputs.size(0),
+              "a and x must have the same leading shape");
   const Tensor limits = thresholds(threshold, neurons);
   const Tensor up_offset = biases(bias_up, neurons), offset = biases(bias_down, n_out);
   Active active(products(), gates, limits);
-  Tensor y = at::empty({gates.size(0), n_out}, at::kFloat);
-  with_weights(weight_down_t, [&]<typename W>(const W* weight) {
-    const float* bias = up_offset.defined() ? up_offset.const_data_ptr<float>() : nullptr;
-    const Up<W> up{static_cast<const W*>(weight_up.const_data_ptr()), bias, factors<W>(inputs),
-                   inputs.size(1)};
-    input_sparse_sums<W>(active, weight, n_out, &up, y.data_ptr<float>());
-  });
-  if (offset.defined()) y.add_(offset);
-  return finished(y, a);
+  return products_of(active, weight_down_t, inputs, weight_up, up_offset, offset, a);
 }
 
 template <typename W>
@@ -315,17 +367,15 @@ void output_sparse_sums(const Tensor& x, const W* weight, const std::vector<int3
   const std::vector<float> values = factors<W>(x);
   const int64_t row_bytes = 1 + n_in * sizeof(W);
   const int64_t together = rows == 1 ? 64 : 4;
-  at::parallel_for(0, count, 4 + LEAST_BYTES / row_bytes, [&](int64_t begin, int64_t end) {
+  share_out(count, together, 4 + LEAST_BYTES / row_bytes, [&](int64_t begin, int64_t end) {
     float sums[64];
-    for (int64_t k = begin; k < end; k += together)
-      for (int64_t b = 0; b < rows; ++b) {
-        const int64_t now = std::min(together, end - k);
-        dot(sums, weight, named.data() + k, now, values.data() + b * n_in, n_in);
-        for (int64_t i = 0; i < now; ++i) {
-          const int32_t out = named[k + i];
-          y[b * n_out + out] = bias ? sums[i] + bias[out] : sums[i];
-        }
+    for (int64_t b = 0; b < rows; ++b) {
+      dot(sums, weight, named.data() + begin, end - begin, values.data() + b * n_in, n_in);
+      for (int64_t i = 0; i < end - begin; ++i) {
+        const int32_t out = named[begin + i];
+        y[b * n_out + out] = bias ? sums[i] + bias[out] : sums[i];
       }
+    }
   });
 }
 

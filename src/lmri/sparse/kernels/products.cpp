@@ -182,10 +182,46 @@ int64_t compact(const float* x, const float* threshold, int64_t step, int64_t n,
   return count;
 }
 
+void sum(float* __restrict to, const float* __restrict from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+}
+
+void widen_all(const Half* from, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = widen(from[i]);
+}
+
+constexpr uint32_t INFINITE = 0x7f800000u, NOT_A_NUMBER = 0x7fc00000u;
+
+// The upper half is the rounded value; what is in the lower one is undefined.
+inline uint32_t rounded(uint32_t bits) {
+  const uint32_t nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+  return (bits & 0x7fffffffu) > INFINITE ? NOT_A_NUMBER : nearest;
+}
+
+inline Words rounded(Words bits) {
+  const Words nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+  const Words unordered = reinterpret_cast<Words>((bits & 0x7fffffffu) > INFINITE);
+  return (nearest & ~unordered) | (unordered & NOT_A_NUMBER);
+}
+
+void narrow(const float* paired, Half* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 2 * LANES <= n; i += 2 * LANES) {
+    const Words even = rounded(reinterpret_cast<Words>(load(paired + i)));
+    const Words odd = rounded(reinterpret_cast<Words>(load(paired + i + LANES)));
+    *reinterpret_cast<WordsAnywhere*>(to + i) = even >> 16 | (odd & 0xffff0000u);
+  }
+  for (; i < n; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, paired + i, sizeof bits);
+    to[i] = static_cast<Half>(rounded(bits) >> 16);
+  }
+}
+
 }  // namespace
 
 extern const Products LMRI_PRODUCTS = {
-    LANES, compact, add<float>, add<Half>, dot<float>, dot<Half>,
+    LANES, compact, add<float>, add<Half>, dot<float>, dot<Half>, sum, widen_all, narrow,
 };
 
 }  // namespace lmri

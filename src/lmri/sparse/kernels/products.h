@@ -39,6 +39,12 @@ struct Products {
                      const float* x, int64_t n);
   void (*dot_halves)(float* y, const Half* weight, const int32_t* rows, int64_t count,
                      const float* x, int64_t n);
+  // to[i] += from[i].
+  void (*sum)(float* to, const float* from, int64_t n);
+  // to[i] = from[i].
+  void (*widen)(const Half* from, float* to, int64_t n);
+  // Sums of paired order in natural order, rounded to the nearest as torch rounds: ties to even.
+  void (*narrow)(const float* paired, Half* to, int64_t n);
 };
 
 extern const Products portable_products;

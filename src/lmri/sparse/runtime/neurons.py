@@ -84,7 +84,8 @@ class SparseMlp:
         self.up = product(mlp.up, outputs=self.kept, by_output=chosen_by_gate)
         self.down = product(mlp.down, inputs=self.kept, skips_zeros=self.selects)
         fits = self.down.rule is None and (self.gate is None or self.up.rule is None)
-        self.fused = self.selects and fits and (mlp.gate is None or mlp.product)
+        some = self.selects or self.kept is not None
+        self.fused = some and fits and (mlp.gate is None or mlp.product)
         cut = self.down.zero if self.rule is None else self.rule.threshold
         self.threshold = cut
 
@@ -108,7 +109,7 @@ class SparseMlp:
             return self.down(neurons, now, inputs=computed)
         a = self._activation((self.gate or self.up)(x, now), now)
         if self.tools.counts.enabled:
-            computed = self._computed(a, now)
+            computed = self._computed(a, now) if self.selects else None
             self.down.count(now, None, computed)
             if self.gate is not None:
                 self.up.count(now, computed, None)

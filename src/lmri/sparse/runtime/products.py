@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,20 +82,20 @@ class Product:
         which = expert, outputs, inputs
         device = part.matrix.device
         self.rule = None if rule is None else _of_these(rule, expert, inputs, device)
-        self.by_threshold = isinstance(rule, InputThreshold)
         self.weight_t: Tensor | None = None
         self.every: Tensor | None = None
-        packed = outputs is not None or inputs is not None
-        free = rule is None and not skips_zeros and not packed and lies_by_output(part, expert)
+        # A copy may as well lie by its outputs: they need no sums beside the result.
+        free = inputs is None and (outputs is not None or lies_by_output(part, expert))
         if tools.kernel.name == "reference":
             self.weight = tools.weights.view(part, *which)
-        elif (by_output and rule is None) or free:
+        elif rule is None and (by_output or (free and not skips_zeros)):
             self.weight = tools.weights.by_output(part, *which)
             self.every = torch.arange(len(self.weight), device=device)
         else:
             self.weight_t = tools.weights.by_input(part, *which)
             self.weight = self.weight_t.T
         self.zero = torch.zeros((), device=device)
+        self.quick = self._quick()
 
     def __call__(
         self, x: Tensor, now: Pass, outputs: Tensor | None = None, inputs: Tensor | None = None
@@ -117,9 +118,12 @@ class Product:
         Tensor of shape (rows, n_outputs)
             Outputs that exist.
         """
+        quick = None if outputs is not None and self.every is not None else self.quick
+        if quick is not None and now.few and not self.counts.enabled:
+            return quick(x)
         ruled = self.rule is not None and not now.dense
         keep = None
-        if ruled and not (now.few and self.by_threshold and not self.counts.enabled):
+        if ruled:
             keep = channels_read(self.rule, x)
             if now.exempt is not None:
                 keep |= now.exempt
@@ -130,11 +134,13 @@ class Product:
             self.count(now, outputs, read)
         if not now.few or now.dense or not self.weight.numel():
             return F.linear(x if keep is None else x.masked_fill(~keep, 0), self.weight, self.bias)
-        if not ruled:
-            return self._whole(x, outputs)
-        if self.by_threshold:
-            return self.kernel.input_sparse(x, self.weight_t, self.rule.threshold, self.bias)
-        return self._skip_zeros(x.masked_fill(~keep, 0))
+        if quick is not None:
+            return quick(x)
+        if keep is not None:
+            x = x.masked_fill(~keep, 0)
+            return self.kernel.input_sparse(x, self.weight_t, self.zero, self.bias)
+        named = outputs.any(dim=0).nonzero()[:, 0]
+        return self.kernel.output_sparse(x, self.weight, named, self.bias)
 
     def count(self, now: Pass, outputs: Tensor | None, inputs: Tensor | None) -> None:
         """Count the weights that were needed; masks as above, None for all that exist."""
@@ -152,14 +158,20 @@ class Product:
         part = self.part
         self.counts.add_projection(now, part.layer, part.name, rows * part.parameters, read)
 
-    def _whole(self, x: Tensor, outputs: Tensor | None) -> Tensor:
-        if self.weight_t is not None:
-            return self._skip_zeros(x)
-        index = self.every if outputs is None else outputs.any(dim=0).nonzero()[:, 0]
-        return self.kernel.output_sparse(x, self.weight, index, self.bias)
-
-    def _skip_zeros(self, x: Tensor) -> Tensor:
-        return self.kernel.input_sparse(x, self.weight_t, self.zero, self.bias)
+    def _quick(self) -> Callable[[Tensor], Tensor] | None:
+        """What multiplies few rows where nothing but them has to be known: one call."""
+        if self.kernel.name == "reference" or not self.weight.numel():
+            return None
+        if self.every is not None:
+            return partial(
+                self.kernel.output_sparse, weight=self.weight, index=self.every, bias=self.bias
+            )
+        if isinstance(self.rule, InputTopK):
+            return None
+        threshold = self.zero if self.rule is None else self.rule.threshold
+        return partial(
+            self.kernel.input_sparse, weight_t=self.weight_t, threshold=threshold, bias=self.bias
+        )
 
     def _count_rule(self, keep: Tensor, now: Pass) -> None:
         units = ruled_rows(now) * keep.shape[1]

@@ -147,14 +147,15 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
             operators.output_sparse(OUTPUT["x"], OUTPUT["weight"], torch.tensor(index), None)
     with pytest.raises(RuntimeError, match="contiguous"):
         operators.input_sparse(INPUT["x"], torch.ones(4, 6).T, INPUT["threshold"], None)
-    with pytest.raises(RuntimeError, match="6 values"):
-        operators.input_sparse(torch.ones(5), INPUT["weight_t"], INPUT["threshold"], None)
+    for x in (torch.ones(5), torch.ones(9, 6), torch.ones(0, 6), torch.ones(6).half()):
+        with pytest.raises(RuntimeError, match="1 to 8 rows of 6 values, float32 or bfloat16"):
+            operators.input_sparse(x, INPUT["weight_t"], INPUT["threshold"], None)
     with pytest.raises(RuntimeError, match="one value or 6"):
         operators.input_sparse(INPUT["x"], INPUT["weight_t"], torch.ones(5), None)
     with pytest.raises(IndexError, match="ascending"):
         operators.input_listed(INPUT["x"], INPUT["weight_t"], torch.tensor([6]), None)
     for name, value in (("weight_up", torch.ones(4, 6)), ("x", torch.ones(3, 6))):
-        with pytest.raises(RuntimeError, match=r"5 neurons|number of rows"):
+        with pytest.raises(RuntimeError, match=r"5 neurons|leading shape"):
             operators.sparse_mlp(*(MLP | {name: value}).values())
 
 

@@ -23,6 +23,26 @@ def test_input_sparse_is_the_masked_product(cpu, reference, shape, weights, acti
     assert_close(cpu.input_sparse(*arguments), reference.input_sparse(*arguments))
 
 
+@pytest.mark.parametrize("outputs", [5, 32, 200])
+def test_sums_are_rounded_as_torch_rounds(cpu, outputs):
+    """To the nearest, ties to even; infinite sums and those that are no number stay so."""
+    x = torch.tensor([1.0, 2.0**-9, 2.0**-8, 3 * 2.0**-9, 1e38, -1.0]).bfloat16()
+    weight_t = torch.randint(
+        -1, 2, (6, outputs), generator=torch.Generator().manual_seed(7)
+    ).float()
+    weight_t[0] = torch.tensor([1.0, -1.0, 3.0, torch.inf, -torch.inf]).repeat(outputs // 5 + 1)[
+        :outputs
+    ]
+    weight_t[5, 3::7] = torch.inf
+    weight_t = weight_t.bfloat16()
+    zero = torch.tensor(0.0)
+    sums = cpu.input_sparse(x.float(), weight_t, zero)
+    assert sums.isnan().any() and sums.isinf().any()
+    got = cpu.input_sparse(x, weight_t, zero)
+    assert got.dtype is torch.bfloat16
+    torch.testing.assert_close(got, sums.bfloat16(), rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("activations", WEIGHTS)
