@@ -13,9 +13,12 @@ def measured(monkeypatch):
     """Measurements in which every plan reaches a share of its ideal."""
 
     def make(share: float) -> None:
-        dense = [decode.BURST * 100.0, 999.0]
-        spent = {n: [[decode.BURST * READ[n] / share, 999.0], dense] for n in READ}
-        spent["transformers"] = [[999.0], dense]
+        # A spell of slow memory changes both of a pair, and one odd burst changes nothing.
+        dense = [decode.BURST * 100.0 * slow for slow in (1.0, 2.0, 3.0)]
+        spent = {n: [[own * READ[n] / share / 100 for own in dense], dense] for n in READ}
+        for own, _ in spent.values():
+            own[0] /= 7
+        spent["transformers"] = [[999.0] * 3, dense]
         found = {"bytes": 100, "read": READ, "cpu": spent, "wall": spent}
         monkeypatch.setattr(decode, "_measured", lambda *sizes: found)
 
