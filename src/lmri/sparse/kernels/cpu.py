@@ -6,14 +6,16 @@ chosen when the program runs (AVX-512, AVX2, else whatever the compiler assumes)
 torch's own, as many as ``torch.get_num_threads()``.
 
 Input-sparse sums are split into a number of parts that depends on how many channels are active and
-not on the threads: the same call gives the same bits with any number of threads. Bits differ from
+not on the threads, and parts are added up in pairs of neighbours, whoever computed them: the same
+call gives the same bits with any number of threads. Bits differ from
 those of a batch that holds the same row, and between machines with and without fused
 multiplication. At most 16 threads find work in one such product, and they share 16 sums of every
 row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls.
 
 Copies that ``transposed`` makes lie in large pages, where Linux lends them on advice: rows chosen
 at random are then read several per cent faster. ``benchmarks/sparse.py`` measures how fast weights
-are read: float32 at about nine tenths of the pace of a plain sum, bfloat16 at seven to eight.
+are read: from seven tenths of the pace of a plain sum (bfloat16, where the sum is fast) to 1.4 of
+it, as the machine has it.
 
 Clang builds the kernels only where it comes with its OpenMP and that fits torch's; g++ always fits.
 """

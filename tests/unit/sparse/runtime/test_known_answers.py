@@ -8,6 +8,7 @@ from sparse_cases import CLOSE, DECODERS, LATENT, plan_for, plan_of, state
 from lmri.anatomy import attention_outputs, dense_outputs, shared_outputs
 from lmri.anatomy.linears import linears, mlps
 from lmri.intervene import Plan, intervened
+from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.rules import (
     AttentionTopK,
     CacheHeads,
@@ -256,6 +257,44 @@ def test_packed_rows_are_not_read_at_a_prefill():
         with sparse(model, plan):
             assert torch.equal(model(ids).logits, expected)
     assert 0 < session.copied_bytes < 0.3 * sum(w.nbytes for w in model.parameters())
+
+
+def test_what_is_kept_takes_two_products(monkeypatch):
+    """That of the gate, and one that goes through up and down by one list of neurons."""
+    called = []
+
+    def noting(name):
+        own = getattr(Cpu, name)
+
+        def noted(self, *given, **options):
+            called.append(name)
+            return own(self, *given, **options)
+
+        return noted
+
+    for name in ("input_sparse", "output_sparse", "sparse_mlp"):
+        monkeypatch.setattr(Cpu, name, noting(name))
+    model, ids = tiny_model("llama"), tokens("llama", 1, 5)
+    plan = plan_of(*(KeptNeurons(layer, "dense", (1, 2, 9)) for layer in (0, 1)))
+    with torch.inference_mode():
+        with sparse(model, plan, "reference"):
+            expected = model(ids).logits
+        with sparse(model, plan, count=False):
+            torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
+    assert called.count("output_sparse") == called.count("sparse_mlp") == 2
+    assert called.count("input_sparse") == 2 * 4 + 1  # attention, and the output
+
+
+@pytest.mark.parametrize("count", [True, False])
+def test_chosen_neurons_with_exactly_k_inputs(count):
+    """Inputs of the up projection are chosen anew where the gate chooses its outputs too."""
+    model, ids = tiny_model("llama"), tokens("llama", 1, 5)
+    rules = NeuronThreshold(0, "dense", torch.tensor(0.2)), InputTopK(0, "up", 7)
+    with torch.inference_mode():
+        with sparse(model, plan_of(*rules), "reference"):
+            expected = model(ids).logits
+        with sparse(model, plan_of(*rules), count=count):
+            torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
 
 
 def test_nothing_is_kept():
