@@ -2,8 +2,9 @@
 
 Weights of 4096 x 14336 lie in memory several times over, so that every product reads them from
 there; exactly the share that a row names is skipped, at random places. All products take turns in
-one process, and the least of the rounds counts. With one thread it is CPU time, which depends less
-on what else a machine does and is what an idle one takes; with two, the time on the clock.
+one process, and the least of the rounds counts (of ``gpu`` and ``decode`` the median). With one thread
+it is CPU time, which depends less on what else a machine does and is what an idle one takes; with two,
+the time on the clock.
 
 - ``float32``, ``bfloat16``: one thread, against the faster of ``torch.mv`` and ``F.linear``, which
   read all weights; and what is read a second against a sum over the same bytes.
@@ -12,6 +13,7 @@ on what else a machine does and is what an idle one takes; with two, the time on
 - ``threads``: two threads against one. A miss says nothing on a machine that does other work, or
   where one thread alone uses up the memory, so that a sum gains no more from the second: it is
   reported as not measured.
+- ``decode``: whole models under plans, see :mod:`benchmarks.sparsity.decode`.
 """
 
 from __future__ import annotations

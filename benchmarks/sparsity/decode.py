@@ -122,6 +122,7 @@ def measure(threads: int, layers: int, bursts: int) -> dict[str, object]:
                     session = stack.enter_context(sparse(model, plans[name], "cpu"))
                 decoders.append(_Decoder(model))
                 if session is not None:
+                    decoders[-1].burst()
                     total, backend = session.counts.total("decode"), session.backend
                     size = 2 * total.model
                     read[name] = size - total.bytes_saved / total.tokens
@@ -143,16 +144,21 @@ class _Decoder:
     def step(self) -> None:
         self.out = self.model(self.out.logits[:, -1:].argmax(-1), past_key_values=self.past)
 
+    def burst(self) -> None:
+        for _ in range(BURST):
+            self.step()
+
 
 def _in_turn(decoders: list[_Decoder], bursts: int) -> tuple[list[list[float]], list[list[float]]]:
     """Seconds of every burst, one before them not counted: of the processors, and on the clock."""
     cpu: list[list[float]] = [[] for _ in decoders]
     wall: list[list[float]] = [[] for _ in decoders]
+    sides = list(zip(decoders, cpu, wall, strict=True))
     for turn in range(bursts + 1):
-        for decoder, used, passed in zip(decoders, cpu, wall, strict=True):
+        # Who is first changes, so that a machine that slows down or speeds up favours neither.
+        for decoder, used, passed in sides if turn % 2 else reversed(sides):
             before = time.process_time(), time.perf_counter()
-            for _ in range(BURST):
-                decoder.step()
+            decoder.burst()
             if turn:
                 used.append(time.process_time() - before[0])
                 passed.append(time.perf_counter() - before[1])

@@ -17,7 +17,7 @@ def measured(monkeypatch):
         dense = [decode.BURST * 100.0 * slow for slow in (1.0, 2.0, 3.0)]
         spent = {n: [[own * READ[n] / share / 100 for own in dense], dense] for n in READ}
         for own, _ in spent.values():
-            own[0] /= 7
+            own[2] /= 7
         spent["transformers"] = [[999.0] * 3, dense]
         found = {"bytes": 100, "read": READ, "cpu": spent, "wall": spent}
         monkeypatch.setattr(decode, "_measured", lambda *sizes: found)

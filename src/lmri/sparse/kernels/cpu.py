@@ -138,8 +138,10 @@ def _fake_output(x: Tensor, weight: Tensor, index: Tensor, bias: Tensor | None) 
     return _like(x, weight.shape[0], weight, index, bias)
 
 
-def _fake_mlp(a: Tensor, x: Tensor, *others: Tensor | None) -> Tensor:
-    return _like(a, others[1].shape[1], x, *others)
+def _fake_mlp(
+    a: Tensor, x: Tensor, weight_up: Tensor, weight_down_t: Tensor, *others: Tensor | None
+) -> Tensor:
+    return _like(a, weight_down_t.shape[1], x, weight_up, weight_down_t, *others)
 
 
 def _like(x: Tensor, size: int, *others: Tensor | None) -> Tensor:

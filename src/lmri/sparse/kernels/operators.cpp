@@ -1,5 +1,5 @@
 // Sparse products as operators of torch: what is split over threads, and checks that keep memory
-// safe. Messages for people are made in Python, before these operators are called.
+// safe. They are the only ones that always run: Python makes messages for people where these refuse.
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
@@ -128,7 +128,7 @@ int64_t count_threads(int64_t pieces, int64_t grain) {
 template <typename Run>
 void share_out(int64_t count, int64_t step, int64_t grain, const Run& run) {
   std::atomic<int64_t> next{0};
-  at::parallel_for(0, count_threads(count, grain), 1, [&](int64_t, int64_t) {
+  at::parallel_for(0, count_threads(count, std::max(grain, step)), 1, [&](int64_t, int64_t) {
     for (int64_t k; (k = next.fetch_add(step, std::memory_order_relaxed)) < count;)
       run(k, std::min(k + step, count));
   });

@@ -1,6 +1,7 @@
 """Weights as kernels read them: one copy of each, the model's own wherever that is possible.
 
-Kernels read a matrix fastest by its inputs, and can skip inputs only so: they need it transposed.
+Kernels can skip inputs only of a matrix that lies by its inputs: they need it transposed. Outputs
+that are packed or chosen, and parts that lie so anyway, are read by outputs.
 Where the whole matrix belongs to one projection, the model's own is replaced by a view of the
 transposed copy, and put back when the session ends: no more memory is held than before, but for one
 matrix at a time while they are turned. Parts of a fused matrix, and packed rows and columns, are

@@ -34,6 +34,9 @@ for dtype in (torch.float32, torch.bfloat16):
         [one.output_sparse(x, weight, index) for one in (cpu, reference)],
     ):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-4)
+    weight_t, narrow = weight.T.contiguous(), x.bfloat16()
+    got = cpu.input_sparse(narrow, weight_t, threshold)
+    assert got.equal(cpu.input_sparse(narrow.float(), weight_t, threshold).bfloat16())
 """
 
 

@@ -154,6 +154,31 @@ def test_bits_do_not_depend_on_threads(cpu, weights, rows):
     )
 
 
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("active", [100, 200, 400, 1500])  # 1, 2, 4 and 16 parts of the sums
+def test_threads_that_take_over_from_others_change_no_bit(cpu, weights, active):
+    x = random(1500).abs() + 1.0
+    x[active:] = 0.0
+    weight_t = random(1500, 4096, dtype=weights)
+    expected, before = None, torch.get_num_threads()
+    try:
+        for turn in range(40):
+            torch.set_num_threads((1, 2, 3, 8, 16)[turn % 5])
+            got = cpu.input_sparse(x, weight_t, THRESHOLD)
+            expected = got if expected is None else expected
+            assert got.equal(expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_operators_can_be_traced(cpu):
+    x, weight_t = random(2, 30), random(30, 20)
+    traced = torch.compile(
+        lambda x: cpu.input_sparse(x, weight_t, THRESHOLD) + 1, backend="eager", fullgraph=True
+    )
+    assert traced(x).equal(cpu.input_sparse(x, weight_t, THRESHOLD) + 1)
+
+
 def test_operators_are_registered_with_torch(cpu):
     x, weight_t = random(2, 30), random(30, 20)
     weight, index = weight_t.T.contiguous(), torch.tensor([1, 4])
