@@ -232,9 +232,7 @@ def part_parser(name: str, description: str, parts: Parts, rounds: int) -> argpa
     """
     made = parser(name, description)
     made.add_argument("--only", nargs="+", choices=list(parts), default=list(parts), metavar="NAME")
-    made.add_argument(
-        "--rounds", type=int, default=rounds, help="rounds; the part says which count"
-    )
+    made.add_argument("--rounds", type=int, default=rounds, help="rounds of each part")
     return made
 
 

@@ -2,9 +2,9 @@
 
 Weights of 4096 x 14336 lie in memory several times over, so that every product reads them from
 there; exactly the share that a row names is skipped, at random places. All products take turns in
-one process, and the least of the rounds counts (of ``gpu`` and ``decode`` the median). With one thread
-it is CPU time, which depends less on what else a machine does and is what an idle one takes; with two,
-the time on the clock.
+one process, and the least of the rounds counts, of ``gpu`` and ``decode`` the median. With one
+thread it is CPU time, which depends less on what else a machine does and is what an idle one takes;
+with two, the time on the clock.
 
 - ``float32``, ``bfloat16``: one thread, against the faster of ``torch.mv`` and ``F.linear``, which
   read all weights; and what is read a second against a sum over the same bytes.
