@@ -283,12 +283,14 @@ def _summarise_block(
         real = found.real[rows, queries].to(weights.dtype)[:, None, None]  # padding sees too
         columns[rows, :, : weights.shape[-1]] += (real @ weights).squeeze(2)
     surprise = logs.mul_(weights)
-    entropy = -surprise.sum(-1)
     # A cache of a sliding window drops the oldest keys, the first token among them.
     dropped = found.ids.shape[1] - attention.key.shape[2]
     seen = 0 if dropped else 1
     first, rest = weights[..., :seen].sum(-1), weights[..., seen:].sum(-1)
-    left = entropy + surprise[..., :seen].sum(-1)
+    # Summed without the first token, not less its part: where it takes nearly all, the small rest
+    # divided below would carry the rounding of the whole.
+    left = -surprise[..., seen:].sum(-1)
+    entropy = left - surprise[..., :seen].sum(-1)
     # log of the weights divided by their sum: -Σ (a/R) log (a/R) = -Σ a log a / R + log R
     spread = rest.clamp_min(torch.finfo(rest.dtype).tiny)
     entropy_rest = (left / spread + spread.log()).clamp_min(0.0).where(rest > 1e-6, 0.0)

@@ -112,7 +112,8 @@ def planted(kind):
         if kind == "expert":
             down = block.mlp.experts.down_proj  # (experts, hidden, size)
             down.copy_(without(down.transpose(1, 2), direction).transpose(1, 2))
-            down[PLANTED[kind]] = direction[:, None] * torch.linspace(-1, 1, 16)
+            # Loud enough that rounding is small beside what it writes.
+            down[PLANTED[kind]] = direction[:, None] * torch.linspace(-30, 30, 16)
         else:
             down = block.mlp.down_proj.weight
             down.copy_(without(down.T, direction).T)
