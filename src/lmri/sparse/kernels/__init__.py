@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from lmri.checks import check_choice
 from lmri.errors import SparseError
-from lmri.sparse.kernels.checks import DTYPES, MOST_ROWS
+from lmri.sparse.kernels.checks import ACTIVATIONS, DTYPES, MOST_ROWS
 from lmri.sparse.kernels.cpu import load_cpu
 from lmri.sparse.kernels.gpu import load_triton
 from lmri.sparse.kernels.interface import Backend
@@ -48,4 +48,4 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]()
 
 
-__all__ = ["Backend", "backend", "BACKENDS", "DTYPES", "MOST_ROWS"]
+__all__ = ["ACTIVATIONS", "Backend", "backend", "BACKENDS", "DTYPES", "MOST_ROWS"]

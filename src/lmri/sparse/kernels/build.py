@@ -31,7 +31,8 @@ import torch
 from lmri.errors import SparseError
 from lmri.store.atomic import atomic_file
 
-SOURCES = ("products.h", "products.cpp", "active.h", "pages.h", "operators.cpp")
+HEADERS = ("products.h", "sums.h", "arguments.h", "active.h", "pages.h")
+SOURCES = (*HEADERS, "products.cpp", "operators.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 """Looked for in this order where the variable CXX names none."""
 

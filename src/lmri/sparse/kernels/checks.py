@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lmri.checks import quoted
 from lmri.errors import SparseError
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": torch.relu,
+}
+"""Activation functions that kernels know, by name."""
 
 DTYPES = (torch.float32, torch.bfloat16)
 """Of weights, activations and biases. Sums are in float32."""
@@ -92,6 +104,42 @@ def check_sparse_mlp(
     _check_bias(bias_up, "bias_up", n_neurons, owner, device)
 
 
+def check_whole_mlp(
+    x: Tensor,
+    weight_in: Tensor,
+    weight_up: Tensor | None,
+    weight_down_t: Tensor,
+    activation: str,
+    threshold: Tensor,
+    bias_in: Tensor | None,
+    bias_up: Tensor | None,
+    bias_down: Tensor | None,
+    device: str,
+) -> None:
+    """Raise unless the arguments are as :meth:`Backend.whole_mlp` needs them."""
+    owner = "a whole MLP"
+    device = _check_weight(weight_down_t, "weight_down_t", owner, device)
+    n_neurons, n_out = weight_down_t.shape
+    _check_weight(weight_in, "weight_in", owner, device)
+    shape = n_neurons, weight_in.shape[1]
+    for name, weight in (("weight_in", weight_in), ("weight_up", weight_up)):
+        if weight is None:
+            continue
+        _check_weight(weight, name, owner, device)
+        if _shape(weight) != shape or weight.dtype is not weight_down_t.dtype:
+            allowed = f"have the shape {shape} and be {weight_down_t.dtype}, as 'weight_down_t'"
+            _refuse(name, owner, allowed, f"{_shape(weight)} of {weight.dtype}")
+    if weight_up is None and bias_up is not None:
+        _refuse("bias_up", owner, "be left out where there is no 'weight_up'", _shape(bias_up))
+    if activation not in ACTIVATIONS:
+        _refuse("activation", owner, f"be one of {quoted(ACTIVATIONS)}", repr(activation))
+    _check_rows(x, "x", weight_in.shape[1], owner, device)
+    _check_threshold(threshold, n_neurons, owner, device)
+    _check_bias(bias_in, "bias_in", n_neurons, owner, device)
+    _check_bias(bias_up, "bias_up", n_neurons, owner, device)
+    _check_bias(bias_down, "bias_down", n_out, owner, device)
+
+
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:
     """Check the first tensor, and return where the others have to be: on one of several GPUs."""
     if weight.dim() != 2 or not weight.is_contiguous():
@@ -102,9 +150,8 @@ def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:
 
 
 def _check_rows(x: Tensor, name: str, n_in: int, owner: str, device: str) -> None:
-    rows = 1 if x.dim() == 1 else x.shape[0] if x.dim() == 2 else 0
-    if not 1 <= rows <= MOST_ROWS or x.shape[-1] != n_in:
-        allowed = f"have the shape ({n_in},) or (1 to {MOST_ROWS}, {n_in})"
+    if x.dim() == 0 or not 1 <= x.shape[:-1].numel() <= MOST_ROWS or x.shape[-1] != n_in:
+        allowed = f"have the shape ({n_in},) or (..., {n_in}), 1 to {MOST_ROWS} rows in all"
         _refuse(name, owner, allowed, _shape(x))
     _check_kind(x, name, owner, device)
 

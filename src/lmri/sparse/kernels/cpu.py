@@ -25,6 +25,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ from lmri.sparse.kernels.checks import (
     check_output_sparse,
     check_sparse_mlp,
     check_transposed,
+    check_whole_mlp,
 )
 from lmri.sparse.kernels.interface import Backend
 from lmri.sparse.kernels.reference import Reference
@@ -90,10 +92,28 @@ class Cpu:
         check_sparse_mlp(*arguments, self.device)
         return OPERATORS.input_sparse(a, weight_down_t, threshold, bias_down)
 
+    def whole_mlp(
+        self,
+        x: Tensor,
+        weight_in: Tensor,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        activation: str,
+        threshold: Tensor,
+        bias_in: Tensor | None = None,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Take a few neurons at a time all the way: no product waits for another to end."""
+        weights = weight_in, weight_up, weight_down_t
+        biases = bias_in, bias_up, bias_down
+        operator = OPERATORS.whole_mlp
+        return _checked(operator, check_whole_mlp, x, *weights, activation, threshold, *biases)
+
 
 def _checked(
-    operator: Callable[..., Tensor], check: Callable[..., None], *arguments: Tensor | None
-) -> Tensor:
+    operator: Callable[..., Any], check: Callable[..., None], *arguments: Tensor | str | None
+) -> Any:
     """Run an operator; where it refuses its arguments, say in words what is wrong with them.
 
     The operators see to it themselves that no argument leads them outside of memory. To look at
@@ -144,6 +164,18 @@ def _fake_mlp(
     return _like(a, weight_down_t.shape[1], x, weight_up, weight_down_t, *others)
 
 
+def _fake_whole_mlp(
+    x: Tensor,
+    weight_in: Tensor,
+    weight_up: Tensor | None,
+    weight_down_t: Tensor,
+    activation: str,
+    *others: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    given = weight_in, weight_up, weight_down_t, *others
+    return _like(x, weight_down_t.shape[1], *given), _like(x, len(weight_in))
+
+
 def _like(x: Tensor, size: int, *others: Tensor | None) -> Tensor:
     """Refuse tensors that have no values, unless they stand for some on the processor."""
     if any(given is not None and given.device.type != Cpu.device for given in (x, *others)):
@@ -155,11 +187,12 @@ def _fake_transposed(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.mT.shape)
 
 
-FAKES: dict[str, Callable[..., Tensor]] = {
+FAKES: dict[str, Callable[..., Any]] = {
     "input_sparse": _fake_input,
     "input_listed": _fake_input,
     "output_sparse": _fake_output,
     "sparse_mlp": _fake_mlp,
+    "whole_mlp": _fake_whole_mlp,
     "transposed": _fake_transposed,
 }
 """What tells the shape of a product from its arguments, by operator."""

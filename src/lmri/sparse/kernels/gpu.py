@@ -21,11 +21,13 @@ from torch import Tensor
 
 from lmri.errors import SparseError
 from lmri.sparse.kernels.checks import (
+    ACTIVATIONS,
     check_input_listed,
     check_input_sparse,
     check_output_sparse,
     check_sparse_mlp,
     check_transposed,
+    check_whole_mlp,
 )
 from lmri.sparse.kernels.interface import Backend
 
@@ -105,6 +107,31 @@ class Triton:
             self._multiply(x, weight_up, a, threshold, None, bias_up, neurons)
         return self._add(neurons, a, weight_down_t, threshold, None, bias_down).to(a.dtype)
 
+    def whole_mlp(
+        self,
+        x: Tensor,
+        weight_in: Tensor,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        activation: str,
+        threshold: Tensor,
+        bias_in: Tensor | None = None,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Multiply all rows of ``weight_in`` with x, then :meth:`sparse_mlp`."""
+        weights = weight_in, weight_up, weight_down_t
+        biases = bias_in, bias_up, bias_down
+        check_whole_mlp(x, *weights, activation, threshold, *biases, self.device)
+        shape = (*x.shape[:-1], len(weight_in))
+        first = torch.empty(shape, dtype=torch.float32, device=x.device)
+        every = torch.arange(len(weight_in), device=x.device)
+        self._multiply(x, weight_in, None, None, every, bias_in, first)
+        a = ACTIVATIONS[activation](first.to(x.dtype))
+        read = None if weight_up is None else x
+        y = self.sparse_mlp(a, read, weight_up, weight_down_t, threshold, bias_up, bias_down)
+        return y, a
+
     def _add(
         self,
         values: Tensor,
@@ -117,7 +144,7 @@ class Triton:
         """Add up the channels of ``values`` that ``deciding``, or an index, makes active."""
         n_in, n_out = weight_t.shape
         count = n_in if index is None else index.numel()
-        rows = 1 if values.dim() == 1 else len(values)
+        rows = values.shape[:-1].numel()
         block_out = min(MOST_OUT, _power_of_two(n_out))
         blocks = -(-n_out // block_out)
         parts = max(1, min(PROGRAMS // blocks, count // LEAST_PART))
@@ -169,7 +196,7 @@ class Triton:
         count = n_out if index is None else index.numel()
         unused = weight
         with _on(x):
-            self._kernels.multiply_rows[(1 if x.dim() == 1 else len(x), -(-count // ROW_OUT))](
+            self._kernels.multiply_rows[(x.shape[:-1].numel(), -(-count // ROW_OUT))](
                 x.contiguous(),
                 weight,
                 unused if deciding is None else deciding.contiguous(),

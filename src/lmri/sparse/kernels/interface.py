@@ -11,10 +11,11 @@ class Backend(Protocol):
     """Products of few rows of activations with weights of which a part is never read.
 
     All tensors are on one device. Activations are one row of shape (n_in,) or up to
-    :data:`MOST_ROWS` of shape (n_rows, n_in); where a threshold decides, every row skips on its
-    own. Weights, activations and biases are of one of :data:`DTYPES`, sums are in float32, and
-    results have the leading shape and the dtype of the first argument. A value that is not a number
-    is no value to skip: it counts as active, so that it shows. Nothing here has a gradient.
+    :data:`MOST_ROWS`, of shape (n_rows, n_in) or with more leading dimensions; where a threshold
+    decides, every row skips on its own. Weights, activations and biases are of one of
+    :data:`DTYPES`, sums are in float32, and results have the leading shape and the dtype of the
+    first argument. A value that is not a number is no value to skip: it counts as active, so that
+    it shows. Nothing here has a gradient.
 
     All methods raise :class:`lmri.errors.SparseError` if a shape, dtype, layout or device is not as
     they say, or if an index is out of range or out of order. On a GPU an index is not looked at,
@@ -154,5 +155,49 @@ class Backend(Protocol):
         -------
         Tensor of shape (n_out,) or (n_rows, n_out)
             What the MLP adds to the residual stream.
+        """
+        ...
+
+    def whole_mlp(
+        self,
+        x: Tensor,
+        weight_in: Tensor,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        activation: str,
+        threshold: Tensor,
+        bias_in: Tensor | None = None,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute ``a = activation(weight_in @ x + bias_in)`` and :meth:`sparse_mlp` of it.
+
+        ``a`` is rounded as a module would round it, before the activation function and after.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_in,) or (n_rows, n_in)
+            Input of the MLP.
+        weight_in : Tensor of shape (n_neurons, n_in)
+            Weights of the gate; where there is none, of the up projection.
+        weight_up : Tensor of shape (n_neurons, n_in), or None
+            Weights of the up projection of a gated MLP.
+        weight_down_t : Tensor of shape (n_neurons, n_out)
+            Weights of the down projection, transposed. All weights are contiguous, of one dtype.
+        activation : str
+            One of :data:`ACTIVATIONS`.
+        threshold : Tensor of shape () or (n_neurons,), float32
+            One threshold for all neurons or one for each, in the unit of ``a``. Strict.
+        bias_in, bias_up : Tensor of shape (n_neurons,), optional
+            Of the first projection and of ``weight_up``.
+        bias_down : Tensor of shape (n_out,), optional
+            Of the down projection.
+
+        Returns
+        -------
+        y : Tensor of shape (n_out,) or (n_rows, n_out)
+            What the MLP adds to the residual stream.
+        a : Tensor of shape (n_neurons,) or (n_rows, n_neurons)
+            What decides which neurons are computed.
         """
         ...

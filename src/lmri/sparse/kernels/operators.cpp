@@ -1,76 +1,33 @@
 // Sparse products as operators of torch: what is split over threads, and checks that keep memory
 // safe. They are the only ones that always run: Python makes messages for people where these refuse.
-#include <ATen/Parallel.h>
-#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <atomic>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "active.h"
+#include "arguments.h"
 #include "pages.h"
 #include "products.h"
+#include "sums.h"
 
 namespace lmri {
 namespace {
-
-using at::Tensor;
-using MaybeTensor = std::optional<Tensor>;
 
 // Outputs whose sums stay in the first cache while the weights stream past: 16 KiB.
 constexpr int64_t TILE = 4096;
 // Weights of a block of channels that several rows share stay in the second cache.
 constexpr int64_t BLOCK_BYTES = 256 << 10;
-// A sum is split into at most so many parts, of at least so many channels each.
-constexpr int64_t MOST_PARTS = 16, LEAST_CHANNELS = 64;
-// Rows of one product, as in checks.py.
-constexpr int64_t MOST_ROWS = 8;
-// float32 values of a line of the cache.
-constexpr int64_t LINE = 16;
-// Less than this much of the weights is not worth waking a thread for.
-constexpr int64_t LEAST_BYTES = 128 << 10;
-
-// The set that torch itself uses: it knows the processor, and ATEN_CPU_CAPABILITY names a lesser.
-const Products& choose() {
-#if defined(__x86_64__)
-  const std::string capability = at::get_cpu_capability();
-  if (capability.rfind("AVX512", 0) == 0) return avx512_products;
-  if (capability.rfind("AVX2", 0) == 0) return avx2_products;
-#endif
-  return portable_products;
-}
-
-const Products& products() {
-  static const Products& chosen = choose();
-  return chosen;
-}
-
-void add(float* sums, const float* weight, int64_t stride, const int32_t* channels,
-         const float* values, int64_t count, int64_t more, int64_t width) {
-  products().add_floats(sums, weight, stride, channels, values, count, more, width);
-}
-
-void add(float* sums, const Half* weight, int64_t stride, const int32_t* channels,
-         const float* values, int64_t count, int64_t more, int64_t width) {
-  products().add_halves(sums, weight, stride, channels, values, count, more, width);
-}
-
-void dot(float* y, const float* weight, const int32_t* rows, int64_t count, const float* x,
-         int64_t n) {
-  products().dot_floats(y, weight, rows, count, x, n);
-}
-
-void dot(float* y, const Half* weight, const int32_t* rows, int64_t count, const float* x,
-         int64_t n) {
-  products().dot_halves(y, weight, rows, count, x, n);
-}
+// Neurons of an MLP that are computed before the next product takes them up.
+constexpr int64_t AT_ONCE = 64;
 
 // Call with the weights as an array of their type.
 template <typename Run>
@@ -105,7 +62,6 @@ struct Up {
   int64_t n_in;
 
   void multiply(Active& active, int64_t b, int64_t from, int64_t to) const {
-    constexpr int64_t AT_ONCE = 64;
     float sums[AT_ONCE];
     const int32_t* channels = active.channels(b);
     float* values = active.rows[b].values.data();
@@ -117,60 +73,6 @@ struct Up {
     }
   }
 };
-
-// How many threads are worth waking for pieces of work of which a thread needs `grain` at least.
-int64_t count_threads(int64_t pieces, int64_t grain) {
-  return std::min<int64_t>(at::get_num_threads(), std::max<int64_t>(1, pieces / grain));
-}
-
-// Call with 0..count, `step` at a time. Every thread takes what is left next: one that starts late,
-// or waits for memory or for its processor, does not hold up the others.
-template <typename Run>
-void share_out(int64_t count, int64_t step, int64_t grain, const Run& run) {
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, count_threads(count, std::max(grain, step)), 1, [&](int64_t, int64_t) {
-    for (int64_t k; (k = next.fetch_add(step, std::memory_order_relaxed)) < count;)
-      run(k, std::min(k + step, count));
-  });
-}
-
-// Call with each of the parts, a power of two, and add up what it leaves in `size` values of `sums`
-// a part: in pairs, pairs of pairs and so on, so that the bits do not depend on who does what. The
-// total is then that of the first part. A thread begins with neighbours of its own, the same ones
-// in every call: their sums lie in its cache, and few have to come from that of another. It then
-// takes over what others have left.
-template <typename Run>
-void sum_parts(int64_t parts, int64_t grain, float* sums, int64_t size, const Run& run) {
-  std::atomic<bool> taken[MOST_PARTS]{};
-  std::atomic<bool> one_is_there[MOST_PARTS]{};  // by pair: 1 is the last, 2 and 3 are before it
-  const auto take = [&](int64_t part) {
-    if (taken[part].exchange(true)) return;
-    run(part);
-    for (int64_t width = 1, pair = (parts + part) / 2; width < parts; width *= 2, pair /= 2) {
-      if (!one_is_there[pair].exchange(true)) return;  // who comes second adds
-      float* first = sums + part / (2 * width) * (2 * width) * size;
-      products().sum(first, first + width * size, size);
-    }
-  };
-  const int64_t threads = count_threads(parts, grain);
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t part = parts * begin / threads; part < parts * end / threads; ++part) take(part);
-    for (int64_t part = parts - 1; part >= 0; --part) take(part);
-  });
-}
-
-// The number of parts depends on the number of channels and not on that of threads, and so do the
-// bits of the sums. A power of two is shared out evenly among the usual numbers of threads.
-int64_t count_parts(int64_t channels) {
-  int64_t parts = 1;
-  while (parts * 2 <= MOST_PARTS && parts * 2 * LEAST_CHANNELS <= channels) parts *= 2;
-  return parts;
-}
-
-// Parts hold whole passes of an inner loop, but for the last.
-int64_t start_of(int64_t part, int64_t parts, int64_t channels) {
-  return part == parts ? channels : channels * part / parts / PASS * PASS;
-}
 
 // Call with every row and where its channels lie, for one block after another of the channels
 // first..last of the union.
@@ -203,15 +105,6 @@ void add_part(const Active& active, int64_t first, int64_t last, const W* weight
   }
 }
 
-// Room for sums, from the start of a line of the cache on: a register of sums that lies across two
-// takes twice the traffic. Kept from call to call: memory that is new to a process costs more than
-// filling it.
-float* workspace(int64_t size) {
-  thread_local std::vector<float> kept;
-  if (static_cast<int64_t>(kept.size()) < size + LINE) kept.resize(size + LINE);
-  return kept.data() + (LINE - reinterpret_cast<uintptr_t>(kept.data()) / sizeof(float) % LINE);
-}
-
 // Sums of weights of type W as values of type Y, in natural order.
 template <typename W, typename Y>
 void put(const float* sums, Y* y, int64_t n) {
@@ -223,105 +116,157 @@ void put(const float* sums, Y* y, int64_t n) {
     products().narrow(sums, y, n);
 }
 
+// y = sums of parts, which take `bytes` of the weights together and of which `run` makes one each,
+// in sums of its own that start at 0, a row every `row_size`.
+template <typename W, typename Y, typename Run>
+void sum_up(int64_t rows, int64_t n_out, int64_t parts, int64_t bytes, Y* y, const Run& run) {
+  const int64_t row_size = (n_out + LINE - 1) / LINE * LINE, size = rows * row_size;
+  float* sums = workspace(parts * size);
+  sum_parts(parts, 1 + LEAST_BYTES / (1 + bytes / parts), sums, size, [&](int64_t part) {
+    std::memset(sums + part * size, 0, size * sizeof(float));
+    run(part, sums + part * size, row_size);
+  });
+  for (int64_t b = 0; b < rows; ++b) put<W>(sums + b * row_size, y + b * n_out, n_out);
+}
+
 // y = sums over the active channels, each multiplied with its up projection before if there is one.
 template <typename W, typename Y>
 void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, Y* y) {
   const int64_t rows = active.rows.size(), n_active = active.all.size();
-  const int64_t row_size = (n_out + LINE - 1) / LINE * LINE, size = rows * row_size;
-  const int64_t parts = count_parts(n_active);
-  float* sums = workspace(parts * size);
-  const int64_t up_bytes = up ? up->n_in * sizeof(W) : 0;
-  const int64_t part_bytes = 1 + n_active * (n_out * sizeof(W) + up_bytes) / parts;
-  const int64_t grain = 1 + LEAST_BYTES / part_bytes;
-  sum_parts(parts, grain, sums, size, [&](int64_t part) {
+  const int64_t parts = count_parts(n_active), up_bytes = up ? up->n_in * sizeof(W) : 0;
+  const int64_t bytes = n_active * (n_out * sizeof(W) + up_bytes);
+  sum_up<W>(rows, n_out, parts, bytes, y, [&](int64_t part, float* sums, int64_t row_size) {
     const int64_t first = start_of(part, parts, n_active);
     const int64_t last = start_of(part + 1, parts, n_active);
     if (up)
       for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
                  [&](int64_t b, int64_t from, int64_t to) { up->multiply(active, b, from, to); });
-    std::memset(sums + part * size, 0, size * sizeof(float));
-    add_part(active, first, last, weight, n_out, row_size, sums + part * size);
+    add_part(active, first, last, weight, n_out, row_size, sums);
   });
-  for (int64_t b = 0; b < rows; ++b) put<W>(sums + b * row_size, y + b * n_out, n_out);
 }
 
-void check_weight(const Tensor& weight) {
-  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() &&
-                  (weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16),
-              "weights must be contiguous, of two dimensions, float32 or bfloat16, on the CPU");
-  TORCH_CHECK(weight.size(0) < INT32_MAX && weight.size(1) < INT32_MAX, "weights are too large");
+using Activation = float (*)(float);
+
+float silu(float x) { return x / (1 + std::exp(-x)); }
+
+float gelu(float x) { return x * 0.5f * (1 + std::erf(x * static_cast<float>(M_SQRT1_2))); }
+
+float gelu_tanh(float x) {
+  constexpr float scale = M_SQRT2 * M_2_SQRTPI * 0.5;
+  return 0.5f * x * (1 + std::tanh(scale * (x + 0.044715f * x * x * x)));
 }
 
-bool is_real(const Tensor& x) {
-  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+float relu(float x) { return x < 0 ? 0 : x; }  // what is not a number stays
+
+Activation activation_of(const std::string& name) {
+  if (name == "silu") return silu;
+  if (name == "gelu") return gelu;
+  if (name == "gelu_tanh") return gelu_tanh;
+  if (name == "relu") return relu;
+  TORCH_CHECK(false, "the activation must be silu, gelu, gelu_tanh or relu, not ", name);
 }
 
-// Few: as many as checks.py allows.
-Tensor rows_of(const Tensor& x, int64_t n_in) {
-  TORCH_CHECK((x.dim() == 1 || x.dim() == 2) && x.size(-1) == n_in && is_real(x) &&
-                  (x.dim() == 1 || (x.size(0) >= 1 && x.size(0) <= MOST_ROWS)),
-              "x must be 1 to ", MOST_ROWS, " rows of ", n_in,
-              " values, float32 or bfloat16, on the CPU");
-  const Tensor rows = x.reshape({-1, n_in}).contiguous();
-  if (rows.scalar_type() == at::kFloat) return rows;
-  Tensor wide = at::empty(rows.sizes(), at::kFloat);
-  products().widen(static_cast<const Half*>(rows.const_data_ptr()), wide.data_ptr<float>(),
-                   rows.numel());
-  return wide;
-}
+// Neurons of an MLP: what its first projection and the activation function make of x, multiplied
+// with the up projection if there is one. Neurons whose activation does not pass are skipped.
+template <typename W>
+struct Neurons {
+  const W* weight;
+  const float* bias;  // or none, as the others
+  const W* weight_up;
+  const float* bias_up;
+  std::vector<float> x;
+  int64_t n_in;
+  Activation activation;
+  const float* threshold;
+  int64_t step;
+  bool rounds;  // to bfloat16, as modules of that type do
 
-Tensor biases(const MaybeTensor& bias, int64_t n_out) {
-  if (!bias) return {};
-  TORCH_CHECK(bias->dim() == 1 && bias->size(0) == n_out && is_real(*bias),
-              "the bias must have ", n_out, " values, float32 or bfloat16, on the CPU");
-  return bias->to(at::kFloat).contiguous();
-}
+  // Compute AT_ONCE neurons at most, from `first` on, of row b: `a` after the activation function,
+  // then which of them pass, counted from `first`, and their values. Returns how many.
+  int64_t compute(int64_t b, int64_t first, int64_t count, float* a, int32_t* channels,
+                  float* values) const {
+    const float* row = x.data() + b * n_in;
+    for (int64_t i = 0; i < count; ++i) channels[i] = i;
+    dot(a, weight + first * n_in, channels, count, row, n_in);
+    for (int64_t i = 0; i < count; ++i)
+      a[i] = round(activation(round(bias ? a[i] + bias[first + i] : a[i])));
+    const int64_t n = products().compact(a, threshold + step * first, step, count, channels, values);
+    if (!weight_up) return n;
+    float ups[AT_ONCE];
+    dot(ups, weight_up + first * n_in, channels, n, row, n_in);
+    for (int64_t i = 0; i < n; ++i)
+      values[i] *= bias_up ? ups[i] + bias_up[first + channels[i]] : ups[i];
+    return n;
+  }
 
-Tensor thresholds(const Tensor& threshold, int64_t n_in) {
-  TORCH_CHECK(threshold.device().is_cpu() && threshold.scalar_type() == at::kFloat &&
-                  (threshold.dim() == 0 || (threshold.dim() == 1 && threshold.size(0) == n_in)),
-              "the threshold must be float32 on the CPU: one value or ", n_in);
-  return threshold.contiguous();
-}
+  float round(float value) const {
+    return rounds ? static_cast<float>(c10::BFloat16(value)) : value;
+  }
+};
 
-std::vector<int32_t> listed(const Tensor& index, int64_t size) {
-  TORCH_CHECK(index.device().is_cpu() && index.scalar_type() == at::kLong && index.dim() == 1,
-              "the index must be int64 of one dimension on the CPU");
-  const Tensor named = index.contiguous();
-  const int64_t* which = named.const_data_ptr<int64_t>();
-  for (int64_t k = 0; k < named.size(0); ++k)
-    TORCH_CHECK_INDEX(which[k] > (k == 0 ? -1 : which[k - 1]) && which[k] < size,
-                      "the index must name some of ", size, " in ascending order");
-  return std::vector<int32_t>(which, which + named.size(0));
+// y = sums over the neurons that pass; `a` are all of them, (rows, n_neurons). What several rows
+// read is in the cache when the next one asks for it.
+template <typename W, typename Y>
+void mlp_sums(const Neurons<W>& neurons, int64_t rows, int64_t n_neurons, const W* weight_down,
+              int64_t n_out, float* a, Y* y) {
+  const int64_t together = rows == 1 ? AT_ONCE : AT_ONCE / 4;
+  const int64_t parts = count_parts(n_neurons);
+  const int64_t per_neuron = neurons.n_in * (neurons.weight_up ? 2 : 1) + n_out;
+  const int64_t bytes = n_neurons * per_neuron * sizeof(W);
+  sum_up<W>(rows, n_out, parts, bytes, y, [&](int64_t part, float* sums, int64_t row_size) {
+    int32_t channels[AT_ONCE + SLACK];
+    float values[AT_ONCE + SLACK];
+    const int64_t last = start_of(part + 1, parts, n_neurons);
+    for (int64_t k = start_of(part, parts, n_neurons); k < last; k += together)
+      for (int64_t b = 0; b < rows; ++b) {
+        const int64_t count = std::min(together, last - k);
+        const int64_t n = neurons.compute(b, k, count, a + b * n_neurons + k, channels, values);
+        for (int64_t tile = 0; tile < n_out; tile += TILE)
+          add(sums + b * row_size + tile, weight_down + k * n_out + tile, n_out, channels, values, n,
+              0, std::min(TILE, n_out - tile));
+      }
+  });
 }
 
 Tensor finished(const Tensor& y, const Tensor& x) {
-  return (x.dim() == 1 ? y.squeeze(0) : y).to(x.scalar_type());
+  auto shape = x.sizes().vec();
+  shape.back() = y.size(1);
+  return y.view(shape).to(x.scalar_type());
 }
 
-// Sums over the active channels, plus a bias if there is one, of the dtype and leading shape of x.
-Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& inputs,
-                   const Tensor& weight_up, const Tensor& up_offset, const Tensor& offset,
-                   const Tensor& x) {
-  const int64_t n_out = weight_t.size(1), rows = active.rows.size();
+// Values of a tensor, or none.
+const float* values_of(const Tensor& tensor) {
+  return tensor.defined() ? tensor.const_data_ptr<float>() : nullptr;
+}
+
+// Let `run` fill rows of sums of weights; a bias is added if there is one. Of the dtype and leading
+// shape of x.
+template <typename Run>
+Tensor filled(const Tensor& weight_t, int64_t rows, const Tensor& offset, const Tensor& x,
+              const Run& run) {
   // Without a bias, bfloat16 is written as it is rounded, which saves two passes over y.
   const bool narrow = x.scalar_type() == at::kBFloat16 &&
                       weight_t.scalar_type() == at::kBFloat16 && !offset.defined();
-  Tensor y = at::empty({rows, n_out}, narrow ? at::kBFloat16 : at::kFloat);
+  Tensor y = at::empty({rows, weight_t.size(1)}, narrow ? at::kBFloat16 : at::kFloat);
   with_weights(weight_t, [&]<typename W>(const W* weight) {
-    std::optional<Up<W>> up;
-    if (weight_up.defined())
-      up.emplace(static_cast<const W*>(weight_up.const_data_ptr()),
-                 up_offset.defined() ? up_offset.const_data_ptr<float>() : nullptr,
-                 factors<W>(inputs), inputs.size(1));
-    const Up<W>* used = up ? &*up : nullptr;
     if constexpr (sizeof(W) == sizeof(Half))
-      if (narrow)
-        return input_sparse_sums(active, weight, n_out, used, static_cast<Half*>(y.data_ptr()));
-    input_sparse_sums(active, weight, n_out, used, y.data_ptr<float>());
+      if (narrow) return run(weight, static_cast<Half*>(y.data_ptr()));
+    run(weight, y.data_ptr<float>());
   });
   if (offset.defined()) y.add_(offset);
   return finished(y, x);
+}
+
+Tensor products_of(Active& active, const Tensor& weight_t, const Tensor& inputs,
+                   const Tensor& weight_up, const Tensor& up_offset, const Tensor& offset,
+                   const Tensor& x) {
+  return filled(weight_t, active.rows.size(), offset, x, [&]<typename W>(const W* weight, auto* y) {
+    std::optional<Up<W>> up;
+    if (weight_up.defined())
+      up.emplace(static_cast<const W*>(weight_up.const_data_ptr()), values_of(up_offset),
+                 factors<W>(inputs), inputs.size(1));
+    input_sparse_sums(active, weight, weight_t.size(1), up ? &*up : nullptr, y);
+  });
 }
 
 Tensor input_sparse(const Tensor& x, const Tensor& weight_t, const Tensor& threshold,
@@ -352,12 +297,47 @@ Tensor sparse_mlp(const Tensor& a, const Tensor& x, const Tensor& weight_up,
                   weight_up.scalar_type() == weight_down_t.scalar_type(),
               "both weights must be of ", neurons, " neurons and one dtype");
   const Tensor gates = rows_of(a, neurons), inputs = rows_of(x, weight_up.size(1));
-  TORCH_CHECK(a.dim() == x.dim() && gates.size(0) == inputs.size(0),
+  TORCH_CHECK(a.sizes().slice(0, a.dim() - 1) == x.sizes().slice(0, x.dim() - 1),
               "a and x must have the same leading shape");
   const Tensor limits = thresholds(threshold, neurons);
   const Tensor up_offset = biases(bias_up, neurons), offset = biases(bias_down, n_out);
   Active active(products(), gates, limits);
   return products_of(active, weight_down_t, inputs, weight_up, up_offset, offset, a);
+}
+
+std::tuple<Tensor, Tensor> whole_mlp(const Tensor& x, const Tensor& weight_in,
+                                     const MaybeTensor& weight_up, const Tensor& weight_down_t,
+                                     const std::string& activation, const Tensor& threshold,
+                                     const MaybeTensor& bias_in, const MaybeTensor& bias_up,
+                                     const MaybeTensor& bias_down) {
+  const int64_t neurons = weight_down_t.size(0);
+  check_weight(weight_down_t);
+  for (const Tensor* weight : {&weight_in, weight_up ? &*weight_up : &weight_in}) {
+    check_weight(*weight);
+    TORCH_CHECK(weight->sizes() == weight_in.sizes() && weight->size(0) == neurons &&
+                    weight->scalar_type() == weight_down_t.scalar_type(),
+                "all weights must be of ", neurons, " neurons and one dtype");
+  }
+  TORCH_CHECK(weight_up || !bias_up, "a bias must have weights");
+  const Tensor inputs = rows_of(x, weight_in.size(1)), limits = thresholds(threshold, neurons);
+  const Tensor offset_in = biases(bias_in, neurons), offset_up = biases(bias_up, neurons);
+  const Tensor offset = biases(bias_down, weight_down_t.size(1));
+  const int64_t rows = inputs.size(0);
+  Tensor a = at::empty({rows, neurons}, at::kFloat);
+  const auto run = [&]<typename W>(const W* weight, auto* y) {
+    const Neurons<W> made{static_cast<const W*>(weight_in.const_data_ptr()),
+                          values_of(offset_in),
+                          weight_up ? static_cast<const W*>(weight_up->const_data_ptr()) : nullptr,
+                          values_of(offset_up),
+                          factors<W>(inputs),
+                          inputs.size(1),
+                          activation_of(activation),
+                          limits.const_data_ptr<float>(),
+                          limits.dim(),
+                          x.scalar_type() == at::kBFloat16};
+    mlp_sums(made, rows, neurons, weight, weight_down_t.size(1), a.data_ptr<float>(), y);
+  };
+  return {filled(weight_down_t, rows, offset, x, run), finished(a, x)};
 }
 
 template <typename W>
@@ -387,8 +367,7 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
   const Tensor rows = rows_of(x, n_in), offset = biases(bias, n_out);
   Tensor y = at::zeros({rows.size(0), n_out}, at::kFloat);
   with_weights(weight, [&](const auto* array) {
-    const float* added = offset.defined() ? offset.const_data_ptr<float>() : nullptr;
-    output_sparse_sums(rows, array, named, added, n_out, y.data_ptr<float>());
+    output_sparse_sums(rows, array, named, values_of(offset), n_out, y.data_ptr<float>());
   });
   return finished(y, x);
 }
@@ -410,6 +389,10 @@ TORCH_LIBRARY(lmri_sparse, library) {
   library.def(
       "sparse_mlp(Tensor a, Tensor x, Tensor weight_up, Tensor weight_down_t, Tensor threshold, "
       "Tensor? bias_up, Tensor? bias_down) -> Tensor");
+  library.def(
+      "whole_mlp(Tensor x, Tensor weight_in, Tensor? weight_up, Tensor weight_down_t, "
+      "str activation, Tensor threshold, Tensor? bias_in, Tensor? bias_up, Tensor? bias_down) -> "
+      "(Tensor, Tensor)");
   library.def("transposed(Tensor weight) -> Tensor");
 }
 
@@ -418,5 +401,6 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("input_listed", &lmri::input_listed);
   library.impl("output_sparse", &lmri::output_sparse);
   library.impl("sparse_mlp", &lmri::sparse_mlp);
+  library.impl("whole_mlp", &lmri::whole_mlp);
   library.impl("transposed", &lmri::transposed);
 }

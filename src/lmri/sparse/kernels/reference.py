@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from lmri.sparse.kernels.checks import (
+    ACTIVATIONS,
     check_input_listed,
     check_input_sparse,
     check_output_sparse,
     check_sparse_mlp,
     check_transposed,
+    check_whole_mlp,
 )
 
 
@@ -78,6 +80,29 @@ class Reference:
             neurons = neurons * (up if bias_up is None else up + bias_up)
         y = neurons @ weight_down_t.float()
         return (y if bias_down is None else y + bias_down).to(a.dtype)
+
+    def whole_mlp(
+        self,
+        x: Tensor,
+        weight_in: Tensor,
+        weight_up: Tensor | None,
+        weight_down_t: Tensor,
+        activation: str,
+        threshold: Tensor,
+        bias_in: Tensor | None = None,
+        bias_up: Tensor | None = None,
+        bias_down: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute ``a`` from all rows of ``weight_in``, then :meth:`sparse_mlp`."""
+        weights = weight_in, weight_up, weight_down_t
+        biases = bias_in, bias_up, bias_down
+        check_whole_mlp(x, *weights, activation, threshold, *biases, self.device)
+        first = x.float() @ weight_in.float().T
+        first = (first if bias_in is None else first + bias_in).to(x.dtype)
+        a = ACTIVATIONS[activation](first)
+        read = None if weight_up is None else x
+        y = self.sparse_mlp(a, read, weight_up, weight_down_t, threshold, bias_up, bias_down)
+        return y, a
 
 
 def _masked(x: Tensor, threshold: Tensor) -> Tensor:

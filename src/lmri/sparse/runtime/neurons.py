@@ -7,14 +7,28 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 
 from lmri.anatomy.linears import Mlp, Projection
 from lmri.sparse.masks import cut_gate, neurons_computed
 from lmri.sparse.rules import GateCutoff, KeptNeurons, NeuronThreshold
 from lmri.sparse.runtime.counts import real_rows, ruled_rows, ruled_sum
 from lmri.sparse.runtime.passes import Pass
-from lmri.sparse.runtime.products import InputRule, Product, Tools, check_rows
+from lmri.sparse.runtime.products import InputRule, Product, Tools, check_rows, is_few
 from lmri.sparse.runtime.weights import indices
+
+KNOWN = {
+    type(ACT2FN[theirs]): ours
+    for theirs, ours in (
+        ("silu", "silu"),
+        ("swish", "silu"),
+        ("gelu", "gelu"),
+        ("gelu_pytorch_tanh", "gelu_tanh"),
+        ("relu", "relu"),
+    )
+}
+"""Classes of activation functions that kernels compute to the same rounding, and their names
+(:data:`lmri.sparse.kernels.ACTIVATIONS`)."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +89,23 @@ class SparseMlp:
                 threshold = threshold[self.kept]
             self.rule = NeuronThreshold(mlp.layer, mlp.group, threshold.contiguous())
         self.selects = self.rule is not None or self.cutoff is not None
+        some = self.selects or self.kept is not None
+        plain = mlp.gate is None or mlp.product
+        self.whole = self._whole(rules) if some and plain else None
 
         def product(part: Projection, **settings: Tensor | bool | None) -> Product:
             return Product(tools, part, rules.inputs.get(part.name), expert=expert, **settings)
 
-        chosen_by_gate = self.selects and mlp.gate is not None
-        self.gate = None if mlp.gate is None else product(mlp.gate, outputs=self.kept)
-        self.up = product(mlp.up, outputs=self.kept, by_output=chosen_by_gate)
+        at_once = self.whole is not None
+        chosen = at_once or (self.selects and mlp.gate is not None)
+        self.gate = None
+        if mlp.gate is not None:
+            self.gate = product(mlp.gate, outputs=self.kept, by_output=at_once)
+        self.up = product(mlp.up, outputs=self.kept, by_output=chosen)
         self.down = product(mlp.down, inputs=self.kept, skips_zeros=self.selects)
         fits = self.down.rule is None and (self.gate is None or self.up.rule is None)
-        some = self.selects or self.kept is not None
-        self.fused = some and fits and (mlp.gate is None or mlp.product)
-        cut = self.down.zero if self.rule is None else self.rule.threshold
-        self.threshold = cut
+        self.fused = some and fits and plain
+        self.threshold = self.down.zero if self.rule is None else self.rule.threshold
 
     def __call__(self, x: Tensor, now: Pass) -> Tensor:
         """Compute what the MLP gives.
@@ -107,22 +125,43 @@ class SparseMlp:
         if not (self.fused and now.few) or now.dense or not self.down.weight.numel():
             neurons, computed = self.neurons(x, now)
             return self.down(neurons, now, inputs=computed)
-        a = self._activation((self.gate or self.up)(x, now), now)
+        first = self.gate or self.up
+        weight, bias = (None, None) if self.gate is None else (self.up.weight, self.up.bias)
+        if self.whole is not None and not _hooked(self.mlp.activation):
+            y, a = self._at_once(x)
+            if self.tools.counts.enabled:
+                first.count(now, None, None)
+        else:
+            a = self._activation(first(x, now), now)
+            read = None if self.gate is None else x
+            down = self.down.weight_t, self.threshold, bias, self.down.bias
+            y = self.tools.kernel.sparse_mlp(a, read, weight, *down)
         if self.tools.counts.enabled:
             computed = self._computed(a, now) if self.selects else None
             self.down.count(now, None, computed)
             if self.gate is not None:
                 self.up.count(now, computed, None)
-        weight, bias = (None, None) if self.gate is None else (self.up.weight, self.up.bias)
-        return self.tools.kernel.sparse_mlp(
-            a,
-            None if self.gate is None else x,
-            weight,
-            self.down.weight_t,
-            self.threshold,
-            bias,
-            self.down.bias,
-        )
+        return y
+
+    def quick(self, x: Tensor, now: Pass | None) -> Tensor | None:
+        """Compute what the MLP gives, where one call of the kernel does all there is to do.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., hidden)
+            Its input.
+        now : Pass or None
+            The pass.
+
+        Returns
+        -------
+        Tensor of the shape of ``x``, or None
+            Its output; None where it takes more than that call.
+        """
+        few = self.whole is not None and not self.tools.counts.enabled and is_few(now, x)
+        if not few or _hooked(self.mlp.activation) or not self.down.weight.numel():
+            return None
+        return self._at_once(x)[0]
 
     def neurons(self, x: Tensor, now: Pass) -> tuple[Tensor, Tensor | None]:
         """Compute neurons.
@@ -166,6 +205,33 @@ class SparseMlp:
             units, kept = rows * mlp.neurons, rows * len(self.kept)
             self.tools.counts.add_rule(now, mlp.layer, KeptNeurons.name, mlp.group, units, kept)
 
+    def _whole(self, rules: MlpRules) -> str | None:
+        """Name the activation function, where a kernel takes every neuron all the way by it.
+
+        Such kernels read the first projection by its outputs; that must cost no copy of it.
+        """
+        if rules.inputs or self.cutoff is not None:
+            return None
+        read = [part for part in (self.mlp.gate, self.mlp.up) if part is not None]
+        if self.kept is None and any(part.transposed for part in read):
+            return None
+        return KNOWN.get(type(self.mlp.activation))
+
+    def _at_once(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.gate or self.up
+        up = None if self.gate is None else self.up
+        return self.tools.kernel.whole_mlp(
+            x,
+            first.weight,
+            None if up is None else up.weight,
+            self.down.weight_t,
+            self.whole,
+            self.threshold,
+            first.bias,
+            None if up is None else up.bias,
+            self.down.bias,
+        )
+
     def _activation(self, gate: Tensor, now: Pass) -> Tensor:
         function = self.mlp.activation
         if self.cutoff is None or now.dense:
@@ -185,11 +251,16 @@ class SparseMlp:
         return computed
 
 
+def _hooked(module: nn.Module) -> bool:
+    """Tell whether somebody looks at what goes through a module, or changes it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def mlp_forwards(sparse: SparseMlp) -> dict[nn.Module, Callable[..., Tensor]]:
     """Give what replaces the forwards of an MLP's modules.
 
     Whoever hooks the output projection, to record or to set neurons, finds them there: it is run as
-    a module then.
+    a module then, and so is the activation function where that is hooked.
 
     Parameters
     ----------
@@ -205,13 +276,14 @@ def mlp_forwards(sparse: SparseMlp) -> dict[nn.Module, Callable[..., Tensor]]:
     reader = mlp.down.module
 
     def whole(x: Tensor) -> Tensor:
+        now, hooked = now_of(), _hooked(reader)
+        y = None if hooked else sparse.quick(x, now)
+        if y is not None:
+            return y
         flat = x.reshape(-1, x.shape[-1])
-        now = check_rows(now_of(), flat)
+        now = check_rows(now, flat)
         sparse.count_kept(now)
-        if reader._forward_pre_hooks or reader._forward_hooks:
-            y = reader(sparse.full(sparse.neurons(flat, now)[0]))
-        else:
-            y = sparse(flat, now)
+        y = reader(sparse.full(sparse.neurons(flat, now)[0])) if hooked else sparse(flat, now)
         return y.view(x.shape)
 
     def made(x: Tensor) -> Tensor:

@@ -228,17 +228,21 @@ class AttentionLinear:
     """
 
     def __init__(self, tools: Tools, parts: Sequence[HeldPart], outputs: int) -> None:
-        self.now = tools.now
+        self.now, self.counts = tools.now, tools.counts
         self.parts = tuple(parts)
         self.outputs = outputs
         only = self.parts[0] if len(self.parts) == 1 else None
         whole = only is not None and isinstance(only.rows, slice) and only.rows == slice(None)
         self.only = only if whole else None
+        self.quick = only.product.quick if whole and only.inputs is None else None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply activations of shape (..., n_inputs)."""
+        now = self.now()
+        if self.quick is not None and not self.counts.enabled and is_few(now, x):
+            return self.quick(x)
         flat = x.reshape(-1, x.shape[-1])
-        now = check_rows(self.now(), flat)
+        now = check_rows(now, flat)
         if self.only is not None:
             y = _product_of(self.only, flat, now)
         else:
@@ -250,6 +254,11 @@ class AttentionLinear:
 
 def _product_of(part: HeldPart, x: Tensor, now: Pass) -> Tensor:
     return part.product(x if part.inputs is None else x[:, part.inputs], now)
+
+
+def is_few(now: Pass | None, x: Tensor) -> bool:
+    """Tell whether activations of shape (..., n) are the few rows of the pass that runs."""
+    return now is not None and now.few and x.shape[:-1].numel() == now.rows
 
 
 def check_rows(now: Pass | None, x: Tensor) -> Pass:
@@ -302,10 +311,9 @@ def unruled_forward(tools: Tools, part: Projection) -> Callable[[Tensor], Tensor
     zero = torch.zeros((), device=weight_t.device)
 
     def forward(x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
         now = tools.now()
-        if now is None or not now.few or len(flat) > MOST_ROWS:
+        if now is None or not now.few or x.shape[:-1].numel() > MOST_ROWS:
             return F.linear(x, weight_t.T, bias)
-        return tools.kernel.input_sparse(flat, weight_t, zero, bias).view(*x.shape[:-1], -1)
+        return tools.kernel.input_sparse(x, weight_t, zero, bias)
 
     return forward

@@ -28,6 +28,17 @@ MLP = {
     "bias_up": torch.ones(5),
     "bias_down": torch.ones(4),
 }
+WHOLE = {
+    "x": torch.ones(2, 6),
+    "weight_in": torch.ones(5, 6),
+    "weight_up": torch.ones(5, 6),
+    "weight_down_t": torch.ones(5, 4),
+    "activation": "relu",
+    "threshold": torch.tensor(0.0),
+    "bias_in": torch.ones(5),
+    "bias_up": torch.ones(5),
+    "bias_down": torch.ones(4),
+}
 INDICES = [
     (torch.tensor([0, 2], dtype=torch.int32), "torch.int32"),
     (torch.tensor([[0]]), r"\(1, 1\)"),
@@ -44,7 +55,7 @@ INDICES = [
     [
         ("x", torch.ones(5), r"\(5,\)"),
         ("x", torch.ones(9, 6), r"\(9, 6\)"),
-        ("x", torch.ones(1, 1, 6), r"\(1, 1, 6\)"),
+        ("x", torch.ones(3, 3, 6), r"\(3, 3, 6\)"),
         ("x", torch.ones(0, 6), r"\(0, 6\)"),
         ("x", torch.tensor(1.0), r"\(\)"),
         ("x", torch.ones(6, dtype=torch.float16), "torch.float16"),
@@ -120,6 +131,32 @@ def test_sparse_mlp_names_what_is_wrong(any_backend, name, value, got):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("x", torch.ones(2, 5), r"\(2, 5\)"),
+        ("x", torch.ones(3, 3, 6), r"\(3, 3, 6\)"),
+        ("weight_in", torch.ones(4, 6), r"\(4, 6\)"),
+        ("weight_in", torch.ones(6, 5).T, "strides"),
+        ("weight_in", torch.ones(5, 6).bfloat16(), "torch.bfloat16"),
+        ("weight_up", torch.ones(5, 7), r"\(5, 7\)"),
+        ("weight_up", torch.ones(5, 6).bfloat16(), "torch.bfloat16"),
+        ("weight_up", None, "left out"),
+        ("weight_down_t", torch.ones(4, 5).T, "strides"),
+        ("weight_down_t", torch.ones(5), r"\(5,\)"),
+        ("activation", "tanh", "'tanh'"),
+        ("threshold", torch.ones(6), r"\(6,\)"),
+        ("bias_in", torch.ones(6), r"\(6,\)"),
+        ("bias_up", torch.ones(4), r"\(4,\)"),
+        ("bias_down", torch.ones(5), r"\(5,\)"),
+    ],
+)
+def test_whole_mlp_names_what_is_wrong(any_backend, name, value, got):
+    named = "bias_up" if (name, value) == ("weight_up", None) else name
+    with pytest.raises(SparseError, match=f"The '{named}' of a whole MLP .*{got}"):
+        any_backend.whole_mlp(**WHOLE | {name: value})
+
+
+@pytest.mark.parametrize(
     ("weight", "got"),
     [
         (torch.ones(3), r"\(3,\)"),
@@ -134,6 +171,8 @@ def test_transposed_names_what_is_wrong(any_backend, weight, got):
 
 def test_what_is_not_wrong_is_computed(any_backend):
     assert any_backend.sparse_mlp(**MLP).tolist() == [[36.0] * 4] * 2
+    y, a = any_backend.whole_mlp(**WHOLE)
+    assert y.tolist() == [[5 * 7 * 7 + 1.0] * 4] * 2 and a.tolist() == [[7.0] * 5] * 2
     assert any_backend.input_sparse(**INPUT).tolist() == [7.0] * 4
     assert any_backend.output_sparse(**OUTPUT).tolist() == [7.0, 0.0, 7.0, 0.0]
     nothing = torch.tensor([], dtype=torch.int64)
@@ -157,6 +196,15 @@ def test_operators_stay_in_their_memory_without_the_checks_of_python(cpu):
     for name, value in (("weight_up", torch.ones(4, 6)), ("x", torch.ones(3, 6))):
         with pytest.raises(RuntimeError, match=r"5 neurons|leading shape"):
             operators.sparse_mlp(*(MLP | {name: value}).values())
+    for name, value, said in (
+        ("weight_in", torch.ones(4, 6), "5 neurons"),
+        ("weight_up", torch.ones(5, 7), "5 neurons"),
+        ("weight_up", torch.ones(6, 5).T, "contiguous"),
+        ("weight_up", None, "a bias must have weights"),
+        ("activation", "tanh", "not tanh"),
+    ):
+        with pytest.raises(RuntimeError, match=said):
+            operators.whole_mlp(*(WHOLE | {name: value}).values())
 
 
 def test_an_unknown_backend_is_named():

@@ -188,6 +188,7 @@ def test_operators_are_registered_with_torch(cpu):
         "input_listed": (x, weight_t, index, random(20)),
         "output_sparse": (x[0], weight, index, random(20)),
         "sparse_mlp": (random(2, 20), x, weight, random(20, 9), THRESHOLD, None, random(9)),
+        "whole_mlp": (x, *(random(9, 30),) * 2, random(9, 5), "silu", THRESHOLD, *(None,) * 3),
         "transposed": (weight,),
     }.items():
         operator = getattr(torch.ops.lmri_sparse, name)

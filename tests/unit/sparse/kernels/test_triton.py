@@ -96,6 +96,13 @@ def test_every_product_is_the_masked_one(
         ("sparse_mlp", (x, None, None, weight_t, threshold)),
     ):
         assert_close(getattr(triton, name)(*arguments), getattr(masked, name)(*arguments))
+    first = draw(n_out, n_in, seed=6, dtype=weights)
+    for read in (up, None):
+        arguments = (x, first, read, weight, "silu", threshold, draw(n_out, seed=8))
+        for got, expected in zip(
+            triton.whole_mlp(*arguments), masked.whole_mlp(*arguments), strict=True
+        ):
+            assert_close(got, expected)
 
 
 @pytest.mark.parametrize("active", ACTIVE)

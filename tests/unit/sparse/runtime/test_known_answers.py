@@ -8,6 +8,7 @@ from sparse_cases import CLOSE, DECODERS, LATENT, plan_for, plan_of, state
 from lmri.anatomy import attention_outputs, dense_outputs, shared_outputs
 from lmri.anatomy.linears import linears, mlps
 from lmri.intervene import Plan, intervened
+from lmri.sparse.kernels import ACTIVATIONS
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.rules import (
     AttentionTopK,
@@ -22,6 +23,7 @@ from lmri.sparse.rules import (
     SkippedExperts,
 )
 from lmri.sparse.runtime import sparse
+from lmri.sparse.runtime.neurons import KNOWN
 
 BACKENDS = ("reference", "cpu")
 
@@ -259,9 +261,10 @@ def test_packed_rows_are_not_read_at_a_prefill():
     assert 0 < session.copied_bytes < 0.3 * sum(w.nbytes for w in model.parameters())
 
 
-def test_what_is_kept_takes_two_products(monkeypatch):
-    """That of the gate, and one that goes through up and down by one list of neurons."""
-    called = []
+@pytest.mark.parametrize("rule", ["kept", "threshold", "kept, hooked", "threshold, counted"])
+def test_an_mlp_takes_one_call_where_nobody_looks_inside(rule, monkeypatch):
+    """Hooked or not: the same numbers. Who hooks the activation function sees what it makes."""
+    called, seen = [], []
 
     def noting(name):
         own = getattr(Cpu, name)
@@ -272,17 +275,45 @@ def test_what_is_kept_takes_two_products(monkeypatch):
 
         return noted
 
-    for name in ("input_sparse", "output_sparse", "sparse_mlp"):
+    for name in ("input_sparse", "output_sparse", "sparse_mlp", "whole_mlp"):
         monkeypatch.setattr(Cpu, name, noting(name))
-    model, ids = tiny_model("llama"), tokens("llama", 1, 5)
-    plan = plan_of(*(KeptNeurons(layer, "dense", (1, 2, 9)) for layer in (0, 1)))
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 5)
+    if "kept" in rule:
+        plan = plan_of(*(KeptNeurons(layer, "dense", (1, 2, 9)) for layer in (0, 1)))
+    else:
+        plan = plan_of(*(NeuronThreshold(n, "dense", torch.tensor(0.1)) for n in (0, 1)))
     with torch.inference_mode():
         with sparse(model, plan, "reference"):
             expected = model(ids).logits
-        with sparse(model, plan, count=False):
+        if "hooked" in rule:
+            for block in model.model.layers:
+                block.mlp.act_fn.register_forward_hook(lambda m, x, y: seen.append(y.shape))
+        with sparse(model, plan, count="counted" in rule):
             torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
-    assert called.count("output_sparse") == called.count("sparse_mlp") == 2
-    assert called.count("input_sparse") == 2 * 4 + 1  # attention, and the output
+    own = ["output_sparse", "sparse_mlp"] if "hooked" in rule else ["whole_mlp"]
+    assert sorted(called) == sorted(own * 2 + ["input_sparse"] * (2 * 4 + 1))  # and the output
+    assert len(seen) == (2 if "hooked" in rule else 0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "bert", "gpt_neox", "phi3", "mixtral"])
+def test_to_count_changes_no_bit(kind):
+    model, ids = tiny_model(kind), tokens(kind, 1, 5)
+    group = "expert" if kind == "mixtral" else "dense"
+    plan = plan_of(*(NeuronThreshold(layer, group, torch.tensor(0.02)) for layer in (0, 1)))
+    outputs = []
+    with torch.inference_mode():
+        for count in (False, True):
+            with sparse(model, plan, count=count) as session:
+                outputs.append(model(ids).logits)
+    assert torch.equal(*outputs)
+    assert 0 < session.counts.rules()[0].sparsity < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "name"), KNOWN.items(), ids=str)
+def test_kernels_know_activation_functions_by_their_class(kind, name, dtype):
+    x = torch.linspace(-9, 9, 1001).to(dtype)
+    torch.testing.assert_close(kind()(x), ACTIVATIONS[name](x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("count", [True, False])
@@ -333,5 +364,6 @@ def test_weights_that_lie_right_or_are_not_read_stay_as_they_are(rule):
     with sparse(model, plan_of(rule)) as session:
         assert mlp.up_proj.weight.data_ptr() == before and mlp.up_proj.weight.is_contiguous()
         packed = isinstance(rule, KeptNeurons)
-        assert mlp.gate_proj.weight.is_contiguous() == packed
+        assert mlp.gate_proj.weight.is_contiguous()
+        assert mlp.down_proj.weight.is_contiguous() == packed
         assert session.copied_bytes == (3 * 2 * 32 * 4 if packed else 0)

@@ -1,0 +1,70 @@
+// Arguments of operators: checks that keep memory safe, and values as the products read them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <optional>
+#include <vector>
+
+#include "products.h"
+#include "sums.h"
+
+namespace lmri {
+
+using at::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+
+// Rows of one product, as in checks.py.
+constexpr int64_t MOST_ROWS = 8;
+inline void check_weight(const Tensor& weight) {
+  TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() &&
+                  (weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16),
+              "weights must be contiguous, of two dimensions, float32 or bfloat16, on the CPU");
+  TORCH_CHECK(weight.size(0) < INT32_MAX && weight.size(1) < INT32_MAX, "weights are too large");
+}
+
+inline bool is_real(const Tensor& x) {
+  return x.device().is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+// Few: as many as checks.py allows.
+inline Tensor rows_of(const Tensor& x, int64_t n_in) {
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == n_in && is_real(x) && x.numel() >= n_in &&
+                  x.numel() <= MOST_ROWS * n_in,
+              "x must be 1 to ", MOST_ROWS, " rows of ", n_in,
+              " values, float32 or bfloat16, on the CPU");
+  const Tensor rows = x.reshape({-1, n_in}).contiguous();
+  if (rows.scalar_type() == at::kFloat) return rows;
+  Tensor wide = at::empty(rows.sizes(), at::kFloat);
+  products().widen(static_cast<const Half*>(rows.const_data_ptr()), wide.data_ptr<float>(),
+                   rows.numel());
+  return wide;
+}
+
+inline Tensor biases(const MaybeTensor& bias, int64_t n_out) {
+  if (!bias) return {};
+  TORCH_CHECK(bias->dim() == 1 && bias->size(0) == n_out && is_real(*bias),
+              "the bias must have ", n_out, " values, float32 or bfloat16, on the CPU");
+  return bias->to(at::kFloat).contiguous();
+}
+
+inline Tensor thresholds(const Tensor& threshold, int64_t n_in) {
+  TORCH_CHECK(threshold.device().is_cpu() && threshold.scalar_type() == at::kFloat &&
+                  (threshold.dim() == 0 || (threshold.dim() == 1 && threshold.size(0) == n_in)),
+              "the threshold must be float32 on the CPU: one value or ", n_in);
+  return threshold.contiguous();
+}
+
+inline std::vector<int32_t> listed(const Tensor& index, int64_t size) {
+  TORCH_CHECK(index.device().is_cpu() && index.scalar_type() == at::kLong && index.dim() == 1,
+              "the index must be int64 of one dimension on the CPU");
+  const Tensor named = index.contiguous();
+  const int64_t* which = named.const_data_ptr<int64_t>();
+  for (int64_t k = 0; k < named.size(0); ++k)
+    TORCH_CHECK_INDEX(which[k] > (k == 0 ? -1 : which[k - 1]) && which[k] < size,
+                      "the index must name some of ", size, " in ascending order");
+  return std::vector<int32_t>(which, which + named.size(0));
+}
+
+}  // namespace lmri
