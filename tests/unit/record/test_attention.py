@@ -206,6 +206,18 @@ def test_what_a_token_receives_is_the_mean_over_those_that_may_see_it(kind):
             torch.testing.assert_close(got[row, :length].T, expected)
 
 
+@pytest.mark.parametrize("rest", [1e-2, 1e-4])
+def test_entropy_without_a_first_token_that_takes_nearly_all(rest):
+    """Not the rounding of the whole, divided by the little that is left."""
+    shares = torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)
+    row = torch.cat([torch.tensor([1 - rest], dtype=torch.float64), rest * shares])
+    got = pattern(row.expand(5, 5).float(), [7, 8, 9, 10, 11])
+    expected = -(shares * shares.log()).sum().expand(5)
+    torch.testing.assert_close(got["entropy_rest"].double(), expected, rtol=0, atol=2e-6)
+    whole = -(row * row.log()).sum().expand(5)
+    torch.testing.assert_close(got["entropy"].double(), whole, rtol=1e-3, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", ["gpt_oss", "llama"])  # with a mask, and without
 @pytest.mark.parametrize(
     ("name", "limit"), [("WEIGHTS_AT_ONCE", 3 * 4 * 14), ("QUERIES_AT_ONCE", 3)]

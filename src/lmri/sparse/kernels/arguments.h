@@ -1,4 +1,5 @@
-// Arguments of operators: checks that keep memory safe, and values as the products read them.
+// Arguments of operators: values as the products read them, and checks that keep memory safe. These
+// are the only ones that always run: Python makes messages for people where they refuse.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +18,7 @@ using MaybeTensor = std::optional<Tensor>;
 
 // Rows of one product, as in checks.py.
 constexpr int64_t MOST_ROWS = 8;
+
 inline void check_weight(const Tensor& weight) {
   TORCH_CHECK(weight.dim() == 2 && weight.is_contiguous() && weight.device().is_cpu() &&
                   (weight.scalar_type() == at::kFloat || weight.scalar_type() == at::kBFloat16),
@@ -29,12 +31,17 @@ inline bool is_real(const Tensor& x) {
 }
 
 // Few: as many as checks.py allows.
-inline Tensor rows_of(const Tensor& x, int64_t n_in) {
-  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == n_in && is_real(x) && x.numel() >= n_in &&
-                  x.numel() <= MOST_ROWS * n_in,
+inline int64_t check_rows(const Tensor& x, int64_t n_in) {
+  int64_t rows = 1;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) rows *= x.size(i);
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == n_in && is_real(x) && rows >= 1 && rows <= MOST_ROWS,
               "x must be 1 to ", MOST_ROWS, " rows of ", n_in,
               " values, float32 or bfloat16, on the CPU");
-  const Tensor rows = x.reshape({-1, n_in}).contiguous();
+  return rows;
+}
+
+inline Tensor rows_of(const Tensor& x, int64_t n_in) {
+  const Tensor rows = x.reshape({check_rows(x, n_in), n_in}).contiguous();
   if (rows.scalar_type() == at::kFloat) return rows;
   Tensor wide = at::empty(rows.sizes(), at::kFloat);
   products().widen(static_cast<const Half*>(rows.const_data_ptr()), wide.data_ptr<float>(),

@@ -120,8 +120,7 @@ def check_whole_mlp(
     owner = "a whole MLP"
     device = _check_weight(weight_down_t, "weight_down_t", owner, device)
     n_neurons, n_out = weight_down_t.shape
-    _check_weight(weight_in, "weight_in", owner, device)
-    shape = n_neurons, weight_in.shape[1]
+    shape = n_neurons, weight_in.shape[-1]
     for name, weight in (("weight_in", weight_in), ("weight_up", weight_up)):
         if weight is None:
             continue
@@ -138,6 +137,36 @@ def check_whole_mlp(
     _check_bias(bias_in, "bias_in", n_neurons, owner, device)
     _check_bias(bias_up, "bias_up", n_neurons, owner, device)
     _check_bias(bias_down, "bias_down", n_out, owner, device)
+
+
+def check_rms_norm(x: Tensor, weight: Tensor, epsilon: float, device: str) -> None:
+    """Raise unless the arguments are as the processor's ``rms_norm`` needs them."""
+    owner = "a norm"
+    if weight.dim() != 1 or not weight.numel() or not weight.is_contiguous():
+        got = f"shape {_shape(weight)} with strides {weight.stride()}"
+        _refuse("weight", owner, "be contiguous, of one dimension and not empty", got)
+    _check_kind(weight, "weight", owner, device)
+    _check_rows(x, "x", len(weight), owner, device)
+    if x.dtype is not weight.dtype:
+        _refuse("x", owner, f"be {weight.dtype}, as 'weight'", x.dtype)
+
+
+def check_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, device: str) -> None:
+    """Raise unless the arguments are as the processor's ``rotary`` needs them."""
+    owner = "a rotary embedding"
+    for name, x in (("q", q), ("k", k)):
+        if x.dim() != 4 or x.shape[-1] % 2:
+            allowed = "have the shape (batch, heads, tokens, size), of an even size"
+            _refuse(name, owner, allowed, _shape(x))
+        _check_kind(x, name, owner, device)
+        batch, _, *others = x.shape
+        for angles, values in (("cos", cos), ("sin", sin)):
+            if _shape(values) not in ((batch, *others), (1, *others)) or values.shape != cos.shape:
+                allowed = f"have the shape {(batch, *others)} or {(1, *others)}, both the same"
+                _refuse(angles, owner, allowed, _shape(values))
+            if values.dtype is not x.dtype:
+                _refuse(angles, owner, f"be {x.dtype}, as '{name}'", values.dtype)
+            _check_device(values, angles, owner, device)
 
 
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:

@@ -5,12 +5,12 @@ registered as ``torch.ops.lmri_sparse``, so that ``torch.compile`` can see them.
 chosen when the program runs (AVX-512, AVX2, else whatever the compiler assumes), and threads are
 torch's own, as many as ``torch.get_num_threads()``.
 
-Input-sparse sums are split into a number of parts that depends on how many channels are active and
-not on the threads, and parts are added up in pairs of neighbours, whoever computed them: the same
-call gives the same bits with any number of threads. Bits differ from
-those of a batch that holds the same row, and between machines with and without fused
-multiplication. At most 16 threads find work in one such product, and they share 16 sums of every
-row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls.
+Input-sparse sums are split into a number of parts that depends on how many channels are active (in
+a whole MLP, on how many neurons there are) and not on the threads, and parts are added up in pairs
+of neighbours, whoever computed them: the same call gives the same bits with any number of threads.
+Bits differ from those of a batch that holds the same row, and between machines with and without
+fused multiplication. At most 16 threads find work in one such product, and they share 16 sums of
+every row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls.
 
 Copies that ``transposed`` makes lie in large pages, where Linux lends them on advice: rows chosen
 at random are then read several per cent faster. ``benchmarks/sparse.py`` measures how fast weights
@@ -36,6 +36,8 @@ from lmri.sparse.kernels.checks import (
     check_input_listed,
     check_input_sparse,
     check_output_sparse,
+    check_rms_norm,
+    check_rotary,
     check_sparse_mlp,
     check_transposed,
     check_whole_mlp,
@@ -110,9 +112,56 @@ class Cpu:
         operator = OPERATORS.whole_mlp
         return _checked(operator, check_whole_mlp, x, *weights, activation, threshold, *biases)
 
+    def rms_norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """Divide rows by the root of the mean of their squares, and multiply them by weights.
+
+        As the modules of transformers do it (Zhang & Sennrich 2019, arXiv:1910.07467): in float32,
+        and rounded to the dtype of ``x`` before the weights and after. No product of a sparse
+        plan, but what lies between them: of seven operations it makes one.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n,) or (..., n)
+            Up to :data:`MOST_ROWS` rows.
+        weight : Tensor of shape (n,)
+            Weights, of the dtype of ``x``.
+        epsilon : float
+            Added to the mean.
+
+        Returns
+        -------
+        Tensor of the shape and dtype of ``x``
+            The rows.
+        """
+        return _checked(OPERATORS.rms_norm, check_rms_norm, x, weight, epsilon)
+
+    def rotary(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn queries and keys by their positions (Su et al. 2021, arXiv:2104.09864).
+
+        As the modules of transformers do it, to the bit: channel i and that half a head further
+        are a pair, and every product is rounded to the dtype of the queries.
+
+        Parameters
+        ----------
+        q : Tensor of shape (batch, heads, tokens, size)
+            Queries.
+        k : Tensor of shape (batch, key_heads, tokens, size)
+            Keys.
+        cos, sin : Tensor of shape (batch or 1, tokens, size)
+            Of the angles, of the dtype of queries and keys.
+
+        Returns
+        -------
+        q, k : Tensor of the shape of queries and of keys
+            Turned.
+        """
+        return _checked(OPERATORS.rotary, check_rotary, q, k, cos, sin)
+
 
 def _checked(
-    operator: Callable[..., Any], check: Callable[..., None], *arguments: Tensor | str | None
+    operator: Callable[..., Any],
+    check: Callable[..., None],
+    *arguments: Tensor | str | float | None,
 ) -> Any:
     """Run an operator; where it refuses its arguments, say in words what is wrong with them.
 
@@ -183,6 +232,14 @@ def _like(x: Tensor, size: int, *others: Tensor | None) -> Tensor:
     return x.new_empty((*x.shape[:-1], size))
 
 
+def _fake_rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    return _like(x, x.shape[-1], weight)
+
+
+def _fake_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return _like(q, q.shape[-1], cos, sin), _like(k, k.shape[-1])
+
+
 def _fake_transposed(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.mT.shape)
 
@@ -193,6 +250,8 @@ FAKES: dict[str, Callable[..., Any]] = {
     "output_sparse": _fake_output,
     "sparse_mlp": _fake_mlp,
     "whole_mlp": _fake_whole_mlp,
+    "rms_norm": _fake_rms_norm,
+    "rotary": _fake_rotary,
     "transposed": _fake_transposed,
 }
 """What tells the shape of a product from its arguments, by operator."""

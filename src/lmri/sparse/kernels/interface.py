@@ -10,12 +10,11 @@ from torch import Tensor
 class Backend(Protocol):
     """Products of few rows of activations with weights of which a part is never read.
 
-    All tensors are on one device. Activations are one row of shape (n_in,) or up to
-    :data:`MOST_ROWS`, of shape (n_rows, n_in) or with more leading dimensions; where a threshold
-    decides, every row skips on its own. Weights, activations and biases are of one of
-    :data:`DTYPES`, sums are in float32, and results have the leading shape and the dtype of the
-    first argument. A value that is not a number is no value to skip: it counts as active, so that
-    it shows. Nothing here has a gradient.
+    All tensors are on one device. Activations are one row of shape (n_in,), or up to
+    :data:`MOST_ROWS` with any leading dimensions; where a threshold decides, every row skips on its
+    own. Weights, activations and biases are of one of :data:`DTYPES`, sums are in float32, and
+    results have the leading shape and the dtype of the first argument. A value that is not a number
+    is no value to skip: it counts as active, so that it shows. Nothing here has a gradient.
 
     All methods raise :class:`lmri.errors.SparseError` if a shape, dtype, layout or device is not as
     they say, or if an index is out of range or out of order. On a GPU an index is not looked at,
@@ -54,7 +53,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        x : Tensor of shape (n_in,) or (n_rows, n_in)
+        x : Tensor of shape (..., n_in)
             Activations.
         weight_t : Tensor of shape (n_in, n_out)
             Weights of a linear layer, transposed and contiguous: a channel is one run of memory.
@@ -66,7 +65,7 @@ class Backend(Protocol):
 
         Returns
         -------
-        Tensor of shape (n_out,) or (n_rows, n_out)
+        Tensor of shape (..., n_out)
             The products.
         """
         ...
@@ -78,7 +77,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        x : Tensor of shape (n_in,) or (n_rows, n_in)
+        x : Tensor of shape (..., n_in)
             Activations. Those of channels that are not listed are not used.
         weight_t : Tensor of shape (n_in, n_out)
             Weights of a linear layer, transposed and contiguous.
@@ -89,7 +88,7 @@ class Backend(Protocol):
 
         Returns
         -------
-        Tensor of shape (n_out,) or (n_rows, n_out)
+        Tensor of shape (..., n_out)
             The products.
         """
         ...
@@ -101,7 +100,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        x : Tensor of shape (n_in,) or (n_rows, n_in)
+        x : Tensor of shape (..., n_in)
             Activations.
         weight : Tensor of shape (n_out, n_in)
             Weights of a linear layer, contiguous.
@@ -112,7 +111,7 @@ class Backend(Protocol):
 
         Returns
         -------
-        Tensor of shape (n_out,) or (n_rows, n_out)
+        Tensor of shape (..., n_out)
             The products; 0 for every output that is not named.
         """
         ...
@@ -134,9 +133,9 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        a : Tensor of shape (n_neurons,) or (n_rows, n_neurons)
+        a : Tensor of shape (..., n_neurons)
             What the gate gives after its nonlinearity.
-        x : Tensor of shape (n_in,) or (n_rows, n_in), or None
+        x : Tensor of shape (..., n_in), or None
             Input of the MLP; None without ``weight_up``.
         weight_up : Tensor of shape (n_neurons, n_in), or None
             Weights of the up projection. None where ``a`` are the neurons themselves: the product
@@ -153,7 +152,7 @@ class Backend(Protocol):
 
         Returns
         -------
-        Tensor of shape (n_out,) or (n_rows, n_out)
+        Tensor of shape (..., n_out)
             What the MLP adds to the residual stream.
         """
         ...
@@ -176,7 +175,7 @@ class Backend(Protocol):
 
         Parameters
         ----------
-        x : Tensor of shape (n_in,) or (n_rows, n_in)
+        x : Tensor of shape (..., n_in)
             Input of the MLP.
         weight_in : Tensor of shape (n_neurons, n_in)
             Weights of the gate; where there is none, of the up projection.
@@ -195,9 +194,9 @@ class Backend(Protocol):
 
         Returns
         -------
-        y : Tensor of shape (n_out,) or (n_rows, n_out)
+        y : Tensor of shape (..., n_out)
             What the MLP adds to the residual stream.
-        a : Tensor of shape (n_neurons,) or (n_rows, n_neurons)
+        a : Tensor of shape (..., n_neurons)
             What decides which neurons are computed.
         """
         ...

@@ -1,13 +1,14 @@
-// Sparse products as operators of torch: what is split over threads, and checks that keep memory
-// safe. They are the only ones that always run: Python makes messages for people where these refuse.
+// Sparse products, and what lies between them, as operators of torch.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/util/BFloat16.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -27,7 +28,7 @@ constexpr int64_t TILE = 4096;
 // Weights of a block of channels that several rows share stay in the second cache.
 constexpr int64_t BLOCK_BYTES = 256 << 10;
 // Neurons of an MLP that are computed before the next product takes them up.
-constexpr int64_t AT_ONCE = 64;
+constexpr int64_t AT_ONCE = 128;
 
 // Call with the weights as an array of their type.
 template <typename Run>
@@ -149,10 +150,12 @@ using Activation = float (*)(float);
 
 float silu(float x) { return x / (1 + std::exp(-x)); }
 
-float gelu(float x) { return x * 0.5f * (1 + std::erf(x * static_cast<float>(M_SQRT1_2))); }
+constexpr float INVERSE_ROOT_OF_TWO = std::numbers::sqrt2_v<float> / 2;
+
+float gelu(float x) { return x * 0.5f * (1 + std::erf(x * INVERSE_ROOT_OF_TWO)); }
 
 float gelu_tanh(float x) {
-  constexpr float scale = M_SQRT2 * M_2_SQRTPI * 0.5;
+  constexpr float scale = 2 * INVERSE_ROOT_OF_TWO * std::numbers::inv_sqrtpi_v<float>;
   return 0.5f * x * (1 + std::tanh(scale * (x + 0.044715f * x * x * x)));
 }
 
@@ -181,15 +184,20 @@ struct Neurons {
   int64_t step;
   bool rounds;  // to bfloat16, as modules of that type do
 
-  // Compute AT_ONCE neurons at most, from `first` on, of row b: `a` after the activation function,
-  // then which of them pass, counted from `first`, and their values. Returns how many.
-  int64_t compute(int64_t b, int64_t first, int64_t count, float* a, int32_t* channels,
-                  float* values) const {
+  // Compute AT_ONCE neurons at most, from `first` on, of row b: which of them pass, counted from
+  // `first`, and their values. Returns how many. What the activation function gives goes to `kept`.
+  int64_t compute(int64_t b, int64_t first, int64_t count, void* kept, int64_t at,
+                  int32_t* channels, float* values) const {
     const float* row = x.data() + b * n_in;
+    float a[AT_ONCE];
     for (int64_t i = 0; i < count; ++i) channels[i] = i;
     dot(a, weight + first * n_in, channels, count, row, n_in);
     for (int64_t i = 0; i < count; ++i)
       a[i] = round(activation(round(bias ? a[i] + bias[first + i] : a[i])));
+    if (rounds)
+      std::copy(a, a + count, static_cast<c10::BFloat16*>(kept) + at);
+    else
+      std::copy(a, a + count, static_cast<float*>(kept) + at);
     const int64_t n = products().compact(a, threshold + step * first, step, count, channels, values);
     if (!weight_up) return n;
     float ups[AT_ONCE];
@@ -204,11 +212,11 @@ struct Neurons {
   }
 };
 
-// y = sums over the neurons that pass; `a` are all of them, (rows, n_neurons). What several rows
+// y = sums over the neurons that pass; `a` is of all of them, (rows, n_neurons). What several rows
 // read is in the cache when the next one asks for it.
 template <typename W, typename Y>
 void mlp_sums(const Neurons<W>& neurons, int64_t rows, int64_t n_neurons, const W* weight_down,
-              int64_t n_out, float* a, Y* y) {
+              int64_t n_out, void* a, Y* y) {
   const int64_t together = rows == 1 ? AT_ONCE : AT_ONCE / 4;
   const int64_t parts = count_parts(n_neurons);
   const int64_t per_neuron = neurons.n_in * (neurons.weight_up ? 2 : 1) + n_out;
@@ -220,7 +228,7 @@ void mlp_sums(const Neurons<W>& neurons, int64_t rows, int64_t n_neurons, const 
     for (int64_t k = start_of(part, parts, n_neurons); k < last; k += together)
       for (int64_t b = 0; b < rows; ++b) {
         const int64_t count = std::min(together, last - k);
-        const int64_t n = neurons.compute(b, k, count, a + b * n_neurons + k, channels, values);
+        const int64_t n = neurons.compute(b, k, count, a, b * n_neurons + k, channels, values);
         for (int64_t tile = 0; tile < n_out; tile += TILE)
           add(sums + b * row_size + tile, weight_down + k * n_out + tile, n_out, channels, values, n,
               0, std::min(TILE, n_out - tile));
@@ -310,8 +318,8 @@ std::tuple<Tensor, Tensor> whole_mlp(const Tensor& x, const Tensor& weight_in,
                                      const std::string& activation, const Tensor& threshold,
                                      const MaybeTensor& bias_in, const MaybeTensor& bias_up,
                                      const MaybeTensor& bias_down) {
-  const int64_t neurons = weight_down_t.size(0);
   check_weight(weight_down_t);
+  const int64_t neurons = weight_down_t.size(0);
   for (const Tensor* weight : {&weight_in, weight_up ? &*weight_up : &weight_in}) {
     check_weight(*weight);
     TORCH_CHECK(weight->sizes() == weight_in.sizes() && weight->size(0) == neurons &&
@@ -323,7 +331,9 @@ std::tuple<Tensor, Tensor> whole_mlp(const Tensor& x, const Tensor& weight_in,
   const Tensor offset_in = biases(bias_in, neurons), offset_up = biases(bias_up, neurons);
   const Tensor offset = biases(bias_down, weight_down_t.size(1));
   const int64_t rows = inputs.size(0);
-  Tensor a = at::empty({rows, neurons}, at::kFloat);
+  auto shape = x.sizes().vec();
+  shape.back() = neurons;
+  Tensor a = at::empty(shape, x.scalar_type());
   const auto run = [&]<typename W>(const W* weight, auto* y) {
     const Neurons<W> made{static_cast<const W*>(weight_in.const_data_ptr()),
                           values_of(offset_in),
@@ -335,9 +345,9 @@ std::tuple<Tensor, Tensor> whole_mlp(const Tensor& x, const Tensor& weight_in,
                           limits.const_data_ptr<float>(),
                           limits.dim(),
                           x.scalar_type() == at::kBFloat16};
-    mlp_sums(made, rows, neurons, weight, weight_down_t.size(1), a.data_ptr<float>(), y);
+    mlp_sums(made, rows, neurons, weight, weight_down_t.size(1), a.data_ptr(), y);
   };
-  return {filled(weight_down_t, rows, offset, x, run), finished(a, x)};
+  return {filled(weight_down_t, rows, offset, x, run), a};
 }
 
 template <typename W>
@@ -372,6 +382,89 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
   return finished(y, x);
 }
 
+float widened(float value) { return value; }
+
+float widened(c10::BFloat16 value) { return value; }
+
+// What modules do, in their order: float32, rounded to the type of x before the weights and after.
+template <typename T>
+void normalise(const T* x, const T* weight, float epsilon, int64_t n, T* y) {
+  float* wide = workspace(n);
+  for (int64_t i = 0; i < n; ++i) wide[i] = widened(x[i]);
+  const int32_t first = 0;
+  float squares;
+  dot(&squares, wide, &first, 1, wide, n);
+  const float scale = 1 / std::sqrt(squares / n + epsilon);
+  for (int64_t i = 0; i < n; ++i)
+    y[i] = static_cast<T>(widened(weight[i]) * widened(static_cast<T>(wide[i] * scale)));
+}
+
+Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
+  const int64_t n = weight.numel();
+  TORCH_CHECK(weight.dim() == 1 && n && is_real(weight) && weight.is_contiguous(),
+              "weights must be contiguous, of one dimension, float32 or bfloat16, on the CPU");
+  check_rows(x, n);
+  TORCH_CHECK(x.scalar_type() == weight.scalar_type(), "x and weights must be of one dtype");
+  const Tensor values = x.contiguous();
+  Tensor y = at::empty(x.sizes(), x.scalar_type());
+  const auto run = [&]<typename T>(const T* weights) {
+    for (int64_t at = 0; at < x.numel(); at += n)
+      normalise(values.const_data_ptr<T>() + at, weights, epsilon, n, y.data_ptr<T>() + at);
+  };
+  if (x.scalar_type() == at::kFloat)
+    run(weight.const_data_ptr<float>());
+  else
+    run(weight.const_data_ptr<c10::BFloat16>());
+  return y;
+}
+
+// Turn pairs of channels (i, i + n / 2) of n by angles, each product rounded, as modules do.
+template <typename T>
+void rotate(const T* x, const T* cos, const T* sin, int64_t n, T* y) {
+  const auto times = [](T a, T b) { return widened(static_cast<T>(widened(a) * widened(b))); };
+  for (int64_t i = 0; i < n / 2; ++i) {
+    const int64_t j = i + n / 2;
+    y[i] = static_cast<T>(times(x[i], cos[i]) - times(x[j], sin[i]));
+    y[j] = static_cast<T>(times(x[j], cos[j]) + times(x[i], sin[j]));
+  }
+}
+
+Tensor turned(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  TORCH_CHECK(x.dim() == 4 && is_real(x) && x.size(3) % 2 == 0,
+              "queries and keys must be (batch, heads, tokens, size) of an even size, float32 or "
+              "bfloat16, on the CPU");
+  const int64_t batch = x.size(0), heads = x.size(1), tokens = x.size(2), n = x.size(3);
+  for (const Tensor* angles : {&cos, &sin})
+    TORCH_CHECK(angles->dim() == 3 && (angles->size(0) == batch || angles->size(0) == 1) &&
+                    angles->size(1) == tokens && angles->size(2) == n &&
+                    angles->sizes() == cos.sizes() && angles->device().is_cpu() &&
+                    angles->scalar_type() == x.scalar_type(),
+                "cos and sin must be (batch or 1, tokens, size), of the dtype of the queries");
+  const Tensor values = x.stride(3) == 1 ? x : x.contiguous();
+  const Tensor cosines = cos.contiguous(), sines = sin.contiguous();
+  Tensor y = at::empty(x.sizes(), x.scalar_type());
+  const auto run = [&]<typename T>(T* made) {
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t h = 0; h < heads; ++h)
+        for (int64_t t = 0; t < tokens; ++t) {
+          const int64_t angle = ((cos.size(0) == 1 ? 0 : b) * tokens + t) * n;
+          const int64_t from = b * values.stride(0) + h * values.stride(1) + t * values.stride(2);
+          rotate(values.const_data_ptr<T>() + from, cosines.const_data_ptr<T>() + angle,
+                 sines.const_data_ptr<T>() + angle, n, made + ((b * heads + h) * tokens + t) * n);
+        }
+  };
+  if (x.scalar_type() == at::kFloat)
+    run(y.data_ptr<float>());
+  else
+    run(y.data_ptr<c10::BFloat16>());
+  return y;
+}
+
+std::tuple<Tensor, Tensor> rotary(const Tensor& q, const Tensor& k, const Tensor& cos,
+                                  const Tensor& sin) {
+  return {turned(q, cos, sin), turned(k, cos, sin)};
+}
+
 Tensor transposed(const Tensor& weight) {
   TORCH_CHECK(weight.dim() >= 2 && weight.device().is_cpu(),
               "weights must be of two dimensions or more, on the CPU");
@@ -393,6 +486,8 @@ TORCH_LIBRARY(lmri_sparse, library) {
       "whole_mlp(Tensor x, Tensor weight_in, Tensor? weight_up, Tensor weight_down_t, "
       "str activation, Tensor threshold, Tensor? bias_in, Tensor? bias_up, Tensor? bias_down) -> "
       "(Tensor, Tensor)");
+  library.def("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor");
+  library.def("rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor, Tensor)");
   library.def("transposed(Tensor weight) -> Tensor");
 }
 
@@ -402,5 +497,7 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("output_sparse", &lmri::output_sparse);
   library.impl("sparse_mlp", &lmri::sparse_mlp);
   library.impl("whole_mlp", &lmri::whole_mlp);
+  library.impl("rms_norm", &lmri::rms_norm);
+  library.impl("rotary", &lmri::rotary);
   library.impl("transposed", &lmri::transposed);
 }

@@ -23,7 +23,8 @@ inline at::Tensor empty_in_large_pages(at::IntArrayRef shape, at::ScalarType dty
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   void* memory = nullptr;
   if (size >= PAGE_BYTES && posix_memalign(&memory, PAGE_BYTES, whole) == 0) {
-    madvise(memory, whole, MADV_HUGEPAGE);  // advice: small pages do as well
+    // Advice: small pages do as well. What does not fill a large page stays in small ones.
+    madvise(memory, size / PAGE_BYTES * PAGE_BYTES, MADV_HUGEPAGE);
     return at::from_blob(memory, shape, [](void* used) { std::free(used); },
                          at::TensorOptions(dtype));
   }

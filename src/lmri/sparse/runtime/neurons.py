@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from lmri.sparse.masks import cut_gate, neurons_computed
 from lmri.sparse.rules import GateCutoff, KeptNeurons, NeuronThreshold
 from lmri.sparse.runtime.counts import real_rows, ruled_rows, ruled_sum
 from lmri.sparse.runtime.passes import Pass
-from lmri.sparse.runtime.products import InputRule, Product, Tools, check_rows, is_few
+from lmri.sparse.runtime.products import InputRule, Product, Tools, check_rows, is_few, is_hooked
 from lmri.sparse.runtime.weights import indices
 
 KNOWN = {
@@ -27,7 +28,7 @@ KNOWN = {
         ("relu", "relu"),
     )
 }
-"""Classes of activation functions that kernels compute to the same rounding, and their names
+"""Classes of activation functions that kernels compute too, up to the last place, and their names
 (:data:`lmri.sparse.kernels.ACTIVATIONS`)."""
 
 
@@ -91,16 +92,16 @@ class SparseMlp:
         self.selects = self.rule is not None or self.cutoff is not None
         some = self.selects or self.kept is not None
         plain = mlp.gate is None or mlp.product
-        self.whole = self._whole(rules) if some and plain else None
+        self.activation_name = self._activation_name(rules) if some and plain else None
 
         def product(part: Projection, **settings: Tensor | bool | None) -> Product:
             return Product(tools, part, rules.inputs.get(part.name), expert=expert, **settings)
 
-        at_once = self.whole is not None
-        chosen = at_once or (self.selects and mlp.gate is not None)
+        known = self.activation_name is not None
+        chosen = known or (self.selects and mlp.gate is not None)
         self.gate = None
         if mlp.gate is not None:
-            self.gate = product(mlp.gate, outputs=self.kept, by_output=at_once)
+            self.gate = product(mlp.gate, outputs=self.kept, by_output=known)
         self.up = product(mlp.up, outputs=self.kept, by_output=chosen)
         self.down = product(mlp.down, inputs=self.kept, skips_zeros=self.selects)
         fits = self.down.rule is None and (self.gate is None or self.up.rule is None)
@@ -127,7 +128,7 @@ class SparseMlp:
             return self.down(neurons, now, inputs=computed)
         first = self.gate or self.up
         weight, bias = (None, None) if self.gate is None else (self.up.weight, self.up.bias)
-        if self.whole is not None and not _hooked(self.mlp.activation):
+        if self._goes_at_once():
             y, a = self._at_once(x)
             if self.tools.counts.enabled:
                 first.count(now, None, None)
@@ -158,10 +159,8 @@ class SparseMlp:
         Tensor of the shape of ``x``, or None
             Its output; None where it takes more than that call.
         """
-        few = self.whole is not None and not self.tools.counts.enabled and is_few(now, x)
-        if not few or _hooked(self.mlp.activation) or not self.down.weight.numel():
-            return None
-        return self._at_once(x)[0]
+        some = not self.tools.counts.enabled and self.down.weight.numel()
+        return self._at_once(x)[0] if some and is_few(now, x) and self._goes_at_once() else None
 
     def neurons(self, x: Tensor, now: Pass) -> tuple[Tensor, Tensor | None]:
         """Compute neurons.
@@ -205,17 +204,28 @@ class SparseMlp:
             units, kept = rows * mlp.neurons, rows * len(self.kept)
             self.tools.counts.add_rule(now, mlp.layer, KeptNeurons.name, mlp.group, units, kept)
 
-    def _whole(self, rules: MlpRules) -> str | None:
+    def _activation_name(self, rules: MlpRules) -> str | None:
         """Name the activation function, where a kernel takes every neuron all the way by it.
 
-        Such kernels read the first projection by its outputs; that must cost no copy of it.
+        Such kernels read the first projection by its outputs: one that lies by its inputs would
+        have to be copied.
         """
-        if rules.inputs or self.cutoff is not None:
+        if rules.inputs or self.cutoff is not None or self.mlp.split:
             return None
         read = [part for part in (self.mlp.gate, self.mlp.up) if part is not None]
         if self.kept is None and any(part.transposed for part in read):
             return None
-        return KNOWN.get(type(self.mlp.activation))
+        function = self.mlp.activation
+        # One class of transformers has a second function, in steps that are rounded each.
+        stepwise = isinstance(getattr(function, "act", None), MethodType)
+        return None if stepwise else KNOWN.get(type(function))
+
+    def _goes_at_once(self) -> bool:
+        """Whether one call of the kernel computes the neurons, and nobody looks at them in it."""
+        function = self.mlp.activation
+        return self.activation_name is not None and not (
+            is_hooked(function) or "forward" in vars(function)
+        )
 
     def _at_once(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first = self.gate or self.up
@@ -225,7 +235,7 @@ class SparseMlp:
             first.weight,
             None if up is None else up.weight,
             self.down.weight_t,
-            self.whole,
+            self.activation_name,
             self.threshold,
             first.bias,
             None if up is None else up.bias,
@@ -251,11 +261,6 @@ class SparseMlp:
         return computed
 
 
-def _hooked(module: nn.Module) -> bool:
-    """Tell whether somebody looks at what goes through a module, or changes it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def mlp_forwards(sparse: SparseMlp) -> dict[nn.Module, Callable[..., Tensor]]:
     """Give what replaces the forwards of an MLP's modules.
 
@@ -276,7 +281,7 @@ def mlp_forwards(sparse: SparseMlp) -> dict[nn.Module, Callable[..., Tensor]]:
     reader = mlp.down.module
 
     def whole(x: Tensor) -> Tensor:
-        now, hooked = now_of(), _hooked(reader)
+        now, hooked = now_of(), is_hooked(reader)
         y = None if hooked else sparse.quick(x, now)
         if y is not None:
             return y

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmri.anatomy.linears import Projection
@@ -62,7 +62,8 @@ class Product:
     skips_zeros : bool
         Whether zeros in the input are to be skipped even without a rule.
     by_output : bool
-        Whether only some outputs may be needed, so that these are to be skipped.
+        Whether outputs are read one by one: because only some may be needed, or by a kernel that
+        takes neurons all the way.
     """
 
     def __init__(
@@ -256,6 +257,11 @@ def _product_of(part: HeldPart, x: Tensor, now: Pass) -> Tensor:
     return part.product(x if part.inputs is None else x[:, part.inputs], now)
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Tell whether somebody looks at what goes through a module, or changes it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def is_few(now: Pass | None, x: Tensor) -> bool:
     """Tell whether activations of shape (..., n) are the few rows of the pass that runs."""
     return now is not None and now.few and x.shape[:-1].numel() == now.rows
@@ -309,10 +315,11 @@ def unruled_forward(tools: Tools, part: Projection) -> Callable[[Tensor], Tensor
     """
     weight_t, bias = tools.weights.by_input(part), part.bias
     zero = torch.zeros((), device=weight_t.device)
+    most = MOST_ROWS * part.inputs
 
     def forward(x: Tensor) -> Tensor:
         now = tools.now()
-        if now is None or not now.few or x.shape[:-1].numel() > MOST_ROWS:
+        if now is None or not now.few or x.numel() > most:
             return F.linear(x, weight_t.T, bias)
         return tools.kernel.input_sparse(x, weight_t, zero, bias)
 

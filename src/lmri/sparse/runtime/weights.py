@@ -1,7 +1,9 @@
 """Weights as kernels read them: one copy of each, the model's own wherever that is possible.
 
 Kernels can skip inputs only of a matrix that lies by its inputs: they need it transposed. Outputs
-that are packed or chosen, and parts that lie so anyway, are read by outputs.
+that are packed or chosen, parts that lie so anyway, and what makes the neurons of an MLP that a
+kernel computes in one call, are read by outputs. Packed rows are copied twice, one part at a time,
+so that the copy lies in large pages.
 Where the whole matrix belongs to one projection, the model's own is replaced by a view of the
 transposed copy, and put back when the session ends: no more memory is held than before, but for one
 matrix at a time while they are turned. Parts of a fused matrix, and packed rows and columns, are

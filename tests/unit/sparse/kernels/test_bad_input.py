@@ -154,6 +154,48 @@ def test_whole_mlp_names_what_is_wrong(any_backend, name, value, got):
     named = "bias_up" if (name, value) == ("weight_up", None) else name
     with pytest.raises(SparseError, match=f"The '{named}' of a whole MLP .*{got}"):
         any_backend.whole_mlp(**WHOLE | {name: value})
+    if any_backend.name == "cpu":  # and so does what keeps memory safe
+        with pytest.raises((RuntimeError, IndexError)):
+            torch.ops.lmri_sparse.whole_mlp(*(WHOLE | {name: value}).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("x", torch.ones(2, 5), r"\(2, 5\)"),
+        ("x", torch.ones(9, 6), r"\(9, 6\)"),
+        ("x", torch.ones(2, 6).bfloat16(), "torch.bfloat16"),
+        ("x", torch.ones(2, 6).half(), "torch.float16"),
+        ("weight", torch.ones(0), r"\(0,\)"),
+        ("weight", torch.ones(12)[::2], "strides"),
+        ("weight", torch.ones(6, device="meta"), "meta"),
+    ],
+)
+def test_a_norm_names_what_is_wrong(cpu, name, value, got):
+    arguments = {"x": torch.ones(2, 6), "weight": torch.ones(6), "epsilon": 1e-6}
+    assert cpu.rms_norm(**arguments).shape == (2, 6)
+    with pytest.raises(SparseError, match=f"The '{name}' of a norm .*{got}"):
+        cpu.rms_norm(**arguments | {name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("q", torch.ones(2, 3, 6), r"\(2, 3, 6\)"),
+        ("k", torch.ones(2, 1, 3, 5), r"\(2, 1, 3, 5\)"),
+        ("k", torch.ones(2, 1, 3, 6).half(), "torch.float16"),
+        ("cos", torch.ones(3, 3, 6), r"\(3, 3, 6\)"),
+        ("sin", torch.ones(1, 3, 6), r"\(1, 3, 6\)"),
+        ("sin", torch.ones(2, 3, 6).bfloat16(), "torch.bfloat16"),
+        ("cos", torch.ones(2, 3, 6, device="meta"), "meta"),
+    ],
+)
+def test_a_rotary_embedding_names_what_is_wrong(cpu, name, value, got):
+    arguments = {"q": torch.ones(2, 4, 3, 6), "k": torch.ones(2, 1, 3, 6)}
+    arguments |= {"cos": torch.ones(2, 3, 6), "sin": torch.ones(2, 3, 6)}
+    assert [turned.shape[1] for turned in cpu.rotary(**arguments)] == [4, 1]
+    with pytest.raises(SparseError, match=f"The '{name}' of a rotary embedding .*{got}"):
+        cpu.rotary(**arguments | {name: value})
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,8 @@ def test_operators_are_registered_with_torch(cpu):
         "output_sparse": (x[0], weight, index, random(20)),
         "sparse_mlp": (random(2, 20), x, weight, random(20, 9), THRESHOLD, None, random(9)),
         "whole_mlp": (x, *(random(9, 30),) * 2, random(9, 5), "silu", THRESHOLD, *(None,) * 3),
+        "rms_norm": (x, random(30), 1e-6),
+        "rotary": (random(2, 4, 3, 6), random(2, 1, 3, 6), random(1, 3, 6), random(1, 3, 6)),
         "transposed": (weight,),
     }.items():
         operator = getattr(torch.ops.lmri_sparse, name)

@@ -98,7 +98,8 @@ def test_every_product_is_the_masked_one(
         assert_close(getattr(triton, name)(*arguments), getattr(masked, name)(*arguments))
     first = draw(n_out, n_in, seed=6, dtype=weights)
     for read in (up, None):
-        arguments = (x, first, read, weight, "silu", threshold, draw(n_out, seed=8))
+        biases = draw(n_out, seed=8), None if read is None else bias, draw(n_in, seed=9)
+        arguments = (x, first, read, weight, "silu", draw(n_out, seed=5).abs(), *biases)
         for got, expected in zip(
             triton.whole_mlp(*arguments), masked.whole_mlp(*arguments), strict=True
         ):

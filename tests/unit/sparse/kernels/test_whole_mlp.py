@@ -16,7 +16,7 @@ def arguments_of(shape, rows, weights, activations, *, gated=True, biased=True, 
     neurons, inputs, outputs = shape
     x = random(*(() if rows is None else (rows,)), inputs, dtype=activations)
     first, up = (random(neurons, inputs, seed=seed, dtype=weights) for seed in (1, 2))
-    first *= inputs**-0.5
+    first *= max(1, inputs) ** -0.5
     down_t = random(neurons, outputs, seed=3, dtype=weights)
     biases = random(neurons, seed=4), random(neurons, seed=5), random(outputs, seed=6)
     if not biased:
@@ -75,6 +75,18 @@ def test_neither_weights_of_a_skipped_neuron_are_read(cpu, reference, weights, r
         got = cpu.whole_mlp(x, first, *planted, *others)[0].reshape(-1, 130)[row]
         assert got.equal(clean[row])
         assert reference.whole_mlp(x, first, *planted, *others)[0].isnan().any()
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4), (5, 0, 4), (5, 3, 0)], ids=str)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_nothing_to_multiply(any_backend, shape, weights):
+    arguments = arguments_of(shape, 2, weights, torch.float32)[:1]
+    neurons, inputs, outputs = shape
+    first, down_t = torch.ones(neurons, inputs), torch.ones(neurons, outputs)
+    arguments = (*arguments, *(w.to(weights) for w in (first, first, down_t)), "gelu", THRESHOLD)
+    y, a = any_backend.whole_mlp(*arguments, None, None, torch.ones(outputs))
+    assert y.shape == (2, outputs) and a.shape == (2, neurons)
+    assert not y.numel() or y.eq(1).all()
 
 
 def test_what_is_no_number_shows(any_backend):

@@ -295,6 +295,82 @@ def test_an_mlp_takes_one_call_where_nobody_looks_inside(rule, monkeypatch):
     assert len(seen) == (2 if "hooked" in rule else 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "group", "names"),
+    [
+        ("phi3", "dense", {"whole_mlp"}),
+        ("gpt_neox", "dense", {"whole_mlp"}),
+        ("gemma2", "dense", {"whole_mlp"}),
+        ("mixtral", "expert", {"whole_mlp"}),
+        ("gpt2", "dense", {"sparse_mlp"}),  # its weights lie by inputs
+        ("bert", "dense", set()),  # another module reads the neurons
+        ("gpt_oss", "expert", {"output_sparse"}),  # neurons are no product
+    ],
+)
+def test_mlps_of_other_families_in_one_call(kind, group, names, monkeypatch):
+    called = set()
+    for name in ("output_sparse", "sparse_mlp", "whole_mlp"):
+        own = getattr(Cpu, name)
+
+        def noted(self, *given, own=own, name=name, **options):
+            called.add(name)
+            return own(self, *given, **options)
+
+        monkeypatch.setattr(Cpu, name, noted)
+    model, ids = tiny_model(kind), tokens(kind, 1, 5)
+    plan = plan_of(NeuronThreshold(0, group, torch.tensor(0.02)))
+    with torch.inference_mode(), sparse(model, plan, count=False):
+        model(ids)
+    assert called == names
+
+
+@pytest.mark.parametrize("count", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("rule", ["threshold", "kept"])
+def test_who_changes_what_an_activation_function_sees_or_says_is_heard(rule, before, count):
+    """As an intervention that adjusts neurons does."""
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 5)
+    act = model.model.layers[0].mlp.act_fn
+    rules = {
+        "threshold": NeuronThreshold(0, "dense", torch.tensor(0.05)),
+        "kept": KeptNeurons(0, "dense", tuple(range(40))),
+    }
+    logits = []
+    with torch.inference_mode():
+        with sparse(model, plan_of(rules[rule])):
+            untouched = model(ids).logits
+        if before:
+            act.register_forward_pre_hook(lambda m, given: (given[0] + 1,))
+        else:
+            act.register_forward_hook(lambda m, given, output: 2 * output)
+        for backend in BACKENDS:
+            with sparse(model, plan_of(rules[rule]), backend, count=count):
+                logits.append(model(ids).logits)
+    torch.testing.assert_close(*logits, **CLOSE)
+    assert (logits[0] - untouched).abs().max() > 0.01
+
+
+def test_a_forward_that_somebody_replaced_is_run():
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 5)
+    act, called = model.model.layers[0].mlp.act_fn, []
+    act.forward = lambda x: called.append(x) or torch.nn.functional.silu(x)
+    with torch.inference_mode(), sparse(model, plan_of(KeptNeurons(0, "dense", (1, 2)))):
+        model(ids)
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("name", ["gelu_python", "gelu_python_tanh", "gelu_new", "quick_gelu"])
+def test_functions_of_many_steps_are_left_to_the_model(name):
+    model, ids = random_model(configuration("llama", hidden_act=name)), tokens("llama", 1, 5)
+    plan = plan_of(KeptNeurons(0, "dense", tuple(range(40))))
+    called, act = [], model.model.layers[0].mlp.act_fn
+    own = type(act).forward
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch, sparse(model, plan):
+        patch.setattr(type(act), "forward", lambda self, x: called.append(x) or own(self, x))
+        model(ids)
+    assert len(called) == 2  # of a layer with the rule and of one without
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "bert", "gpt_neox", "phi3", "mixtral"])
 def test_to_count_changes_no_bit(kind):
     model, ids = tiny_model(kind), tokens(kind, 1, 5)
