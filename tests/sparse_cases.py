@@ -24,9 +24,10 @@ from lmri.sparse.rules import (
 
 DECODERS = tuple(kind for kind in FAMILIES if kind != "bert")
 LATENT = ("deepseek_v2", "deepseek_v3")
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-"""Of float32 kernels and masked products: sums in another order, through two layers. Logits are
-about 1; GraniteMoe, which multiplies what a layer adds, amplifies a last place to 5e-5."""
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+"""Of float32 kernels and masked products: sums in another order, through two layers."""
+LOOSER = {"granitemoe": {"atol": 1e-4}}
+"""Architectures that amplify a last place: it multiplies what a layer adds."""
 
 
 def plan_of(*rules: Rule, **settings) -> SparsePlan:

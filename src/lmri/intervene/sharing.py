@@ -276,12 +276,15 @@ def _last_tokens(forward: Callable[..., Any], keep: int, state: torch.Tensor) ->
 
 @contextmanager
 def _replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module do something else; its hooks stay."""
+    """Let a module do something else; its hooks stay, and so does a forward somebody put there."""
+    own = vars(module).get("forward")
     module.forward = forward
     try:
         yield
     finally:
         del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _can_start_within(subject: Subject, ids: torch.Tensor, known: _Intact) -> bool:

@@ -38,6 +38,10 @@ COMPILERS = ("g++", "c++", "clang++")
 
 FLAGS = ("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-Wno-psabi")
 
+EXACT = ("-ffp-contract=off",)
+"""For all but the inner loops of products: no multiplication and addition in one, to round as torch
+does."""
+
 PORTABLE = {"portable_products": (16, ())}
 X86 = {
     "avx2_products": (32, ("-mavx2", "-mfma")),
@@ -114,6 +118,7 @@ def build_key(compiler: Sequence[str]) -> str:
     parts = [
         *((_folder() / name).read_text(encoding="utf-8") for name in SOURCES),
         *FLAGS,
+        *EXACT,
         repr(_sets()),
         shlex.join(compiler),
         _run([*compiler, "--version"]),
@@ -136,7 +141,7 @@ def _build(compiler: Sequence[str], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, atomic_file(path) as partial:
         objects = [f"{folder}/operators.o"]
         source = str(_folder() / "operators.cpp")
-        _run([*compiler, *FLAGS, abi, *parallel, *headers, "-c", source, "-o", objects[0]])
+        _run([*compiler, *FLAGS, *EXACT, abi, *parallel, *headers, "-c", source, "-o", objects[0]])
         for name, (size, flags) in _sets().items():
             objects.append(f"{folder}/{name}.o")
             names = [f"-DLMRI_PRODUCTS={name}", f"-DLMRI_BYTES={size}"]

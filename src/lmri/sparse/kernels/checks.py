@@ -146,7 +146,9 @@ def check_rms_norm(x: Tensor, weight: Tensor, epsilon: float, device: str) -> No
         got = f"shape {_shape(weight)} with strides {weight.stride()}"
         _refuse("weight", owner, "be contiguous, of one dimension and not empty", got)
     _check_kind(weight, "weight", owner, device)
-    _check_rows(x, "x", len(weight), owner, device)
+    if x.dim() == 0 or x.shape[-1] != len(weight):
+        _refuse("x", owner, f"have the shape (..., {len(weight)})", _shape(x))
+    _check_kind(x, "x", owner, device)
     if x.dtype is not weight.dtype:
         _refuse("x", owner, f"be {weight.dtype}, as 'weight'", x.dtype)
 

@@ -121,8 +121,8 @@ class Cpu:
 
         Parameters
         ----------
-        x : Tensor of shape (n,) or (..., n)
-            Up to :data:`MOST_ROWS` rows.
+        x : Tensor of shape (..., n)
+            Rows, as many as there are: one thread takes them.
         weight : Tensor of shape (n,)
             Weights, of the dtype of ``x``.
         epsilon : float

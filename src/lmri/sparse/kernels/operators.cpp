@@ -403,7 +403,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
   const int64_t n = weight.numel();
   TORCH_CHECK(weight.dim() == 1 && n && is_real(weight) && weight.is_contiguous(),
               "weights must be contiguous, of one dimension, float32 or bfloat16, on the CPU");
-  check_rows(x, n);
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == n && is_real(x), "x must be rows of ", n,
+              " values, float32 or bfloat16, on the CPU");
   TORCH_CHECK(x.scalar_type() == weight.scalar_type(), "x and weights must be of one dtype");
   const Tensor values = x.contiguous();
   Tensor y = at::empty(x.sizes(), x.scalar_type());

@@ -4,7 +4,9 @@ import pytest
 import torch
 from families import FAMILIES, configuration, random_model, tokens
 from sparse_cases import plan_of
+from transformers.models.llama import modeling_llama
 
+from lmri.intervene.sharing import _replaced
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.runtime import sparse
 
@@ -13,7 +15,8 @@ NORMS |= {"deepseek_v2", "deepseek_v3", "glm4_moe", "granitemoe", "ernie4_5_moe"
 """Architectures whose norms have the code of Llama's."""
 
 TURNED = {"llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "qwen2_moe", "olmoe", "granitemoe"}
-"""Some whose queries and keys are turned by the code of Llama's."""
+TURNED |= {"gemma2", "gemma3_text", "phi"}
+"""Those whose queries and keys are turned by the code of Llama's."""
 
 
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
@@ -34,7 +37,7 @@ def test_only_known_code_is_replaced_and_only_for_few_rows(kind, monkeypatch):
         assert not any(called.values())
         model(tokens(kind, 1, 5))
     assert (called["rms_norm"] > 0) == (kind in NORMS)
-    assert called["rotary"] > 0 or kind not in TURNED
+    assert (called["rotary"] > 0) == (kind in TURNED)
     assert all(module.forward == own for module, own in forwards.items())
 
 
@@ -49,3 +52,77 @@ def test_hooks_and_interventions_on_norms_stay():
     with torch.inference_mode(), sparse(model, plan_of(), "cpu"):
         assert not model(ids).logits.any()
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", sorted(NORMS | TURNED))
+def test_models_say_what_they_said(kind):
+    """With norms that have weights: those of a random model are all 1."""
+    model, ids = random_model(configuration(kind)), tokens(kind, 1, 6)
+    for name, weight in model.named_parameters():
+        if "norm" in name and weight.dim() == 1:
+            weight.data += 0.3 * torch.randn(
+                weight.shape, generator=torch.Generator().manual_seed(3)
+            )
+    with torch.inference_mode():
+        expected = model(ids).logits
+        with sparse(model, plan_of(), "cpu"):
+            torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_norms_of_many_heads_are_one_call_each(monkeypatch):
+    rows = []
+    own = Cpu.rms_norm
+
+    def noted(self, x, *others):
+        rows.append(x.shape[:-1].numel())
+        return own(self, x, *others)
+
+    monkeypatch.setattr(Cpu, "rms_norm", noted)
+    sizes = {"num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 8}
+    model, ids = random_model(configuration("qwen3", **sizes)), tokens("qwen3", 1, 2)
+    with torch.inference_mode():
+        expected = model(ids).logits
+        with sparse(model, plan_of(), "cpu"):
+            torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-5)
+    layer = [2, 32, 8, 2]  # before attention, of queries and keys, before the MLP
+    assert rows == layer * len(model.model.layers) + [2]
+
+
+def interleaved(x):
+    return torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+
+
+@pytest.mark.parametrize("name", ["rotate_half", "apply_rotary_pos_emb"])
+def test_functions_that_somebody_replaced_are_run(name, monkeypatch):
+    """One that turns other pairs (Blt), and one that is no function (of the package kernels)."""
+
+    class Turn(torch.nn.Module):
+        def forward(self, q, k, cos, sin):
+            return llama_turn(q, k, -cos, sin)
+
+    llama_turn = modeling_llama.apply_rotary_pos_emb
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 5)
+    with torch.inference_mode():
+        untouched = model(ids).logits
+        other = interleaved if name == "rotate_half" else Turn()
+        monkeypatch.setattr(modeling_llama, name, other)
+        expected = model(ids).logits
+        with sparse(model, plan_of(), "cpu"):
+            got = model(ids).logits
+        phi = random_model(configuration("phi3"))  # its function is its own
+        with sparse(phi, plan_of(), "cpu"):
+            phi(tokens("phi3", 1, 5))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert (expected - untouched).abs().max() > 1e-3
+
+
+def test_onsets_are_found_inside_a_session():
+    """They replace forwards of attention too, and put back what was there."""
+    model = random_model(configuration("llama"))
+    module, other = model.model.layers[1].self_attn, lambda *given, **named: None
+    with sparse(model, plan_of(), "cpu"):
+        ours = module.forward
+        with _replaced(module, other):
+            assert module.forward is other
+        assert module.forward == ours
+    assert "forward" not in vars(module)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from families import tiny_model, tokens
-from sparse_cases import CASES, CLOSE, DECODED, plan_for
+from sparse_cases import CASES, CLOSE, DECODED, LOOSER, plan_for
 
 from lmri.sparse.runtime import sparse
 
@@ -44,7 +44,8 @@ def test_generating_is_reading_with_masked_products(kind, name):
             )
         with sparse(model, plan, "reference"):
             expected = model(made.sequences).logits[:, 10:-1]
-    torch.testing.assert_close(torch.stack(made.logits, 1), expected, **CLOSE)
+    close = CLOSE | LOOSER.get(kind, {})
+    torch.testing.assert_close(torch.stack(made.logits, 1), expected, **close)
     assert session.counts.total("prefill").tokens == 11
     assert session.counts.total("decode").tokens == 4
 
