@@ -1,13 +1,15 @@
-// Arguments of operators: values as the products read them, and checks that keep memory safe. These
-// are the only ones that always run: Python makes messages for people where they refuse.
+// Arguments of operators: values as products read and write them, and checks that keep memory safe.
+// These are the only ones that always run: Python makes messages for people where they refuse.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
+#include "active.h"
 #include "products.h"
 #include "sums.h"
 
@@ -40,13 +42,17 @@ inline int64_t check_rows(const Tensor& x, int64_t n_in) {
   return rows;
 }
 
-inline Tensor rows_of(const Tensor& x, int64_t n_in) {
-  const Tensor rows = x.reshape({check_rows(x, n_in), n_in}).contiguous();
+inline Tensor wide(const Tensor& x) {
+  const Tensor rows = x.contiguous();
   if (rows.scalar_type() == at::kFloat) return rows;
-  Tensor wide = at::empty(rows.sizes(), at::kFloat);
-  products().widen(static_cast<const Half*>(rows.const_data_ptr()), wide.data_ptr<float>(),
+  Tensor made = at::empty(rows.sizes(), at::kFloat);
+  products().widen(static_cast<const Half*>(rows.const_data_ptr()), made.data_ptr<float>(),
                    rows.numel());
-  return wide;
+  return made;
+}
+
+inline Tensor rows_of(const Tensor& x, int64_t n_in) {
+  return wide(x.reshape({check_rows(x, n_in), n_in}));
 }
 
 inline Tensor biases(const MaybeTensor& bias, int64_t n_out) {
@@ -72,6 +78,41 @@ inline std::vector<int32_t> listed(const Tensor& index, int64_t size) {
     TORCH_CHECK_INDEX(which[k] > (k == 0 ? -1 : which[k - 1]) && which[k] < size,
                       "the index must name some of ", size, " in ascending order");
   return std::vector<int32_t>(which, which + named.size(0));
+}
+
+// Call with the weights as an array of their type.
+template <typename Run>
+void with_weights(const Tensor& weight, const Run& run) {
+  if (weight.scalar_type() == at::kFloat)
+    run(weight.const_data_ptr<float>());
+  else
+    run(static_cast<const Half*>(weight.const_data_ptr()));
+}
+
+// Rows of x in the order in which weights of type W are multiplied.
+template <typename W>
+std::vector<float> factors(const Tensor& x) {
+  const int64_t n = x.size(1);
+  std::vector<float> made(x.numel());
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    const float* row = x.const_data_ptr<float>() + b * n;
+    if (sizeof(W) == sizeof(Half))
+      pair(row, made.data() + b * n, n, products().lanes);
+    else
+      std::copy(row, row + n, made.data() + b * n);
+  }
+  return made;
+}
+
+// Sums of weights of type W as values of type Y, in natural order.
+template <typename W, typename Y>
+void put(const float* sums, Y* y, int64_t n) {
+  if constexpr (sizeof(W) == sizeof(float))
+    std::copy(sums, sums + n, y);
+  else if constexpr (sizeof(Y) == sizeof(float))
+    unpair(sums, y, n, products().lanes);
+  else
+    products().narrow(sums, y, n);
 }
 
 }  // namespace lmri

@@ -171,6 +171,26 @@ def check_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, device: str) ->
             _check_device(values, angles, owner, device)
 
 
+def check_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, device: str) -> None:
+    """Raise unless the arguments are as the processor's ``attend`` needs them."""
+    owner = "attention of one token"
+    if q.dim() != 4 or q.shape[2] != 1 or not q.numel():
+        _refuse("q", owner, "have the shape (batch, heads, 1, size), none of them 0", _shape(q))
+    batch, heads, _, size = q.shape
+    for name, x in (("k", k), ("v", v)):
+        if x.dim() != 4 or len(x) != batch or not x.numel() or heads % x.shape[1]:
+            allowed = f"have the shape ({batch}, a divisor of {heads}, keys, size), none of them 0"
+            _refuse(name, owner, allowed, _shape(x))
+        if x.dtype is not q.dtype:
+            _refuse(name, owner, f"be {q.dtype}, as 'q'", x.dtype)
+    if k.shape[3] != size:
+        _refuse("k", owner, f"have {size} channels, as 'q'", _shape(k))
+    if v.shape[1:3] != k.shape[1:3]:
+        _refuse("v", owner, f"have as many heads and keys as 'k', {_shape(k)[1:3]}", _shape(v))
+    for name, x in (("q", q), ("k", k), ("v", v)):
+        _check_kind(x, name, owner, device)
+
+
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:
     """Check the first tensor, and return where the others have to be: on one of several GPUs."""
     if weight.dim() != 2 or not weight.is_contiguous():

@@ -33,6 +33,7 @@ from torch import Tensor
 from lmri.errors import SparseError
 from lmri.sparse.kernels.build import built_library
 from lmri.sparse.kernels.checks import (
+    check_attend,
     check_input_listed,
     check_input_sparse,
     check_output_sparse,
@@ -157,6 +158,29 @@ class Cpu:
         """
         return _checked(OPERATORS.rotary, check_rotary, q, k, cos, sin)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+        """Attend from one token to all keys (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+
+        In float32, rounded once.
+
+        Parameters
+        ----------
+        q : Tensor of shape (batch, heads, 1, size)
+            Queries.
+        k : Tensor of shape (batch, key_heads, keys, size)
+            Keys; neighbouring heads of queries share one.
+        v : Tensor of shape (batch, key_heads, keys, value_size)
+            Values.
+        scaling : float
+            Scores are multiplied with it.
+
+        Returns
+        -------
+        Tensor of shape (batch, 1, heads, value_size)
+            Outputs of the heads.
+        """
+        return _checked(OPERATORS.attend, check_attend, q, k, v, scaling)
+
 
 def _checked(
     operator: Callable[..., Any],
@@ -240,6 +264,10 @@ def _fake_rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor
     return _like(q, q.shape[-1], cos, sin), _like(k, k.shape[-1])
 
 
+def _fake_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
+    return _like(q.transpose(1, 2), v.shape[3], k, v)
+
+
 def _fake_transposed(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.mT.shape)
 
@@ -252,6 +280,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "whole_mlp": _fake_whole_mlp,
     "rms_norm": _fake_rms_norm,
     "rotary": _fake_rotary,
+    "attend": _fake_attend,
     "transposed": _fake_transposed,
 }
 """What tells the shape of a product from its arguments, by operator."""

@@ -16,6 +16,7 @@
 
 #include "active.h"
 #include "arguments.h"
+#include "between.h"
 #include "pages.h"
 #include "products.h"
 #include "sums.h"
@@ -29,30 +30,6 @@ constexpr int64_t TILE = 4096;
 constexpr int64_t BLOCK_BYTES = 256 << 10;
 // Neurons of an MLP that are computed before the next product takes them up.
 constexpr int64_t AT_ONCE = 128;
-
-// Call with the weights as an array of their type.
-template <typename Run>
-void with_weights(const Tensor& weight, const Run& run) {
-  if (weight.scalar_type() == at::kFloat)
-    run(weight.const_data_ptr<float>());
-  else
-    run(static_cast<const Half*>(weight.const_data_ptr()));
-}
-
-// Rows of x in the order in which weights of type W are multiplied.
-template <typename W>
-std::vector<float> factors(const Tensor& x) {
-  const int64_t n = x.size(1);
-  std::vector<float> made(x.numel());
-  for (int64_t b = 0; b < x.size(0); ++b) {
-    const float* row = x.const_data_ptr<float>() + b * n;
-    if (sizeof(W) == sizeof(Half))
-      pair(row, made.data() + b * n, n, products().lanes);
-    else
-      std::copy(row, row + n, made.data() + b * n);
-  }
-  return made;
-}
 
 // The up projection of a gated MLP: values of active neurons are multiplied with it.
 template <typename W>
@@ -104,17 +81,6 @@ void add_part(const Active& active, int64_t first, int64_t last, const W* weight
           active.rows[b].values.data() + from, to - from, active.rows[b].count - to, width);
     });
   }
-}
-
-// Sums of weights of type W as values of type Y, in natural order.
-template <typename W, typename Y>
-void put(const float* sums, Y* y, int64_t n) {
-  if constexpr (sizeof(W) == sizeof(float))
-    std::copy(sums, sums + n, y);
-  else if constexpr (sizeof(Y) == sizeof(float))
-    unpair(sums, y, n, products().lanes);
-  else
-    products().narrow(sums, y, n);
 }
 
 // y = sums of parts, which take `bytes` of the weights together and of which `run` makes one each,
@@ -382,90 +348,6 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
   return finished(y, x);
 }
 
-float widened(float value) { return value; }
-
-float widened(c10::BFloat16 value) { return value; }
-
-// What modules do, in their order: float32, rounded to the type of x before the weights and after.
-template <typename T>
-void normalise(const T* x, const T* weight, float epsilon, int64_t n, T* y) {
-  float* wide = workspace(n);
-  for (int64_t i = 0; i < n; ++i) wide[i] = widened(x[i]);
-  const int32_t first = 0;
-  float squares;
-  dot(&squares, wide, &first, 1, wide, n);
-  const float scale = 1 / std::sqrt(squares / n + epsilon);
-  for (int64_t i = 0; i < n; ++i)
-    y[i] = static_cast<T>(widened(weight[i]) * widened(static_cast<T>(wide[i] * scale)));
-}
-
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
-  const int64_t n = weight.numel();
-  TORCH_CHECK(weight.dim() == 1 && n && is_real(weight) && weight.is_contiguous(),
-              "weights must be contiguous, of one dimension, float32 or bfloat16, on the CPU");
-  TORCH_CHECK(x.dim() >= 1 && x.size(-1) == n && is_real(x), "x must be rows of ", n,
-              " values, float32 or bfloat16, on the CPU");
-  TORCH_CHECK(x.scalar_type() == weight.scalar_type(), "x and weights must be of one dtype");
-  const Tensor values = x.contiguous();
-  Tensor y = at::empty(x.sizes(), x.scalar_type());
-  const auto run = [&]<typename T>(const T* weights) {
-    for (int64_t at = 0; at < x.numel(); at += n)
-      normalise(values.const_data_ptr<T>() + at, weights, epsilon, n, y.data_ptr<T>() + at);
-  };
-  if (x.scalar_type() == at::kFloat)
-    run(weight.const_data_ptr<float>());
-  else
-    run(weight.const_data_ptr<c10::BFloat16>());
-  return y;
-}
-
-// Turn pairs of channels (i, i + n / 2) of n by angles, each product rounded, as modules do.
-template <typename T>
-void rotate(const T* x, const T* cos, const T* sin, int64_t n, T* y) {
-  const auto times = [](T a, T b) { return widened(static_cast<T>(widened(a) * widened(b))); };
-  for (int64_t i = 0; i < n / 2; ++i) {
-    const int64_t j = i + n / 2;
-    y[i] = static_cast<T>(times(x[i], cos[i]) - times(x[j], sin[i]));
-    y[j] = static_cast<T>(times(x[j], cos[j]) + times(x[i], sin[j]));
-  }
-}
-
-Tensor turned(const Tensor& x, const Tensor& cos, const Tensor& sin) {
-  TORCH_CHECK(x.dim() == 4 && is_real(x) && x.size(3) % 2 == 0,
-              "queries and keys must be (batch, heads, tokens, size) of an even size, float32 or "
-              "bfloat16, on the CPU");
-  const int64_t batch = x.size(0), heads = x.size(1), tokens = x.size(2), n = x.size(3);
-  for (const Tensor* angles : {&cos, &sin})
-    TORCH_CHECK(angles->dim() == 3 && (angles->size(0) == batch || angles->size(0) == 1) &&
-                    angles->size(1) == tokens && angles->size(2) == n &&
-                    angles->sizes() == cos.sizes() && angles->device().is_cpu() &&
-                    angles->scalar_type() == x.scalar_type(),
-                "cos and sin must be (batch or 1, tokens, size), of the dtype of the queries");
-  const Tensor values = x.stride(3) == 1 ? x : x.contiguous();
-  const Tensor cosines = cos.contiguous(), sines = sin.contiguous();
-  Tensor y = at::empty(x.sizes(), x.scalar_type());
-  const auto run = [&]<typename T>(T* made) {
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t h = 0; h < heads; ++h)
-        for (int64_t t = 0; t < tokens; ++t) {
-          const int64_t angle = ((cos.size(0) == 1 ? 0 : b) * tokens + t) * n;
-          const int64_t from = b * values.stride(0) + h * values.stride(1) + t * values.stride(2);
-          rotate(values.const_data_ptr<T>() + from, cosines.const_data_ptr<T>() + angle,
-                 sines.const_data_ptr<T>() + angle, n, made + ((b * heads + h) * tokens + t) * n);
-        }
-  };
-  if (x.scalar_type() == at::kFloat)
-    run(y.data_ptr<float>());
-  else
-    run(y.data_ptr<c10::BFloat16>());
-  return y;
-}
-
-std::tuple<Tensor, Tensor> rotary(const Tensor& q, const Tensor& k, const Tensor& cos,
-                                  const Tensor& sin) {
-  return {turned(q, cos, sin), turned(k, cos, sin)};
-}
-
 Tensor transposed(const Tensor& weight) {
   TORCH_CHECK(weight.dim() >= 2 && weight.device().is_cpu(),
               "weights must be of two dimensions or more, on the CPU");
@@ -489,6 +371,7 @@ TORCH_LIBRARY(lmri_sparse, library) {
       "(Tensor, Tensor)");
   library.def("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor");
   library.def("rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor, Tensor)");
+  library.def("attend(Tensor q, Tensor k, Tensor v, float scaling) -> Tensor");
   library.def("transposed(Tensor weight) -> Tensor");
 }
 
@@ -500,5 +383,6 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("whole_mlp", &lmri::whole_mlp);
   library.impl("rms_norm", &lmri::rms_norm);
   library.impl("rotary", &lmri::rotary);
+  library.impl("attend", &lmri::attend);
   library.impl("transposed", &lmri::transposed);
 }

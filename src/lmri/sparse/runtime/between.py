@@ -1,10 +1,11 @@
-"""What lies between the products of few rows: normalisations and turned queries, in one call each.
+"""What lies between the products of few rows: norms, turned queries and attention, a call each.
 
 Weights that stream past push all else out of the caches, so that beside products that skip a small
 operation of torch costs some fifteen microseconds: seven for a norm, fourteen to turn queries and
 keys. Both are replaced only where the model's own code is that of Llama, which transformers copies
 from model to model; others (Gemma's norms, those of GPT-OSS, LayerNorm) are left alone. Where the
-package ``kernels`` has put other functions in the place of Llama's, these are left too.
+package ``kernels`` has put other functions in the place of Llama's, these are left too. Attention
+of one token that sees all keys is replaced where the model asks for ``sdpa`` of transformers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from types import CodeType, FunctionType, MethodType
 
 from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import AttentionInterface
 from transformers.models.llama import modeling_llama as llama
 
 from lmri.anatomy import attentions
@@ -20,6 +23,11 @@ from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.runtime.products import Tools
 
 ROTARY = "apply_rotary_pos_emb"
+INTERFACES = "ALL_ATTENTION_FUNCTIONS"
+CHOOSE = "get_interface"
+IGNORED = {"is_causal", "output_router_logits", "position_ids", "sliding_window", "use_cache"}
+"""Options that change nothing for one token without a mask; the mask holds what a window hides."""
+
 # As they were when this was imported: what a model calls may be replaced later, in Llama's too.
 NORM = llama.LlamaRMSNorm.forward
 TURN = llama.apply_rotary_pos_emb
@@ -50,10 +58,11 @@ def norm_forwards(tools: Tools, model: nn.Module) -> Forwards:
     return {norm: _norm(tools, kernel, norm) for norm in norms if "forward" not in vars(norm)}
 
 
-def rotary_forwards(tools: Tools, model: nn.Module) -> Forwards:
-    """Give what replaces the forwards of attention that turns queries and keys by their positions.
+def attention_forwards(tools: Tools, model: nn.Module) -> Forwards:
+    """Give what replaces the forwards of modules of attention.
 
-    It is the model's own forward, in which one name stands for another function.
+    They are the model's own, in which names stand for other functions: what turns queries and keys
+    by their positions, and what gives the function of attention.
 
     Parameters
     ----------
@@ -70,15 +79,22 @@ def rotary_forwards(tools: Tools, model: nn.Module) -> Forwards:
     kernel = tools.kernel
     if not isinstance(kernel, Cpu):
         return {}
+    attend = _attend(tools, kernel)
     found: Forwards = {}
     for module in attentions(model).values():
         own = type(module).forward
-        names = getattr(own, "__globals__", {})
-        turn, code = names.get(ROTARY), getattr(own, "__code__", None)
-        mine = code is not None and ROTARY in code.co_names and "forward" not in vars(module)
-        if mine and _turns_as_llama(turn):
-            changed = names | {ROTARY: _rotary(tools, kernel, turn)}
-            forward = FunctionType(code, changed, own.__name__, own.__defaults__, own.__closure__)
+        code = getattr(own, "__code__", None)
+        if code is None or "forward" in vars(module):
+            continue
+        names, changed = own.__globals__, {}
+        if ROTARY in code.co_names and _turns_as_llama(names.get(ROTARY)):
+            changed[ROTARY] = _rotary(tools, kernel, names[ROTARY])
+        if {INTERFACES, CHOOSE} <= set(code.co_names):
+            changed[INTERFACES] = _Interfaces(names[INTERFACES], attend)
+        if changed:
+            forward = FunctionType(
+                code, names | changed, own.__name__, own.__defaults__, own.__closure__
+            )
             forward.__kwdefaults__ = own.__kwdefaults__
             found[module] = MethodType(forward, module)
     return found
@@ -125,3 +141,36 @@ def _rotary(tools: Tools, kernel: Cpu, own: Callable) -> Callable[..., tuple[Ten
         return kernel.rotary(q, k, cos, sin)
 
     return turned
+
+
+class _Interfaces:
+    """Functions of attention by name, one of which is another."""
+
+    def __init__(self, own: AttentionInterface, attend: Callable) -> None:
+        self.own, self.attend = own, attend
+
+    def get_interface(self, name: str, default: Callable) -> Callable:
+        found = self.own.get_interface(name, default)
+        return self.attend if found is sdpa_attention_forward else found
+
+
+def _attend(tools: Tools, kernel: Cpu) -> Callable[..., tuple[Tensor, None]]:
+    def attended(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **options: object,
+    ) -> tuple[Tensor, None]:
+        now = tools.now()
+        known = scaling is not None and not dropout and options.keys() <= IGNORED
+        one = attention_mask is None and query.shape[2] == 1
+        if now is not None and now.few and one and known:
+            return kernel.attend(query, key, value, scaling), None
+        given = module, query, key, value, attention_mask, dropout, scaling
+        return sdpa_attention_forward(*given, **options)
+
+    return attended

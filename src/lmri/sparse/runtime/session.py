@@ -29,7 +29,7 @@ from lmri.sparse.rules import (
     SkippedExperts,
 )
 from lmri.sparse.runtime.attention import SparseAttention, attending
-from lmri.sparse.runtime.between import norm_forwards, rotary_forwards
+from lmri.sparse.runtime.between import attention_forwards, norm_forwards
 from lmri.sparse.runtime.checks import ATTRIBUTE, Sites, check_model, check_plan
 from lmri.sparse.runtime.counts import Counts, real_rows
 from lmri.sparse.runtime.experts import experts_forward
@@ -217,7 +217,7 @@ def _forwards(plan: SparsePlan, sites: Sites, tools: Tools) -> Forwards:
     for layer, rules in by_layer.items():
         forwards |= _mlp_forwards(layer, rules, sites, tools)
         forwards |= _attention_forwards(layer, rules, sites, tools)
-    between = norm_forwards(tools, sites.model) | rotary_forwards(tools, sites.model)
+    between = norm_forwards(tools, sites.model) | attention_forwards(tools, sites.model)
     return between | _unruled(sites, tools, forwards) | forwards
 
 

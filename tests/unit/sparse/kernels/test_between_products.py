@@ -1,8 +1,9 @@
-"""Norms and turned queries: what the modules of transformers compute."""
+"""Norms, turned queries and attention: what the modules of transformers and torch compute."""
 
 import pytest
 import torch
-from sparse_products import WEIGHTS, random
+from sparse_products import WEIGHTS, assert_close, random
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 
@@ -38,3 +39,47 @@ def test_turned_queries_are_those_of_the_model_to_the_bit(cpu, dtype, batch, ang
     assert all(one.equal(other) for one, other in zip(got, expected, strict=True))
     apart = given[0].contiguous().mT.contiguous().mT  # values of a head not in one run
     assert cpu.rotary(apart, *given[1:])[0].equal(got[0])
+
+
+@pytest.mark.parametrize("dtype", WEIGHTS)
+@pytest.mark.parametrize(("heads", "key_heads"), [(4, 4), (6, 2), (5, 1)])
+@pytest.mark.parametrize(("batch", "keys"), [(1, 1), (3, 50), (8, 7), (1, 700)])
+@pytest.mark.parametrize(("size", "value_size"), [(64, 64), (24, 16), (7, 9)])
+def test_attention_is_that_of_torch(cpu, dtype, heads, key_heads, batch, keys, size, value_size):
+    q = 2 * random(batch, heads, 1, size, seed=1, dtype=dtype)
+    k = random(batch, key_heads, keys, size, seed=2, dtype=dtype)
+    v = random(batch, key_heads, keys, value_size, seed=3, dtype=dtype)
+    exact = scaled_dot_product_attention(
+        q.double(), k.double(), v.double(), scale=0.3, enable_gqa=True
+    )
+    expected = exact.transpose(1, 2).to(dtype)
+    got = cpu.attend(q, k, v, 0.3)
+    assert got.is_contiguous()
+    assert_close(got, expected)
+    # As projections leave them: heads side by side at every position.
+    apart = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+    assert cpu.attend(*apart, 0.3).equal(got)
+
+
+def test_attention_to_equal_keys_is_the_mean_and_to_a_loud_one_its_value(cpu):
+    k, v = torch.ones(1, 1, 9, 4), random(1, 1, 9, 5)
+    q = torch.ones(1, 1, 1, 4)
+    torch.testing.assert_close(cpu.attend(q, k, v, 1.0)[0, 0, 0], v[0, 0].mean(0))
+    k[0, 0, 3] = 1000.0  # exp of it would be infinite
+    assert cpu.attend(q, k, v, 1.0)[0, 0, 0].equal(v[0, 0, 3])
+    k[0, 0, 4, 2] = torch.nan
+    assert cpu.attend(q, k, v, 1.0).isnan().all()
+
+
+def test_attention_does_not_depend_on_the_number_of_threads(cpu):
+    given = (random(2, 16, n, 64, seed=n) for n in (1, 900, 900))
+    q, k, v = given
+    before = torch.get_num_threads()
+    try:
+        made = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(cpu.attend(q, k, v, 0.1))
+    finally:
+        torch.set_num_threads(before)
+    assert made[0].equal(made[1]) and made[0].equal(made[2])

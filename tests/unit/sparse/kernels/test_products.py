@@ -191,6 +191,7 @@ def test_operators_are_registered_with_torch(cpu):
         "whole_mlp": (x, *(random(9, 30),) * 2, random(9, 5), "silu", THRESHOLD, *(None,) * 3),
         "rms_norm": (x, random(30), 1e-6),
         "rotary": (random(2, 4, 3, 6), random(2, 1, 3, 6), random(1, 3, 6), random(1, 3, 6)),
+        "attend": (random(2, 4, 1, 6), random(2, 2, 5, 6), random(2, 2, 5, 3), 0.4),
         "transposed": (weight,),
     }.items():
         operator = getattr(torch.ops.lmri_sparse, name)

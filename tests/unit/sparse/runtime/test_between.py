@@ -1,9 +1,10 @@
-"""Norms and turned queries are replaced only where they are known, and for few rows."""
+"""Norms, turned queries and attention are replaced only where they are known, and for few rows."""
 
 import pytest
 import torch
 from families import FAMILIES, configuration, random_model, tokens
 from sparse_cases import plan_of
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
 from lmri.intervene.sharing import _replaced
@@ -18,10 +19,13 @@ TURNED = {"llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "qwen2_moe", "olm
 TURNED |= {"gemma2", "gemma3_text", "phi"}
 """Those whose queries and keys are turned by the code of Llama's."""
 
+OTHER_ATTENTION = {"bert", "gemma2", "gpt_oss"}
+"""Those whose attention has a mask, soft caps or sinks."""
+
 
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
 def test_only_known_code_is_replaced_and_only_for_few_rows(kind, monkeypatch):
-    called = {"rms_norm": 0, "rotary": 0}
+    called = {"rms_norm": 0, "rotary": 0, "attend": 0}
     for name in called:
         own = getattr(Cpu, name)
 
@@ -36,8 +40,11 @@ def test_only_known_code_is_replaced_and_only_for_few_rows(kind, monkeypatch):
         model(tokens(kind, 3, 14))
         assert not any(called.values())
         model(tokens(kind, 1, 5))
+        assert not called["attend"]
+        model(tokens(kind, 1, 1))
     assert (called["rms_norm"] > 0) == (kind in NORMS)
     assert (called["rotary"] > 0) == (kind in TURNED)
+    assert (called["attend"] > 0) == (kind not in OTHER_ATTENTION)
     assert all(module.forward == own for module, own in forwards.items())
 
 
@@ -67,6 +74,37 @@ def test_models_say_what_they_said(kind):
         expected = model(ids).logits
         with sparse(model, plan_of(), "cpu"):
             torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("kind", sorted(set(FAMILIES) - {"bert"}))
+def test_tokens_that_follow_say_what_they_said(kind, cache):
+    """Alone, and after texts of two lengths, where a mask hides what was padded."""
+    model, ids = random_model(configuration(kind)), tokens(kind, 2, 9)
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    options |= {"return_dict_in_generate": True, "output_logits": True, "disable_compile": True}
+    padded = torch.ones_like(ids)
+    padded[0, :4] = 0
+    for given in ({"input_ids": ids[:1]}, {"input_ids": ids, "attention_mask": padded}):
+        named = options if cache == "dynamic" else options | {"cache_implementation": cache}
+        with torch.inference_mode():
+            expected = model.generate(**given, **named)
+            with sparse(model, plan_of(), "cpu"):
+                got = model.generate(**given, **named)
+        for one, other in zip(got.logits, expected.logits, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_that_somebody_registered_is_run(monkeypatch):
+    def silent(module, query, key, value, *others, **options):
+        return torch.zeros_like(query).transpose(1, 2), None
+
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 1)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", silent)
+    with torch.inference_mode():
+        expected = model(ids).logits
+        with sparse(model, plan_of(), "cpu"):
+            torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_norms_of_many_heads_are_one_call_each(monkeypatch):
