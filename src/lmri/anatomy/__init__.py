@@ -27,11 +27,13 @@ from lmri.anatomy.prompts import (
 from lmri.anatomy.quantities import ATTENTION_SUMMARIES, EXTREMES, QUANTITIES, Variable, variables
 from lmri.anatomy.routing import output_of_router, route, selection_scores
 from lmri.anatomy.sites import (
+    STANDS_FOR,
     Anatomy,
     added_by_attention,
     added_by_mlp,
     after_attention,
     architecture_of,
+    attention_function,
     attention_outputs,
     attentions,
     blocks,
@@ -83,6 +85,7 @@ __all__ = [
     "Prompt",
     "QUANTITIES",
     "SPANS",
+    "STANDS_FOR",
     "Subject",
     "THINKING",
     "Thinking",
@@ -94,6 +97,7 @@ __all__ = [
     "answer_start",
     "architecture_of",
     "attention_norms",
+    "attention_function",
     "attention_outputs",
     "attentions",
     "blocks",

@@ -6,16 +6,22 @@ have attention and either a dense MLP or a router with experts, of the same size
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy.architectures import ARCHITECTURES, SEQUENTIAL_GPT_NEOX, Architecture
 from lmri.errors import SubjectError
 
 ACTIVATIONS = tuple({kind[0] if isinstance(kind, tuple) else kind for kind in ACT2FN.values()})
 """Classes of the activation functions that transformers gives its models by name."""
+
+STANDS_FOR = "lmri_stands_for"
+"""Attribute of a module of attention: functions by those in whose place they are called."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +247,28 @@ def dense_activations(model: nn.Module) -> dict[int, nn.Module]:
 def attentions(model: nn.Module) -> dict[int, nn.Module]:
     """Attention modules by layer."""
     return _by_layer(model, architecture_of(model).attention)
+
+
+def attention_function(module: nn.Module, implementation: str) -> Callable[..., tuple]:
+    """Find the function by which a module of attention attends.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+    implementation : str
+        Name of transformers.
+
+    Returns
+    -------
+    callable
+        The one of that name, or what the module's attribute :data:`STANDS_FOR` has in its place.
+    """
+    if implementation == "eager":
+        found = sys.modules[type(module).__module__].eager_attention_forward
+    else:
+        found = ALL_ATTENTION_FUNCTIONS[implementation]
+    return getattr(module, STANDS_FOR, {}).get(found, found)
 
 
 def attention_outputs(model: nn.Module) -> dict[int, nn.Module]:

@@ -8,7 +8,6 @@ alone.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,7 +17,7 @@ from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lmri.anatomy import Subject, attentions
+from lmri.anatomy import Subject, attention_function, attentions
 from lmri.checks import check_choice, check_range
 from lmri.errors import LmriError, SubjectError
 
@@ -248,8 +247,7 @@ def _run(
     *arguments: object,
     **options: object,
 ) -> tuple:
-    eager = sys.modules[type(module).__module__].eager_attention_forward
-    run = eager if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
+    run, eager = (attention_function(module, name) for name in (base, "eager"))
     output, *rest = run(module, query, key, value, mask, *arguments, **options)
     change: ChangePattern | None = getattr(module, "lmri_pattern", None)
     if change is None:

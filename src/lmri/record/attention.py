@@ -8,7 +8,6 @@ same queries and keys, some queries at a time, and reduced at once.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lmri.anatomy import ATTENTION_SUMMARIES, attentions
+from lmri.anatomy import ATTENTION_SUMMARIES, attention_function, attentions
 from lmri.errors import SubjectError
 from lmri.record.repeats import Repeats
 
@@ -231,9 +230,7 @@ def weights_of(
 
 
 def _run_and_observe(base: str, module: nn.Module, *arguments: object, **options: object) -> tuple:
-    eager = sys.modules[type(module).__module__].eager_attention_forward
-    run = eager if base == "eager" else ALL_ATTENTION_FUNCTIONS[base]
-    output = run(module, *arguments, **options)
+    output = attention_function(module, base)(module, *arguments, **options)
     observer: Observer | None = getattr(module, "lmri_observer", None)
     if observer is not None:
         query, key, value, mask = arguments[:4]

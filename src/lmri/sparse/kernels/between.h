@@ -110,22 +110,31 @@ inline Tensor by_position(const Tensor& x) {
   return x.stride(3) == 1 && x.stride(2) == x.size(3) ? x : x.contiguous();
 }
 
+// Keys whose values are added up before the next: many small ones would be lost beside a large sum.
+constexpr int64_t KEYS_AT_ONCE = 512;
+
 // What one query makes of the keys and values of a head: weights are exp(scaling * score), over
 // their sum, in float32. `channels` counts the keys.
 template <typename W>
 void attend_one(const float* query, const W* key, const W* value, float scaling,
                 const std::vector<int32_t>& channels, int64_t n, int64_t n_value, W* y) {
-  const int64_t keys = channels.size(), room = (keys + LINE - 1) / LINE * LINE;
-  float* weights = workspace(room + n_value);
-  float* sums = weights + room;
+  const int64_t keys = channels.size(), size = (n_value + LINE - 1) / LINE * LINE;
+  float* sums = workspace(2 * size + keys);
+  float *some = sums + size, *weights = some + size;
   dot(weights, key, channels.data(), keys, query, n);
   for (int64_t i = 0; i < keys; ++i) weights[i] *= scaling;
   const float most = *std::max_element(weights, weights + keys);
-  float total = 0;
+  double total = 0;
   for (int64_t i = 0; i < keys; ++i) total += weights[i] = std::exp(weights[i] - most);
-  for (int64_t i = 0; i < keys; ++i) weights[i] /= total;
+  const float part = 1 / total;
+  for (int64_t i = 0; i < keys; ++i) weights[i] *= part;
   std::memset(sums, 0, n_value * sizeof(float));
-  add(sums, value, n_value, channels.data(), weights, keys, 0, n_value);
+  for (int64_t k = 0; k < keys; k += KEYS_AT_ONCE) {
+    const int64_t count = std::min(KEYS_AT_ONCE, keys - k);
+    std::memset(some, 0, n_value * sizeof(float));
+    add(some, value, n_value, channels.data() + k, weights + k, count, keys - k - count, n_value);
+    products().sum(sums, some, n_value);
+  }
   put<W>(sums, y, n_value);
 }
 
@@ -138,14 +147,16 @@ void attend_all(const Tensor& q, const Tensor& k, const Tensor& v, float scaling
   const std::vector<float> queries = factors<W>(wide(q).view({-1, n}));
   std::vector<int32_t> channels(keys);
   std::iota(channels.begin(), channels.end(), 0);
+  // Queries that share keys and values go one after another, unless threads would have nothing.
+  const int64_t together = q.size(0) * key_heads < at::get_num_threads() ? 1 : sharing;
   const int64_t bytes = keys * (n + n_value) * sizeof(W);
-  // Queries that share keys and values find them in the cache.
-  share_out(q.size(0) * key_heads, 1, 1 + LEAST_BYTES / bytes, [&](int64_t at, int64_t) {
-    const int64_t b = at / key_heads, h = at % key_heads;
-    for (int64_t row = b * heads + h * sharing; row < b * heads + (h + 1) * sharing; ++row)
+  share_out(q.numel() / n, together, 1 + LEAST_BYTES / bytes, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t b = row / heads, h = row % heads / sharing;
       attend_one(queries.data() + row * n, key + b * k.stride(0) + h * k.stride(1),
                  value + b * v.stride(0) + h * v.stride(1), scaling, channels, n, n_value,
                  y + row * n_value);
+    }
   });
 }
 
@@ -153,12 +164,13 @@ void attend_all(const Tensor& q, const Tensor& k, const Tensor& v, float scaling
 inline Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, double scaling) {
   for (const Tensor* x : {&q, &k, &v})
     TORCH_CHECK(x->dim() == 4 && is_real(*x) && x->scalar_type() == q.scalar_type() &&
-                    x->size(0) == q.size(0) && x->numel() && x->size(2) < INT32_MAX,
+                    x->size(0) == q.size(0) && x->numel(),
                 "queries, keys and values must be (batch, heads, tokens, size), of one dtype, "
                 "float32 or bfloat16, on the CPU");
   TORCH_CHECK(q.size(2) == 1 && k.size(3) == q.size(3) && q.size(1) % k.size(1) == 0 &&
                   v.size(1) == k.size(1) && v.size(2) == k.size(2),
               "queries must be of one token, and share heads of keys and values");
+  TORCH_CHECK(k.size(2) < INT32_MAX, "there are too many keys");
   const Tensor keys = by_position(k), values = by_position(v);
   Tensor y = at::empty({q.size(0), 1, q.size(1), v.size(3)}, q.scalar_type());
   if (q.scalar_type() == at::kFloat)

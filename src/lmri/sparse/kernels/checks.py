@@ -26,6 +26,9 @@ DTYPES = (torch.float32, torch.bfloat16)
 MOST_ROWS = 8
 """Rows of x in one product. Of more, a dense product costs less."""
 
+MOST_KEYS = 2**31 - 1
+"""Keys of attention are fewer."""
+
 
 def check_transposed(weight: Tensor, device: str) -> None:
     """Raise unless the argument is as :meth:`Backend.transposed` needs it."""
@@ -176,6 +179,7 @@ def check_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, device: str) -
     owner = "attention of one token"
     if q.dim() != 4 or q.shape[2] != 1 or not q.numel():
         _refuse("q", owner, "have the shape (batch, heads, 1, size), none of them 0", _shape(q))
+    _check_kind(q, "q", owner, device)
     batch, heads, _, size = q.shape
     for name, x in (("k", k), ("v", v)):
         if x.dim() != 4 or len(x) != batch or not x.numel() or heads % x.shape[1]:
@@ -183,12 +187,13 @@ def check_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, device: str) -
             _refuse(name, owner, allowed, _shape(x))
         if x.dtype is not q.dtype:
             _refuse(name, owner, f"be {q.dtype}, as 'q'", x.dtype)
+        _check_kind(x, name, owner, device)
     if k.shape[3] != size:
         _refuse("k", owner, f"have {size} channels, as 'q'", _shape(k))
     if v.shape[1:3] != k.shape[1:3]:
         _refuse("v", owner, f"have as many heads and keys as 'k', {_shape(k)[1:3]}", _shape(v))
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        _check_kind(x, name, owner, device)
+    if k.shape[2] >= MOST_KEYS:
+        _refuse("k", owner, f"have less than {MOST_KEYS} keys", k.shape[2])
 
 
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:

@@ -10,7 +10,8 @@ a whole MLP, on how many neurons there are) and not on the threads, and parts ar
 of neighbours, whoever computed them: the same call gives the same bits with any number of threads.
 Bits differ from those of a batch that holds the same row, and between machines with and without
 fused multiplication. At most 16 threads find work in one such product, and they share 16 sums of
-every row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls.
+every row: 0.5 MB a thousand outputs with 8 rows, kept by the thread that calls. In attention every
+thread keeps what the weights of one head take.
 
 Copies that ``transposed`` makes lie in large pages, where Linux lends them on advice: rows chosen
 at random are then read several per cent faster. ``benchmarks/sparse.py`` measures how fast weights

@@ -9,8 +9,7 @@ keep a part are masked. The counts say what a cache that is really smaller would
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lmri.anatomy import attentions
+from lmri.anatomy import attention_function, attentions
 from lmri.sparse.masks import keys_attended, positions_kept
 from lmri.sparse.rules import AttentionTopK, CacheHeads
 from lmri.sparse.runtime.passes import Pass
@@ -198,8 +197,7 @@ def _run(
     sparse: SparseAttention | None = getattr(module, ATTRIBUTE, None)
     if sparse is not None and sparse.applies():
         return sparse(module, query, key, value, mask, options), None
-    eager: Callable = sys.modules[type(module).__module__].eager_attention_forward
-    own = eager if before == "eager" else ALL_ATTENTION_FUNCTIONS[before]
+    own = attention_function(module, before)
     return own(module, query, key, value, mask, *arguments, **options)
 
 

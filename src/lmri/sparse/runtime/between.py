@@ -10,7 +10,8 @@ of one token that sees all keys is replaced where the model asks for ``sdpa`` of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import CodeType, FunctionType, MethodType
 
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 from transformers.models.llama import modeling_llama as llama
 
-from lmri.anatomy import attentions
+from lmri.anatomy import STANDS_FOR, attentions
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.runtime.products import Tools
 
@@ -27,6 +28,9 @@ INTERFACES = "ALL_ATTENTION_FUNCTIONS"
 CHOOSE = "get_interface"
 IGNORED = {"is_causal", "output_router_logits", "position_ids", "sliding_window", "use_cache"}
 """Options that change nothing for one token without a mask; the mask holds what a window hides."""
+
+UNSET = {"cache", "encoder_hidden_states", "position_bias", "softcap"}
+"""Options that change nothing where they are None."""
 
 # As they were when this was imported: what a model calls may be replaced later, in Llama's too.
 NORM = llama.LlamaRMSNorm.forward
@@ -79,7 +83,6 @@ def attention_forwards(tools: Tools, model: nn.Module) -> Forwards:
     kernel = tools.kernel
     if not isinstance(kernel, Cpu):
         return {}
-    attend = _attend(tools, kernel)
     found: Forwards = {}
     for module in attentions(model).values():
         own = type(module).forward
@@ -89,8 +92,9 @@ def attention_forwards(tools: Tools, model: nn.Module) -> Forwards:
         names, changed = own.__globals__, {}
         if ROTARY in code.co_names and _turns_as_llama(names.get(ROTARY)):
             changed[ROTARY] = _rotary(tools, kernel, names[ROTARY])
-        if {INTERFACES, CHOOSE} <= set(code.co_names):
-            changed[INTERFACES] = _Interfaces(names[INTERFACES], attend)
+        interfaces = names.get(INTERFACES)
+        if CHOOSE in code.co_names and isinstance(interfaces, AttentionInterface):
+            changed[INTERFACES] = _Interfaces(interfaces, _instead(tools, kernel))
         if changed:
             forward = FunctionType(
                 code, names | changed, own.__name__, own.__defaults__, own.__closure__
@@ -98,6 +102,31 @@ def attention_forwards(tools: Tools, model: nn.Module) -> Forwards:
             forward.__kwdefaults__ = own.__kwdefaults__
             found[module] = MethodType(forward, module)
     return found
+
+
+@contextmanager
+def attending_alone(tools: Tools, model: nn.Module) -> Iterator[None]:
+    """Let those who wrap functions of attention call what stands for them too.
+
+    Observers of attention and changes of its patterns run the function of the model: its bits must
+    not depend on whether somebody looks.
+
+    Parameters
+    ----------
+    tools : Tools
+        Of the session.
+    model : torch.nn.Module
+        The model.
+    """
+    kernel = tools.kernel
+    modules = attentions(model).values() if isinstance(kernel, Cpu) else ()
+    for module in modules:
+        setattr(module, STANDS_FOR, _instead(tools, kernel))
+    try:
+        yield
+    finally:
+        for module in modules:
+            delattr(module, STANDS_FOR)
 
 
 def _same(one: object, other: object) -> bool:
@@ -143,15 +172,22 @@ def _rotary(tools: Tools, kernel: Cpu, own: Callable) -> Callable[..., tuple[Ten
     return turned
 
 
-class _Interfaces:
-    """Functions of attention by name, one of which is another."""
+class _Interfaces(AttentionInterface):
+    """Functions of attention by name, where others stand for some."""
 
-    def __init__(self, own: AttentionInterface, attend: Callable) -> None:
-        self.own, self.attend = own, attend
+    def __init__(self, own: AttentionInterface, instead: Mapping[Callable, Callable]) -> None:
+        super().__init__()
+        self._local_mapping = own._local_mapping
+        self._instead = instead
 
-    def get_interface(self, name: str, default: Callable) -> Callable:
-        found = self.own.get_interface(name, default)
-        return self.attend if found is sdpa_attention_forward else found
+    def get_interface(self, attn_implementation: str, default: Callable) -> Callable:
+        """Find a function of attention, or what stands for it."""
+        found = super().get_interface(attn_implementation, default)
+        return self._instead.get(found, found)
+
+
+def _instead(tools: Tools, kernel: Cpu) -> dict[Callable, Callable]:
+    return {sdpa_attention_forward: _attend(tools, kernel)}
 
 
 def _attend(tools: Tools, kernel: Cpu) -> Callable[..., tuple[Tensor, None]]:
@@ -166,9 +202,13 @@ def _attend(tools: Tools, kernel: Cpu) -> Callable[..., tuple[Tensor, None]]:
         **options: object,
     ) -> tuple[Tensor, None]:
         now = tools.now()
-        known = scaling is not None and not dropout and options.keys() <= IGNORED
-        one = attention_mask is None and query.shape[2] == 1
-        if now is not None and now.few and one and known:
+        one = now is not None and now.few and query.shape[2] == 1 and attention_mask is None
+        alike = query.dtype is key.dtype is value.dtype and len(query) == len(key) == len(value)
+        plain = one and alike and scaling is not None and not dropout
+        if plain and all(
+            name in IGNORED or (name in UNSET and option is None)
+            for name, option in options.items()
+        ):
             return kernel.attend(query, key, value, scaling), None
         given = module, query, key, value, attention_mask, dropout, scaling
         return sdpa_attention_forward(*given, **options)

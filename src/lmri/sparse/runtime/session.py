@@ -29,7 +29,7 @@ from lmri.sparse.rules import (
     SkippedExperts,
 )
 from lmri.sparse.runtime.attention import SparseAttention, attending
-from lmri.sparse.runtime.between import attention_forwards, norm_forwards
+from lmri.sparse.runtime.between import attending_alone, attention_forwards, norm_forwards
 from lmri.sparse.runtime.checks import ATTRIBUTE, Sites, check_model, check_plan
 from lmri.sparse.runtime.counts import Counts, real_rows
 from lmri.sparse.runtime.experts import experts_forward
@@ -134,6 +134,7 @@ def sparse(
         session.copied_bytes = tools.weights.copied
         for module, forward in forwards.items():
             stack.callback(_swap(module, forward))
+        stack.enter_context(attending_alone(tools, model))
         stack.enter_context(attending(model, _attention(plan, tools)))
         stack.callback(_reading_passes(model, session, kernel.name != "reference").remove)
         yield session

@@ -203,12 +203,13 @@ def test_a_rotary_embedding_names_what_is_wrong(cpu, name, value, got):
     [
         ("q", torch.ones(2, 6, 2, 4), r"\(2, 6, 2, 4\)"),
         ("q", torch.ones(6, 1, 4), r"\(6, 1, 4\)"),
-        ("q", torch.ones(2, 6, 1, 4).half(), "torch.float"),
+        ("q", torch.ones(2, 6, 1, 4).half(), "torch.float16"),
         ("q", torch.ones(2, 6, 1, 4, device="meta"), "meta"),
         ("k", torch.ones(2, 4, 5, 4), r"\(2, 4, 5, 4\)"),
         ("k", torch.ones(1, 3, 5, 4), r"\(1, 3, 5, 4\)"),
         ("k", torch.ones(2, 3, 5, 3), r"\(2, 3, 5, 3\)"),
         ("k", torch.ones(2, 3, 0, 4), r"\(2, 3, 0, 4\)"),
+        ("k", torch.ones(2, 3, 5, 4, device="meta"), "meta"),
         ("v", torch.ones(2, 3, 4, 2), r"\(2, 3, 4, 2\)"),
         ("v", torch.ones(2, 6, 5, 2), r"\(2, 6, 5, 2\)"),
         ("v", torch.ones(2, 3, 5, 2).bfloat16(), "torch.bfloat16"),
@@ -218,8 +219,14 @@ def test_attention_names_what_is_wrong(cpu, name, value, got):
     arguments = {"q": torch.ones(2, 6, 1, 4), "k": torch.ones(2, 3, 5, 4)}
     arguments |= {"v": torch.ones(2, 3, 5, 2), "scaling": 0.5}
     assert cpu.attend(**arguments).shape == (2, 1, 6, 2)
-    with pytest.raises(SparseError, match=f"The '.' of attention of one token .*{got}"):
+    with pytest.raises(SparseError, match=f"The '{name}' of attention of one token .*{got}"):
         cpu.attend(**arguments | {name: value})
+
+
+def test_attention_to_too_many_keys_is_refused(cpu):
+    keys = torch.ones(1, 1, 1, 1).expand(1, 1, 2**31, 1)
+    with pytest.raises(SparseError, match=r"The 'k' .* have less than 2147483647 keys\. Got 21474"):
+        cpu.attend(torch.ones(1, 1, 1, 1), keys, keys, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,27 @@ def test_attention_is_that_of_torch(cpu, dtype, heads, key_heads, batch, keys, s
     # As projections leave them: heads side by side at every position.
     apart = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
     assert cpu.attend(*apart, 0.3).equal(got)
+    # As caches with more room give them.
+    roomy = (torch.cat([5 * x, x, x], dim=2)[:, :, keys : 2 * keys] for x in (k, v))
+    assert cpu.attend(q, *roomy, 0.3).equal(got)
+
+
+def test_attention_of_equal_sequences_and_heads(cpu):
+    q, k, v = random(1, 1, 1, 8), random(1, 1, 6, 8, seed=1), random(1, 1, 6, 8, seed=2)
+    one = cpu.attend(q, k, v, 0.5)
+    spread = (x.expand(3, 2, -1, -1) for x in (q, k, v))
+    assert cpu.attend(*spread, 0.5).equal(one.expand(3, 1, 2, 8))
+
+
+def test_attention_to_many_equal_keys_stays_exact(cpu):
+    """Many small weights beside a large one: sums in float32 one by one lost 1e-3 of them."""
+    keys = 131_072
+    k, v = torch.zeros(1, 1, keys, 2), torch.ones(1, 1, keys, 3)
+    k[..., 0, 0], v[..., 0, :] = 1.0, 0.0
+    for score in (5.0, 12.0):
+        got = cpu.attend(torch.tensor([score, 0.0]).view(1, 1, 1, 2), k, v, 1.0)
+        expected = (keys - 1) / (keys - 1 + torch.tensor(score).double().exp())
+        assert_close(got.flatten(), expected.float().expand(3))
 
 
 def test_attention_to_equal_keys_is_the_mean_and_to_a_loud_one_its_value(cpu):

@@ -7,7 +7,10 @@ from sparse_cases import plan_of
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
+from lmri.anatomy import STANDS_FOR
+from lmri.intervene.patterns import changed_patterns
 from lmri.intervene.sharing import _replaced
+from lmri.record.attention import observed_attention
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.runtime import sparse
 
@@ -19,25 +22,35 @@ TURNED = {"llama", "mistral", "mixtral", "qwen3", "qwen3_moe", "qwen2_moe", "olm
 TURNED |= {"gemma2", "gemma3_text", "phi"}
 """Those whose queries and keys are turned by the code of Llama's."""
 
-OTHER_ATTENTION = {"bert", "gemma2", "gpt_oss"}
-"""Those whose attention has a mask, soft caps or sinks."""
+OTHER_ATTENTION = {"gemma2", "gpt_oss"}
+"""Those whose attention is not ``sdpa``: it has soft caps or sinks."""
+
+FULL_WINDOW = {"mistral"}
+"""Those that have a mask after some tokens, for what has left their windows."""
 
 
-@pytest.mark.parametrize("kind", sorted(FAMILIES))
-def test_only_known_code_is_replaced_and_only_for_few_rows(kind, monkeypatch):
-    called = {"rms_norm": 0, "rotary": 0, "attend": 0}
-    for name in called:
+@pytest.fixture
+def called(monkeypatch):
+    """How often each was called."""
+    found = {"rms_norm": 0, "rotary": 0, "attend": 0}
+    for name in found:
         own = getattr(Cpu, name)
 
         def noted(self, *given, own=own, name=name):
-            called[name] += 1
+            found[name] += 1
             return own(self, *given)
 
         monkeypatch.setattr(Cpu, name, noted)
+    return found
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_only_known_code_is_replaced_and_only_for_few_rows(kind, called):
     model = random_model(configuration(kind))
     forwards = {module: module.forward for module in model.modules()}
     with torch.inference_mode(), sparse(model, plan_of(), "cpu"):
         model(tokens(kind, 3, 14))
+        model(tokens(kind, 9, 1))
         assert not any(called.values())
         model(tokens(kind, 1, 5))
         assert not called["attend"]
@@ -78,8 +91,9 @@ def test_models_say_what_they_said(kind):
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("kind", sorted(set(FAMILIES) - {"bert"}))
-def test_tokens_that_follow_say_what_they_said(kind, cache):
+def test_tokens_that_follow_say_what_they_said(kind, cache, called):
     """Alone, and after texts of two lengths, where a mask hides what was padded."""
+    attends = kind not in OTHER_ATTENTION | FULL_WINDOW
     model, ids = random_model(configuration(kind)), tokens(kind, 2, 9)
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
     options |= {"return_dict_in_generate": True, "output_logits": True, "disable_compile": True}
@@ -93,6 +107,51 @@ def test_tokens_that_follow_say_what_they_said(kind, cache):
                 got = model.generate(**given, **named)
         for one, other in zip(got.logits, expected.logits, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        alone = "attention_mask" not in given
+        assert (called["attend"] > 0) == (attends and alone and cache == "dynamic")
+        called["attend"] = 0
+
+
+@pytest.mark.parametrize("what", ["mask", "dropout", "option", "eager", "dtype"])
+def test_other_attention_of_one_token_is_left_to_torch(what, called):
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 1)
+    options = {"mask": {"attention_mask": torch.zeros(1, 1, 1, 1)}, "option": {"unknown": 1}}
+    if what == "dropout":
+        for block in model.model.layers:
+            block.self_attn.attention_dropout = 0.5
+            block.self_attn.train()
+    if what == "eager":
+        model.set_attn_implementation("eager")
+    if what == "dtype":
+        projection = model.model.layers[0].self_attn.v_proj
+        projection.register_forward_hook(lambda module, given, output: output.bfloat16())
+    with torch.inference_mode(), sparse(model, plan_of(), "cpu"):
+        if what == "dtype":
+            with pytest.raises(RuntimeError, match="dtype"):  # of torch
+                model(ids, use_cache=False)  # a cache would make them alike
+        else:
+            model(ids, **options.get(what, {}))
+    assert not called["attend"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_who_looks_at_attention_changes_no_bit(dtype, called):
+    model = random_model(configuration("llama")).to(dtype)
+    first, then = tokens("llama", 1, 7), tokens("llama", 1, 1)
+
+    def said():
+        past = model(first, use_cache=True).past_key_values
+        return model(then, past_key_values=past).logits
+
+    with torch.inference_mode(), sparse(model, plan_of(), "cpu"):
+        expected = said()
+        layers = len(model.model.layers)
+        with observed_attention(model, lambda layer, attention: None):
+            assert said().equal(expected)
+        with changed_patterns(model, {0: lambda weights, seen: weights}):
+            assert said().equal(expected)
+    assert called["attend"] == 3 * layers
+    assert not any(hasattr(module, STANDS_FOR) for module in model.modules())
 
 
 def test_attention_that_somebody_registered_is_run(monkeypatch):
