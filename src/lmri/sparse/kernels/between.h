@@ -124,9 +124,7 @@ void attend_one(const float* query, const W* key, const W* value, float scaling,
   dot(weights, key, channels.data(), keys, query, n);
   for (int64_t i = 0; i < keys; ++i) weights[i] *= scaling;
   const float most = *std::max_element(weights, weights + keys);
-  double total = 0;
-  for (int64_t i = 0; i < keys; ++i) total += weights[i] = std::exp(weights[i] - most);
-  const float part = 1 / total;
+  const float part = 1 / products().exponentials(weights, most, keys);
   for (int64_t i = 0; i < keys; ++i) weights[i] *= part;
   std::memset(sums, 0, n_value * sizeof(float));
   for (int64_t k = 0; k < keys; k += KEYS_AT_ONCE) {

@@ -186,6 +186,50 @@ void sum(float* __restrict to, const float* __restrict from, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] += from[i];
 }
 
+// Of numbers up to 0, to two units in the last place (the polynomial of expf in Cephes); below the
+// smallest normal number 0.
+inline Floats exponential(Floats x) {
+  constexpr float log2_e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  constexpr float least = -87.3365f;
+  constexpr float rounder = 12582912;  // what is added to it has no place left for a fraction
+  const Floats within = x < least ? Floats{} + least : x;
+  const Floats shifted = within * log2_e + rounder, whole = shifted - rounder;
+  const Floats r = within - whole * ln2_high - whole * ln2_low;
+  Floats sum = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  sum = sum * r + 8.3334519073e-3f;
+  sum = sum * r + 4.1665795894e-2f;
+  sum = sum * r + 1.6666665459e-1f;
+  sum = sum * r + 5.0000001201e-1f;
+  sum = sum * r * r + r + 1;
+  constexpr uint32_t zero_of_rounder = 0x4b400000u, bias = 127;
+  const Words power = (reinterpret_cast<Words>(shifted) - zero_of_rounder + bias) << 23;
+  return x < least ? Floats{} : sum * reinterpret_cast<Floats>(power);
+}
+
+double exponentials(float* values, float most, int64_t n) {
+  constexpr int64_t block = 32 * LANES;
+  double total = 0;
+  for (int64_t start = 0; start < n; start += block) {
+    const int64_t end = start + block < n ? start + block : n;
+    Floats sum = {};
+    for (int64_t i = start; i < end; i += LANES) {
+      if (i + LANES <= n) {
+        const Floats made = exponential(load(values + i) - most);
+        store(values + i, made);
+        sum += made;
+      } else {
+        Floats rest = {};
+        __builtin_memcpy(&rest, values + i, (n - i) * sizeof(float));
+        rest = exponential(rest - most);
+        __builtin_memcpy(values + i, &rest, (n - i) * sizeof(float));
+        for (int64_t j = i; j < n; ++j) total += values[j];
+      }
+    }
+    for (int64_t lane = 0; lane < LANES; ++lane) total += sum[lane];
+  }
+  return total;
+}
+
 void widen_all(const Half* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = widen(from[i]);
 }
@@ -221,7 +265,8 @@ void narrow(const float* paired, Half* to, int64_t n) {
 }  // namespace
 
 extern const Products LMRI_PRODUCTS = {
-    LANES, compact, add<float>, add<Half>, dot<float>, dot<Half>, sum, widen_all, narrow,
+    LANES,     compact, add<float>,   add<Half>, dot<float>,
+    dot<Half>, sum,     exponentials, widen_all, narrow,
 };
 
 }  // namespace lmri

@@ -41,6 +41,8 @@ struct Products {
                      const float* x, int64_t n);
   // to[i] += from[i].
   void (*sum)(float* to, const float* from, int64_t n);
+  // values[i] = exp(values[i] - most), at most 1; returns their sum.
+  double (*exponentials)(float* values, float most, int64_t n);
   // to[i] = from[i].
   void (*widen)(const Half* from, float* to, int64_t n);
   // Sums of paired order in natural order, rounded to the nearest as torch rounds: ties to even.

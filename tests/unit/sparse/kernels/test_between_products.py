@@ -92,6 +92,21 @@ def test_attention_to_equal_keys_is_the_mean_and_to_a_loud_one_its_value(cpu):
     assert cpu.attend(q, k, v, 1.0).isnan().all()
 
 
+@pytest.mark.parametrize("keys", [2, 6, 16, 19])
+def test_weights_of_attention_are_exponentials(cpu, keys):
+    """Of every size, and 0 where they are too small for a normal number."""
+    scores = torch.linspace(0, -87.3, 401).view(1, -1, 1, 1)
+    k = torch.ones(1, 401, keys, 1)
+    k[:, :, 0] = 0.0
+    v = torch.zeros_like(k)
+    v[:, :, -1] = 1.0
+    weights = scores.double().flatten().exp()
+    expected = weights / (1 + (keys - 1) * weights)
+    got = cpu.attend(scores, k, v, 1.0).flatten().double()
+    torch.testing.assert_close(got, expected, rtol=4e-7, atol=0)
+    assert not cpu.attend(scores - 90, k, v, 1.0).any()
+
+
 def test_attention_does_not_depend_on_the_number_of_threads(cpu):
     given = (random(2, 16, n, 64, seed=n) for n in (1, 900, 900))
     q, k, v = given

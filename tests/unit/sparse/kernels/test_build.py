@@ -37,6 +37,10 @@ for dtype in (torch.float32, torch.bfloat16):
     weight_t, narrow = weight.T.contiguous(), x.bfloat16()
     got = cpu.input_sparse(narrow, weight_t, threshold)
     assert got.equal(cpu.input_sparse(narrow.float(), weight_t, threshold).bfloat16())
+    q, k, v = (torch.randn(2, 3, n, 37).to(dtype) for n in (1, 50, 50))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    close = 1e-5 if dtype is torch.float32 else 1e-2
+    torch.testing.assert_close(cpu.attend(q, k, v, 37**-0.5), expected, rtol=close, atol=close)
 """
 
 
