@@ -11,7 +11,7 @@ of one token that sees all keys is replaced where the model asks for ``sdpa`` of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import CodeType, FunctionType, MethodType
 
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.models.llama import modeling_llama as llama
 
 from lmri.anatomy import STANDS_FOR, attentions
+from lmri.errors import SparseError
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.runtime.products import Tools
 
@@ -202,15 +203,19 @@ def _attend(tools: Tools, kernel: Cpu) -> Callable[..., tuple[Tensor, None]]:
         **options: object,
     ) -> tuple[Tensor, None]:
         now = tools.now()
-        one = now is not None and now.few and query.shape[2] == 1 and attention_mask is None
-        alike = query.dtype is key.dtype is value.dtype and len(query) == len(key) == len(value)
-        plain = one and alike and scaling is not None and not dropout
-        if plain and all(
-            name in IGNORED or (name in UNSET and option is None)
-            for name, option in options.items()
-        ):
-            return kernel.attend(query, key, value, scaling), None
+        plain = attention_mask is None and scaling is not None and not dropout
+        if plain and now is not None and now.few and query.shape[2] == 1 and _ignored(options):
+            # What the kernel refuses (dtypes or batches that differ), torch may take.
+            with suppress(SparseError, RuntimeError):
+                return kernel.attend(query, key, value, scaling), None
         given = module, query, key, value, attention_mask, dropout, scaling
         return sdpa_attention_forward(*given, **options)
 
     return attended
+
+
+def _ignored(options: Mapping[str, object]) -> bool:
+    """Whether options change nothing for one token without a mask."""
+    return options.keys() <= IGNORED or all(
+        name in IGNORED or (name in UNSET and option is None) for name, option in options.items()
+    )

@@ -112,7 +112,7 @@ def test_tokens_that_follow_say_what_they_said(kind, cache, called):
         called["attend"] = 0
 
 
-@pytest.mark.parametrize("what", ["mask", "dropout", "option", "eager", "dtype"])
+@pytest.mark.parametrize("what", ["mask", "dropout", "option", "eager"])
 def test_other_attention_of_one_token_is_left_to_torch(what, called):
     model, ids = random_model(configuration("llama")), tokens("llama", 1, 1)
     options = {"mask": {"attention_mask": torch.zeros(1, 1, 1, 1)}, "option": {"unknown": 1}}
@@ -122,16 +122,21 @@ def test_other_attention_of_one_token_is_left_to_torch(what, called):
             block.self_attn.train()
     if what == "eager":
         model.set_attn_implementation("eager")
-    if what == "dtype":
-        projection = model.model.layers[0].self_attn.v_proj
-        projection.register_forward_hook(lambda module, given, output: output.bfloat16())
     with torch.inference_mode(), sparse(model, plan_of(), "cpu"):
-        if what == "dtype":
-            with pytest.raises(RuntimeError, match="dtype"):  # of torch
-                model(ids, use_cache=False)  # a cache would make them alike
-        else:
-            model(ids, **options.get(what, {}))
+        model(ids, **options.get(what, {}))
     assert not called["attend"]
+
+
+def test_attention_that_the_kernel_refuses_is_left_to_torch():
+    model, ids = random_model(configuration("llama")), tokens("llama", 1, 1)
+    projection = model.model.layers[0].self_attn.v_proj
+    projection.register_forward_hook(lambda module, given, output: output.double())
+    with (
+        torch.inference_mode(),
+        sparse(model, plan_of(), "cpu"),
+        pytest.raises(RuntimeError, match="query, key, and value to have the same dtype"),
+    ):
+        model(ids, use_cache=False)  # a cache would make them alike
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
