@@ -100,10 +100,9 @@ inline Tensor turned(const Tensor& x, const Tensor& cos, const Tensor& sin) {
 }
 
 inline std::tuple<Tensor, Tensor> rotary(const Tensor& q, const Tensor& k, const Tensor& cos,
-                                  const Tensor& sin) {
+                                         const Tensor& sin) {
   return {turned(q, cos, sin), turned(k, cos, sin)};
 }
-
 
 // Keys or values of one head after another, the channels of each position in one run.
 inline Tensor by_position(const Tensor& x) {
