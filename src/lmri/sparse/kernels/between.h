@@ -24,8 +24,7 @@ inline float widened(c10::BFloat16 value) { return value; }
 
 // What modules do, in their order: float32, rounded to the type of x before the weights and after.
 template <typename T>
-void normalise(const T* __restrict x, const T* __restrict weight, float epsilon, int64_t n,
-               T* __restrict y) {
+void normalise(const T* x, const T* weight, float epsilon, int64_t n, T* y) {
   float* values = workspace(n);
   for (int64_t i = 0; i < n; ++i) values[i] = widened(x[i]);
   const int32_t first = 0;
@@ -58,8 +57,7 @@ inline Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
 
 // Turn pairs of channels (i, i + n / 2) of n by angles, each product rounded, as modules do.
 template <typename T>
-void rotate(const T* __restrict x, const T* __restrict cos, const T* __restrict sin, int64_t n,
-            T* __restrict y) {
+void rotate(const T* x, const T* cos, const T* sin, int64_t n, T* y) {
   const auto times = [](T a, T b) { return widened(static_cast<T>(widened(a) * widened(b))); };
   for (int64_t i = 0; i < n / 2; ++i) {
     const int64_t j = i + n / 2;
