@@ -31,7 +31,9 @@ import torch
 from lmri.errors import SparseError
 from lmri.store.atomic import atomic_file
 
-HEADERS = ("products.h", "sums.h", "arguments.h", "between.h", "active.h", "pages.h")
+HEADERS = (
+    *("products.h", "sums.h", "arguments.h", "channels.h", "between.h", "active.h", "pages.h"),
+)
 SOURCES = (*HEADERS, "products.cpp", "operators.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 """Looked for in this order where the variable CXX names none."""

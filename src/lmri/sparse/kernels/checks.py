@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -194,6 +194,59 @@ def check_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, device: str) -
         _refuse("v", owner, f"have as many heads and keys as 'k', {_shape(k)[1:3]}", _shape(v))
     if k.shape[2] >= MOST_KEYS:
         _refuse("k", owner, f"have less than {MOST_KEYS} keys", k.shape[2])
+
+
+def check_attention_inputs(
+    x: Tensor,
+    norm: Tensor,
+    epsilon: float,
+    weights_t: Sequence[Tensor],
+    thresholds: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    cos: Tensor,
+    sin: Tensor,
+    device: str,
+) -> None:
+    """Raise unless the arguments are as the processor's ``attention_inputs`` needs them."""
+    owner = "queries, keys and values"
+    for name, given in (("weights_t", weights_t), ("thresholds", thresholds), ("biases", biases)):
+        if len(given) != 3:
+            _refuse(name, owner, "be three", len(given))
+    if x.dim() != 3:
+        _refuse("x", owner, "have the shape (batch, tokens, hidden)", _shape(x))
+    if cos.dim() != 3 or not cos.shape[-1]:
+        _refuse("cos", owner, "have the shape (batch or 1, tokens, size)", _shape(cos))
+    check_rms_norm(x, norm, epsilon, device)
+    size = cos.shape[-1]
+    for weight_t, threshold, bias in zip(weights_t, thresholds, biases, strict=True):
+        check_input_sparse(x, weight_t, threshold, bias, device)
+        if weight_t.shape[1] % size:
+            _refuse("weights_t", owner, f"have outputs for heads of {size}", _shape(weight_t))
+    batch, tokens = x.shape[:2]
+    q, k = (x.new_empty(batch, w.shape[1] // size, tokens, size) for w in weights_t[:2])
+    check_rotary(q, k, cos, sin, device)
+
+
+def check_attention_added(
+    residual: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    weight_t: Tensor,
+    threshold: Tensor,
+    bias: Tensor | None,
+    device: str,
+) -> None:
+    """Raise unless the arguments are as the processor's ``attention_added`` needs them."""
+    check_attend(q, k, v, scaling, device)
+    heads = q.new_empty(len(q), 1, q.shape[1] * v.shape[3])
+    check_input_sparse(heads, weight_t, threshold, bias, device)
+    owner, shape = "what attention adds", (len(q), 1, weight_t.shape[1])
+    if _shape(residual) != shape or residual.dtype is not q.dtype:
+        got = f"{_shape(residual)} of {residual.dtype}"
+        _refuse("residual", owner, f"have the shape {shape} and be {q.dtype}, as 'q'", got)
+    _check_device(residual, "residual", owner, device)
 
 
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:

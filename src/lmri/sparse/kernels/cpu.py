@@ -24,7 +24,7 @@ Clang builds the kernels only where it comes with its OpenMP and that fits torch
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -35,6 +35,8 @@ from lmri.errors import SparseError
 from lmri.sparse.kernels.build import built_library
 from lmri.sparse.kernels.checks import (
     check_attend,
+    check_attention_added,
+    check_attention_inputs,
     check_input_listed,
     check_input_sparse,
     check_output_sparse,
@@ -182,11 +184,89 @@ class Cpu:
         """
         return _checked(OPERATORS.attend, check_attend, q, k, v, scaling)
 
+    def attention_inputs(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        epsilon: float,
+        weights_t: Sequence[Tensor],
+        thresholds: Sequence[Tensor],
+        biases: Sequence[Tensor | None],
+        cos: Tensor,
+        sin: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Make queries, keys and values, from the residual stream to what a cache takes.
+
+        To the bit what :meth:`rms_norm`, :meth:`input_sparse` three times and :meth:`rotary` make.
+
+        Parameters
+        ----------
+        x : Tensor of shape (batch, tokens, hidden)
+            The residual stream.
+        norm : Tensor of shape (hidden,)
+            Weights of the norm before attention.
+        epsilon : float
+            That of the norm.
+        weights_t : sequence of Tensor of shape (hidden, heads * size or key_heads * size)
+            Of queries, keys and values.
+        thresholds : sequence of Tensor of shape () or (hidden,), float32
+            Channels of the norm's output that do not exceed them are skipped.
+        biases : sequence of Tensor of shape (heads * size or key_heads * size,), or None
+            Added.
+        cos, sin : Tensor of shape (batch or 1, tokens, size)
+            Of the angles by which queries and keys are turned.
+
+        Returns
+        -------
+        q : Tensor of shape (batch, heads, tokens, size)
+            Queries, turned.
+        k, v : Tensor of shape (batch, key_heads, tokens, size)
+            Keys, turned, and values.
+        """
+        operator, products = OPERATORS.attention_inputs, (weights_t, thresholds, biases)
+        return _checked(operator, check_attention_inputs, x, norm, epsilon, *products, cos, sin)
+
+    def attention_added(
+        self,
+        residual: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scaling: float,
+        weight_t: Tensor,
+        threshold: Tensor,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from one token to all keys, and add the result to the residual stream.
+
+        To the bit what :meth:`attend` and :meth:`input_sparse` make, added.
+
+        Parameters
+        ----------
+        residual : Tensor of shape (batch, 1, hidden)
+            The residual stream.
+        q, k, v, scaling
+            Those of :meth:`attend`.
+        weight_t : Tensor of shape (heads * value_size, hidden)
+            Of the output projection.
+        threshold : Tensor of shape () or (heads * value_size,), float32
+            Channels of the heads that do not exceed it are skipped.
+        bias : Tensor of shape (hidden,), optional
+            Added.
+
+        Returns
+        -------
+        Tensor of shape (batch, 1, hidden)
+            The residual stream after attention.
+        """
+        operator, product = OPERATORS.attention_added, (weight_t, threshold, bias)
+        return _checked(operator, check_attention_added, residual, q, k, v, scaling, *product)
+
 
 def _checked(
     operator: Callable[..., Any],
     check: Callable[..., None],
-    *arguments: Tensor | str | float | None,
+    *arguments: Tensor | Sequence[Tensor | None] | str | float | None,
 ) -> Any:
     """Run an operator; where it refuses its arguments, say in words what is wrong with them.
 
@@ -269,6 +349,28 @@ def _fake_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
     return _like(q.transpose(1, 2), v.shape[3], k, v)
 
 
+def _fake_attention_inputs(
+    x: Tensor,
+    norm: Tensor,
+    epsilon: float,
+    weights_t: Sequence[Tensor],
+    thresholds: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    cos: Tensor,
+    sin: Tensor,
+) -> tuple[Tensor, ...]:
+    shape, others = (*x.shape[:2], -1, cos.shape[-1]), (norm, *thresholds, *biases, cos, sin)
+    made = (_like(x, w.shape[1], w, *others).view(shape).transpose(1, 2) for w in weights_t)
+    q, k, v = made
+    return _like(q, q.shape[-1]), _like(k, k.shape[-1]), v
+
+
+def _fake_attention_added(
+    residual: Tensor, q: Tensor, k: Tensor, v: Tensor, scaling: float, *product: Tensor | None
+) -> Tensor:
+    return _like(residual, residual.shape[-1], q, k, v, *product)
+
+
 def _fake_transposed(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.mT.shape)
 
@@ -282,6 +384,8 @@ FAKES: dict[str, Callable[..., Any]] = {
     "rms_norm": _fake_rms_norm,
     "rotary": _fake_rotary,
     "attend": _fake_attend,
+    "attention_inputs": _fake_attention_inputs,
+    "attention_added": _fake_attention_added,
     "transposed": _fake_transposed,
 }
 """What tells the shape of a product from its arguments, by operator."""

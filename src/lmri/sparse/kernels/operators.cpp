@@ -1,5 +1,7 @@
 // Sparse products, and what lies between them, as operators of torch.
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/BFloat16.h>
@@ -17,100 +19,13 @@
 #include "active.h"
 #include "arguments.h"
 #include "between.h"
+#include "channels.h"
 #include "pages.h"
 #include "products.h"
 #include "sums.h"
 
 namespace lmri {
 namespace {
-
-// Outputs whose sums stay in the first cache while the weights stream past: 16 KiB.
-constexpr int64_t TILE = 4096;
-// Weights of a block of channels that several rows share stay in the second cache.
-constexpr int64_t BLOCK_BYTES = 256 << 10;
-// Neurons of an MLP that are computed before the next product takes them up.
-constexpr int64_t AT_ONCE = 128;
-
-// The up projection of a gated MLP: values of active neurons are multiplied with it.
-template <typename W>
-struct Up {
-  const W* weight;
-  const float* bias;  // or none
-  std::vector<float> x;
-  int64_t n_in;
-
-  void multiply(Active& active, int64_t b, int64_t from, int64_t to) const {
-    float sums[AT_ONCE];
-    const int32_t* channels = active.channels(b);
-    float* values = active.rows[b].values.data();
-    for (int64_t k = from; k < to; k += AT_ONCE) {
-      const int64_t count = std::min(AT_ONCE, to - k);
-      dot(sums, weight, channels + k, count, x.data() + b * n_in, n_in);
-      for (int64_t i = 0; i < count; ++i)
-        values[k + i] *= bias ? sums[i] + bias[channels[k + i]] : sums[i];
-    }
-  }
-};
-
-// Call with every row and where its channels lie, for one block after another of the channels
-// first..last of the union.
-template <typename Run>
-void for_blocks(const Active& active, int64_t first, int64_t last, int64_t block, const Run& run) {
-  const int64_t rows = active.rows.size();
-  for (int64_t k = first; k < last; k += block) {
-    const int32_t begin = active.all[k], end = active.all[std::min(k + block, last) - 1] + 1;
-    for (int64_t b = 0; b < rows; ++b) run(b, active.find(b, begin), active.find(b, end));
-  }
-}
-
-// How many channels several rows go through together.
-int64_t block_of(int64_t rows, int64_t channel_bytes, int64_t channels) {
-  if (rows == 1) return std::max<int64_t>(1, channels);
-  return std::max<int64_t>(16, BLOCK_BYTES / std::max<int64_t>(1, channel_bytes));
-}
-
-// Add the channels first..last of the union to the sums of every row. A row reads only its own.
-template <typename W>
-void add_part(const Active& active, int64_t first, int64_t last, const W* weight, int64_t n_out,
-              int64_t row_size, float* sums) {
-  for (int64_t tile = 0; tile < n_out; tile += TILE) {
-    const int64_t width = std::min(TILE, n_out - tile);
-    const int64_t block = block_of(active.rows.size(), width * sizeof(W), last - first);
-    for_blocks(active, first, last, block, [&](int64_t b, int64_t from, int64_t to) {
-      add(sums + b * row_size + tile, weight + tile, n_out, active.channels(b) + from,
-          active.rows[b].values.data() + from, to - from, active.rows[b].count - to, width);
-    });
-  }
-}
-
-// y = sums of parts, which take `bytes` of the weights together and of which `run` makes one each,
-// in sums of its own that start at 0, a row every `row_size`.
-template <typename W, typename Y, typename Run>
-void sum_up(int64_t rows, int64_t n_out, int64_t parts, int64_t bytes, Y* y, const Run& run) {
-  const int64_t row_size = (n_out + LINE - 1) / LINE * LINE, size = rows * row_size;
-  float* sums = workspace(parts * size);
-  sum_parts(parts, 1 + LEAST_BYTES / (1 + bytes / parts), sums, size, [&](int64_t part) {
-    std::memset(sums + part * size, 0, size * sizeof(float));
-    run(part, sums + part * size, row_size);
-  });
-  for (int64_t b = 0; b < rows; ++b) put<W>(sums + b * row_size, y + b * n_out, n_out);
-}
-
-// y = sums over the active channels, each multiplied with its up projection before if there is one.
-template <typename W, typename Y>
-void input_sparse_sums(Active& active, const W* weight, int64_t n_out, const Up<W>* up, Y* y) {
-  const int64_t rows = active.rows.size(), n_active = active.all.size();
-  const int64_t parts = count_parts(n_active), up_bytes = up ? up->n_in * sizeof(W) : 0;
-  const int64_t bytes = n_active * (n_out * sizeof(W) + up_bytes);
-  sum_up<W>(rows, n_out, parts, bytes, y, [&](int64_t part, float* sums, int64_t row_size) {
-    const int64_t first = start_of(part, parts, n_active);
-    const int64_t last = start_of(part + 1, parts, n_active);
-    if (up)
-      for_blocks(active, first, last, block_of(rows, up_bytes, last - first),
-                 [&](int64_t b, int64_t from, int64_t to) { up->multiply(active, b, from, to); });
-    add_part(active, first, last, weight, n_out, row_size, sums);
-  });
-}
 
 using Activation = float (*)(float);
 
@@ -348,6 +263,40 @@ Tensor output_sparse(const Tensor& x, const Tensor& weight, const Tensor& index,
   return finished(y, x);
 }
 
+// What attention takes from the residual stream: its norm, queries, keys and values of that, as many
+// heads as there are sizes of an angle in them, queries and keys turned.
+std::tuple<Tensor, Tensor, Tensor> attention_inputs(const Tensor& x, const Tensor& norm,
+                                                    double epsilon, at::TensorList weights_t,
+                                                    at::TensorList thresholds,
+                                                    const c10::List<MaybeTensor>& biases,
+                                                    const Tensor& cos, const Tensor& sin) {
+  TORCH_CHECK(weights_t.size() == 3 && thresholds.size() == 3 && biases.size() == 3,
+              "queries, keys and values must have a weight, a threshold and a bias or none each");
+  TORCH_CHECK(x.dim() == 3 && cos.dim() == 3 && cos.size(2) > 0,
+              "x must be (batch, tokens, hidden), and cos (batch or 1, tokens, size)");
+  const int64_t size = cos.size(2);
+  const Tensor hidden = rms_norm(x, norm, epsilon);
+  const auto heads = [&](int64_t i) {
+    const Tensor made = input_sparse(hidden, weights_t[i], thresholds[i], biases.get(i));
+    TORCH_CHECK(made.size(2) % size == 0, "outputs must be heads of ", size);
+    return made.view({x.size(0), x.size(1), -1, size}).transpose(1, 2);
+  };
+  const Tensor q = heads(0), k = heads(1), v = heads(2);
+  return {turned(q, cos, sin), turned(k, cos, sin), v};
+}
+
+// What attention of one token adds to the residual stream, and the stream.
+Tensor attention_added(const Tensor& residual, const Tensor& q, const Tensor& k, const Tensor& v,
+                       double scaling, const Tensor& weight_t, const Tensor& threshold,
+                       const MaybeTensor& bias) {
+  const Tensor heads = attend(q, k, v, scaling).flatten(2);
+  const Tensor made = input_sparse(heads, weight_t, threshold, bias);
+  TORCH_CHECK(residual.sizes() == made.sizes() && residual.device().is_cpu() &&
+                  residual.scalar_type() == made.scalar_type(),
+              "the residual stream must be (batch, 1, outputs), of the dtype of the queries");
+  return at::add(residual, made);
+}
+
 Tensor transposed(const Tensor& weight) {
   TORCH_CHECK(weight.dim() >= 2 && weight.device().is_cpu(),
               "weights must be of two dimensions or more, on the CPU");
@@ -372,6 +321,12 @@ TORCH_LIBRARY(lmri_sparse, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float epsilon) -> Tensor");
   library.def("rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor, Tensor)");
   library.def("attend(Tensor q, Tensor k, Tensor v, float scaling) -> Tensor");
+  library.def(
+      "attention_inputs(Tensor x, Tensor norm, float epsilon, Tensor[] weights_t, "
+      "Tensor[] thresholds, Tensor?[] biases, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor)");
+  library.def(
+      "attention_added(Tensor residual, Tensor q, Tensor k, Tensor v, float scaling, "
+      "Tensor weight_t, Tensor threshold, Tensor? bias) -> Tensor");
   library.def("transposed(Tensor weight) -> Tensor");
 }
 
@@ -384,5 +339,7 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("rms_norm", &lmri::rms_norm);
   library.impl("rotary", &lmri::rotary);
   library.impl("attend", &lmri::attend);
+  library.impl("attention_inputs", &lmri::attention_inputs);
+  library.impl("attention_added", &lmri::attention_added);
   library.impl("transposed", &lmri::transposed);
 }

@@ -59,7 +59,7 @@ def norm_forwards(tools: Tools, model: nn.Module) -> Forwards:
     kernel = tools.kernel
     if not isinstance(kernel, Cpu):
         return {}
-    norms = [module for module in model.modules() if _same(type(module).forward, NORM)]
+    norms = [module for module in model.modules() if same_code(type(module).forward, NORM)]
     return {norm: _norm(tools, kernel, norm) for norm in norms if "forward" not in vars(norm)}
 
 
@@ -91,7 +91,7 @@ def attention_forwards(tools: Tools, model: nn.Module) -> Forwards:
         if code is None or "forward" in vars(module):
             continue
         names, changed = own.__globals__, {}
-        if ROTARY in code.co_names and _turns_as_llama(names.get(ROTARY)):
+        if ROTARY in code.co_names and turns_as_llama(names.get(ROTARY)):
             changed[ROTARY] = _rotary(tools, kernel, names[ROTARY])
         interfaces = names.get(INTERFACES)
         if CHOOSE in code.co_names and isinstance(interfaces, AttentionInterface):
@@ -130,8 +130,11 @@ def attending_alone(tools: Tools, model: nn.Module) -> Iterator[None]:
             delattr(module, STANDS_FOR)
 
 
-def _same(one: object, other: object) -> bool:
-    """Whether functions do the same by themselves: instructions, names, constants and defaults."""
+def same_code(one: object, other: object) -> bool:
+    """Tell whether functions do the same by themselves.
+
+    Their instructions, names, constants and defaults are compared.
+    """
     codes = [getattr(function, "__code__", None) for function in (one, other)]
     if not all(isinstance(code, CodeType) for code in codes):
         return False
@@ -139,9 +142,9 @@ def _same(one: object, other: object) -> bool:
     return same and one.__defaults__ == other.__defaults__
 
 
-def _turns_as_llama(turn: object) -> bool:
-    """Whether a function, and the one it calls by name, are those of Llama."""
-    return _same(turn, TURN) and _same(turn.__globals__.get(HALF.__name__), HALF)
+def turns_as_llama(turn: object) -> bool:
+    """Tell whether a function, and the one it calls by name, are those of Llama."""
+    return same_code(turn, TURN) and same_code(turn.__globals__.get(HALF.__name__), HALF)
 
 
 def _instructions(code: CodeType) -> tuple:

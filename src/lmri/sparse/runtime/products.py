@@ -295,8 +295,8 @@ def check_rows(now: Pass | None, x: Tensor) -> Pass:
     return now
 
 
-def unruled_forward(tools: Tools, part: Projection) -> Callable[[Tensor], Tensor]:
-    """Give what replaces the forward of a linear module that no rule touches.
+class UnruledLinear:
+    """Stands for the forward of a linear module that no rule touches.
 
     Few rows run on the kernel too: on a processor it reads weights faster than ``F.linear``, so
     that what is dense in a plan does not hold up the rest. Nothing is counted.
@@ -307,20 +307,19 @@ def unruled_forward(tools: Tools, part: Projection) -> Callable[[Tensor], Tensor
         Of the session.
     part : Projection
         All that the module computes.
-
-    Returns
-    -------
-    callable
-        From activations of shape (..., n_inputs) to (..., n_outputs).
     """
-    weight_t, bias = tools.weights.by_input(part), part.bias
-    zero = torch.zeros((), device=weight_t.device)
-    most = MOST_ROWS * part.inputs
 
-    def forward(x: Tensor) -> Tensor:
-        now = tools.now()
-        if now is None or not now.few or x.numel() > most:
-            return F.linear(x, weight_t.T, bias)
-        return tools.kernel.input_sparse(x, weight_t, zero, bias)
+    def __init__(self, tools: Tools, part: Projection) -> None:
+        self.now, self.bias = tools.now, part.bias
+        self.weight_t = tools.weights.by_input(part)
+        self.most = MOST_ROWS * part.inputs
+        zero = torch.zeros((), device=self.weight_t.device)
+        self.quick = partial(
+            tools.kernel.input_sparse, weight_t=self.weight_t, threshold=zero, bias=self.bias
+        )
 
-    return forward
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply activations of shape (..., n_inputs)."""
+        now = self.now()
+        few = now is not None and now.few and x.numel() <= self.most
+        return self.quick(x) if few else F.linear(x, self.weight_t.T, self.bias)

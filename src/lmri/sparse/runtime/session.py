@@ -30,6 +30,7 @@ from lmri.sparse.rules import (
 )
 from lmri.sparse.runtime.attention import SparseAttention, attending
 from lmri.sparse.runtime.between import attending_alone, attention_forwards, norm_forwards
+from lmri.sparse.runtime.blocks import block_forwards
 from lmri.sparse.runtime.checks import ATTRIBUTE, Sites, check_model, check_plan
 from lmri.sparse.runtime.counts import Counts, real_rows
 from lmri.sparse.runtime.experts import experts_forward
@@ -41,7 +42,7 @@ from lmri.sparse.runtime.products import (
     InputRule,
     Product,
     Tools,
-    unruled_forward,
+    UnruledLinear,
 )
 from lmri.sparse.runtime.weights import Weights, indices
 
@@ -219,7 +220,8 @@ def _forwards(plan: SparsePlan, sites: Sites, tools: Tools) -> Forwards:
         forwards |= _mlp_forwards(layer, rules, sites, tools)
         forwards |= _attention_forwards(layer, rules, sites, tools)
     between = norm_forwards(tools, sites.model) | attention_forwards(tools, sites.model)
-    return between | _unruled(sites, tools, forwards) | forwards
+    forwards = between | _unruled(sites, tools, forwards) | forwards
+    return forwards | block_forwards(tools, sites.model, forwards)
 
 
 def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
@@ -244,7 +246,7 @@ def _unruled(sites: Sites, tools: Tools, ruled: Forwards) -> Forwards:
     # A matrix that also embeds tokens is read by its rows there: it stays as it is.
     if head is not None and head.weight is not sites.model.get_input_embeddings().weight:
         found[head] = Projection("output", sites.anatomy.layers, head)
-    return {m: unruled_forward(tools, part) for m, part in found.items() if m not in ruled}
+    return {m: UnruledLinear(tools, part) for m, part in found.items() if m not in ruled}
 
 
 def _mlp_forwards(layer: int, rules: list[Rule], sites: Sites, tools: Tools) -> Forwards:

@@ -223,6 +223,76 @@ def test_attention_names_what_is_wrong(cpu, name, value, got):
         cpu.attend(**arguments | {name: value})
 
 
+THRESHOLD = torch.tensor(0.5)
+
+ATTENTION_INPUTS = {
+    "x": torch.ones(2, 1, 6),
+    "norm": torch.ones(6),
+    "epsilon": 1e-6,
+    "weights_t": [torch.ones(6, 8), torch.ones(6, 4), torch.ones(6, 4)],
+    "thresholds": [THRESHOLD] * 3,
+    "biases": [None, torch.ones(4), None],
+    "cos": torch.ones(1, 1, 4),
+    "sin": torch.ones(1, 1, 4),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("x", torch.ones(2, 6), r"'x' of queries, keys and values .*Got \(2, 6\)"),
+        ("x", torch.ones(9, 1, 6), r"'x' of an input-sparse product .*\(9, 1, 6\)"),
+        ("x", torch.ones(2, 1, 6).bfloat16(), "'x' of a norm .*torch.bfloat16"),
+        ("norm", torch.ones(5), r"'x' of a norm .*\(..., 5\)"),
+        ("weights_t", [torch.ones(6, 8)] * 2, "'weights_t' of queries, .* be three. Got 2"),
+        ("weights_t", [torch.ones(6, 6)] * 3, "'weights_t' of queries, .* heads of 4"),
+        ("weights_t", [torch.ones(8, 6).T] * 3, "'weight_t' of an input-sparse .*strides"),
+        ("thresholds", [THRESHOLD] * 4, "'thresholds' of queries, .* be three. Got 4"),
+        ("thresholds", [torch.ones(5)] * 3, r"'threshold' of an input-sparse .*\(5,\)"),
+        ("biases", [None], "'biases' of queries, .* be three. Got 1"),
+        ("biases", [torch.ones(3)] * 3, r"'bias' of an input-sparse .*\(3,\)"),
+        ("cos", torch.ones(1, 4), r"'cos' of queries, keys and values .*\(1, 4\)"),
+        ("cos", torch.ones(1, 2, 4), r"'cos' of a rotary embedding .*\(1, 2, 4\)"),
+        ("sin", torch.ones(1, 1, 2), r"'sin' of a rotary embedding .*\(1, 1, 2\)"),
+    ],
+)
+def test_inputs_of_attention_name_what_is_wrong(cpu, name, value, refused):
+    shapes = [made.shape[1] for made in cpu.attention_inputs(**ATTENTION_INPUTS)]
+    assert shapes == [2, 1, 1]
+    with pytest.raises(SparseError, match=f"The {refused}"):
+        cpu.attention_inputs(**ATTENTION_INPUTS | {name: value})
+
+
+ADDED = {
+    "residual": torch.ones(2, 1, 5),
+    "q": torch.ones(2, 6, 1, 4),
+    "k": torch.ones(2, 3, 5, 4),
+    "v": torch.ones(2, 3, 5, 2),
+    "scaling": 0.5,
+    "weight_t": torch.ones(12, 5),
+    "threshold": THRESHOLD,
+    "bias": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("residual", torch.ones(1, 1, 5), r"'residual' of what attention adds .*\(1, 1, 5\)"),
+        ("residual", torch.ones(2, 1, 5).bfloat16(), "'residual' of what .*torch.bfloat16"),
+        ("residual", torch.ones(2, 1, 5, device="meta"), "'residual' of what .*meta"),
+        ("k", torch.ones(1, 3, 5, 4), r"'k' of attention of one token .*\(1, 3, 5, 4\)"),
+        ("weight_t", torch.ones(11, 5), r"'x' of an input-sparse product .*\(2, 1, 12\)"),
+        ("threshold", torch.ones(5), r"'threshold' of an input-sparse product .*\(5,\)"),
+        ("bias", torch.ones(4), r"'bias' of an input-sparse product .*\(4,\)"),
+    ],
+)
+def test_what_attention_adds_names_what_is_wrong(cpu, name, value, refused):
+    assert cpu.attention_added(**ADDED).shape == (2, 1, 5)
+    with pytest.raises(SparseError, match=f"The {refused}"):
+        cpu.attention_added(**ADDED | {name: value})
+
+
 def test_attention_to_too_many_keys_is_refused(cpu):
     keys = torch.ones(1, 1, 1, 1).expand(1, 1, 2**31, 1)
     with pytest.raises(SparseError, match=r"The 'k' .* have less than 2147483647 keys\. Got 21474"):

@@ -119,3 +119,37 @@ def test_attention_does_not_depend_on_the_number_of_threads(cpu):
     finally:
         torch.set_num_threads(before)
     assert made[0].equal(made[1]) and made[0].equal(made[2])
+
+
+@pytest.mark.parametrize("dtype", WEIGHTS)
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 1), (2, 4)])
+def test_inputs_of_attention_are_to_the_bit_what_they_are_made_of(cpu, dtype, batch, length):
+    x, norm = random(batch, length, 24, dtype=dtype), random(24, seed=1, dtype=dtype)
+    outputs = (32, 16, 16)
+    weights_t = [random(24, n, seed=2 + i, dtype=dtype) for i, n in enumerate(outputs)]
+    thresholds = [torch.tensor(0.3), random(24, seed=5).abs(), torch.tensor(0.0)]
+    biases = [None, random(16, seed=6), random(16, seed=7, dtype=dtype)]
+    angle = random(1, length, 8, seed=8)
+    angles = angle.cos().to(dtype), angle.sin().to(dtype)
+    hidden = cpu.rms_norm(x, norm, 1e-5)
+    made = (
+        cpu.input_sparse(hidden, *given)
+        for given in zip(weights_t, thresholds, biases, strict=True)
+    )
+    q, k, v = (y.view(batch, length, -1, 8).transpose(1, 2) for y in made)
+    got = cpu.attention_inputs(x, norm, 1e-5, weights_t, thresholds, biases, *angles)
+    expected = (*cpu.rotary(q, k, *angles), v)
+    assert all(one.equal(other) for one, other in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", WEIGHTS)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_what_attention_adds_is_to_the_bit_what_it_is_made_of(cpu, dtype, batch, biased):
+    q, k = random(batch, 4, 1, 8, dtype=dtype), random(batch, 2, 9, 8, seed=1, dtype=dtype)
+    v, residual = random(batch, 2, 9, 6, seed=2, dtype=dtype), random(batch, 1, 20, dtype=dtype)
+    product = random(24, 20, seed=3, dtype=dtype), torch.tensor(0.1)
+    product = (*product, random(20, seed=4) if biased else None)
+    heads = cpu.attend(q, k, v, 0.3).flatten(2)
+    expected = residual + cpu.input_sparse(heads, *product)
+    assert cpu.attention_added(residual, q, k, v, 0.3, *product).equal(expected)

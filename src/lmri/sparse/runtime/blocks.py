@@ -1,0 +1,186 @@
+"""Blocks of Llama's code, in two calls around the cache and what their MLP takes.
+
+A block of transformers calls a dozen modules and small operations beside its products, and weights
+that stream past push the code of all of them out of the caches: a tenth of a token. Where one token
+is decoded, nobody looks at the modules of a block, and their code is that of Llama, two calls do
+the same to the bit: one from the residual stream to queries, keys and values, which the cache takes
+as it is, and one from there to the residual stream. In all other cases a block runs its own code.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_modules
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.llama import modeling_llama as llama
+
+from lmri.anatomy import blocks
+from lmri.errors import SparseError
+from lmri.sparse.kernels.cpu import Cpu
+from lmri.sparse.runtime.between import (
+    IGNORED,
+    INTERFACES,
+    ROTARY,
+    Forwards,
+    same_code,
+    turns_as_llama,
+)
+from lmri.sparse.runtime.products import Tools, is_few
+
+# As they were when this was imported: what a model calls may be replaced later, in Llama's too.
+BLOCK = inspect.unwrap(llama.LlamaDecoderLayer.forward)
+ATTENTION = llama.LlamaAttention.forward
+
+ANGLES = "position_embeddings"
+TAKEN = IGNORED | {"attention_mask", "past_key_values", ANGLES}
+"""Options of a block that decodes."""
+
+HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+
+
+def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwards:
+    """Give what replaces the forwards of blocks.
+
+    Parameters
+    ----------
+    tools : Tools
+        Of the session.
+    model : torch.nn.Module
+        The model.
+    forwards : dict of torch.nn.Module to callable
+        What replaces those of the modules in them.
+
+    Returns
+    -------
+    dict of torch.nn.Module to callable
+        By module; none on other backends than ``cpu``.
+    """
+    kernel = tools.kernel
+    if not isinstance(kernel, Cpu):
+        return {}
+    return {
+        block: LlamaBlock(tools, kernel, block, forwards)
+        for block in blocks(model)
+        if _has_code_of_llama(block) and _has_quick_parts(block, forwards, kernel)
+    }
+
+
+class LlamaBlock:
+    """Stands for the forward of a block.
+
+    Parameters
+    ----------
+    tools : Tools
+        Of the session.
+    kernel : Cpu
+        Its kernel.
+    block : torch.nn.Module
+        The block.
+    forwards : dict of torch.nn.Module to callable
+        What replaces those of the modules in it.
+    """
+
+    def __init__(self, tools: Tools, kernel: Cpu, block: nn.Module, forwards: Forwards) -> None:
+        self.now, self.counts, self.kernel = tools.now, tools.counts, kernel
+        self.own = block.forward
+        self.norm, self.attention = block.input_layernorm, block.self_attn
+        self.norm_after, self.mlp = block.post_attention_layernorm, block.mlp
+        self.interfaces = type(self.attention).forward.__globals__[INTERFACES]
+        linears = _linears(self.attention)
+        *into, self.output = (forwards[linear].quick.keywords for linear in linears)
+        names = "weight_t", "threshold", "bias"
+        self.products = [[each[name] for each in into] for name in names]
+        passed_by = self.norm, self.attention, *linears
+        self.untouched = Untouched(
+            (block, self.attention), {module: forwards[module] for module in passed_by}
+        )
+
+    def __call__(self, hidden_states: Tensor, *others: object, **options: object) -> Tensor:
+        """Run the block, by its own code unless it decodes as above."""
+        if not others and self._decodes(hidden_states, options):
+            added = self._attended(hidden_states, options["past_key_values"], options[ANGLES])
+            if added is not None:
+                return added + self.mlp.forward(self.norm_after.forward(added))
+        return self.own(hidden_states, *others, **options)
+
+    def _decodes(self, x: Tensor, options: Mapping[str, object]) -> bool:
+        """Whether one token is decoded without a mask, and nobody looks at the modules."""
+        now, attention = self.now(), self.attention
+        if not is_few(now, x) or now.tokens != 1 or self.counts.enabled or attention.training:
+            return False
+        given = options.get("past_key_values") is not None and options.get(ANGLES) is not None
+        if not given or options.get("attention_mask") is not None or not options.keys() <= TAKEN:
+            return False
+        function = self.interfaces.get_interface(attention.config._attn_implementation, None)
+        return function is sdpa_attention_forward and self.untouched()
+
+    def _attended(self, x: Tensor, past: Cache, angles: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Residual stream after attention; None where the kernel refuses, and nothing was done."""
+        norm, attention = self.norm, self.attention
+        given = x, norm.weight, norm.variance_epsilon, *self.products, *angles
+        try:
+            q, k, v = self.kernel.attention_inputs(*given)
+        except (SparseError, RuntimeError):  # dtypes that differ, which torch may take
+            return None
+        k, v = past.update(k, v, attention.layer_idx)
+        scaling = attention.scaling
+        try:
+            return self.kernel.attention_added(x, q, k, v, scaling, **self.output)
+        except (SparseError, RuntimeError):  # a cache that gives back others than it took
+            heads, _ = sdpa_attention_forward(attention, q, k, v, None, scaling=scaling)
+            return x + attention.o_proj.forward(heads.flatten(2))
+
+
+class Untouched:
+    """Tells whether modules are as a session left them, and nobody looks at what they compute.
+
+    Parameters
+    ----------
+    owners : iterable of torch.nn.Module
+        Modules whose modules are meant.
+    forwards : mapping of torch.nn.Module to callable
+        Forwards that stand for those of some of them.
+    """
+
+    def __init__(
+        self, owners: Iterable[nn.Module], forwards: Mapping[nn.Module, Callable[..., object]]
+    ) -> None:
+        self._parts = [(owner._modules, dict(owner._modules)) for owner in owners]
+        self._forwards = [(vars(module), forward) for module, forward in forwards.items()]
+        modules = [module for _, parts in self._parts for module in parts.values()]
+        hooks = [vars(module)[f"_{name}"] for module in modules for name in HOOKS]
+        # Dictionaries that stay the same ones, so that to look takes less than a call.
+        self._hooks = (*hooks, *(vars(torch_modules)[f"_global_{name}"] for name in HOOKS))
+
+    def __call__(self) -> bool:
+        """Tell it."""
+        return (
+            not any(self._hooks)
+            and all(now == then for now, then in self._parts)
+            and all(own.get("forward") is forward for own, forward in self._forwards)
+        )
+
+
+def _linears(attention: nn.Module) -> tuple[nn.Module, ...]:
+    return attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
+
+
+def _has_code_of_llama(block: nn.Module) -> bool:
+    """Whether a block, its attention and how that turns queries are written as in Llama."""
+    if "forward" in vars(block) or not same_code(inspect.unwrap(type(block).forward), BLOCK):
+        return False
+    attend = type(block.self_attn).forward
+    return same_code(attend, ATTENTION) and turns_as_llama(attend.__globals__.get(ROTARY))
+
+
+def _has_quick_parts(block: nn.Module, forwards: Forwards, kernel: Cpu) -> bool:
+    """Whether norms and attention were replaced, and each linear module by one known product."""
+    quick = [getattr(forwards.get(linear), "quick", None) for linear in _linears(block.self_attn)]
+    return {block.input_layernorm, block.self_attn} <= forwards.keys() and all(
+        isinstance(product, partial) and product.func == kernel.input_sparse for product in quick
+    )
