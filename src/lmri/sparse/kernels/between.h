@@ -1,4 +1,4 @@
-// What lies between products: norms, turned queries and keys, attention of one token.
+// What lies between products: norms, turned queries and keys, caches, attention of one token.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,6 +10,7 @@
 #include <cstring>
 #include <numeric>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "active.h"
@@ -173,6 +174,25 @@ inline Tensor attend(const Tensor& q, const Tensor& k, const Tensor& v, double s
   else
     attend_all(q, keys, values, scaling, static_cast<Half*>(y.data_ptr()));
   return y;
+}
+
+// Write keys and values of new tokens behind the `filled` that are there.
+inline void append(const Tensor& keys, const Tensor& values, const Tensor& new_keys,
+                   const Tensor& new_values, int64_t filled) {
+  const int64_t count = new_keys.dim() == 4 ? new_keys.size(2) : 0;
+  for (const auto& [memory, added] : {std::pair(&keys, &new_keys), {&values, &new_values}}) {
+    TORCH_CHECK(memory->dim() == 4 && added->dim() == 4 && is_real(*memory) && is_real(*added) &&
+                    memory->scalar_type() == added->scalar_type(),
+                "keys and values must be (batch, heads, tokens, size), of one dtype, float32 or "
+                "bfloat16, on the CPU");
+    TORCH_CHECK(memory->size(0) == added->size(0) && memory->size(1) == added->size(1) &&
+                    memory->size(3) == added->size(3) && added->size(2) == count,
+                "new keys and values must be of as many sequences, heads and channels, and both of "
+                "as many tokens");
+    TORCH_CHECK(0 <= filled && filled + count <= memory->size(2), "there is no room");
+  }
+  keys.narrow(2, filled, count).copy_(new_keys);
+  values.narrow(2, filled, count).copy_(new_values);
 }
 
 }  // namespace lmri

@@ -196,6 +196,31 @@ def check_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float, device: str) -
         _refuse("k", owner, f"have less than {MOST_KEYS} keys", k.shape[2])
 
 
+def check_append(
+    keys: Tensor,
+    values: Tensor,
+    new_keys: Tensor,
+    new_values: Tensor,
+    filled: int,
+    device: str,
+) -> None:
+    """Raise unless the arguments are as the processor's ``append`` needs them."""
+    owner = "a cache"
+    for name, memory, new in (("keys", keys, new_keys), ("values", values, new_values)):
+        if memory.dim() != 4:
+            _refuse(name, owner, "have the shape (batch, heads, room, size)", _shape(memory))
+        _check_kind(memory, name, owner, device)
+        batch, heads, room, size = memory.shape
+        shape = batch, heads, new_keys.shape[2] if new_keys.dim() == 4 else 1, size
+        if _shape(new) != shape:
+            _refuse(f"new_{name}", owner, f"have the shape {shape}", _shape(new))
+        if new.dtype is not memory.dtype:
+            _refuse(f"new_{name}", owner, f"be {memory.dtype}, as '{name}'", new.dtype)
+        _check_device(new, f"new_{name}", owner, device)
+        if not 0 <= filled <= room - shape[2]:
+            _refuse("filled", owner, f"leave room for {shape[2]} tokens of {room}", filled)
+
+
 def check_attention_inputs(
     x: Tensor,
     norm: Tensor,
@@ -236,6 +261,8 @@ def check_attention_added(
     weight_t: Tensor,
     threshold: Tensor,
     bias: Tensor | None,
+    norm: Tensor,
+    epsilon: float,
     device: str,
 ) -> None:
     """Raise unless the arguments are as the processor's ``attention_added`` needs them."""
@@ -247,6 +274,7 @@ def check_attention_added(
         got = f"{_shape(residual)} of {residual.dtype}"
         _refuse("residual", owner, f"have the shape {shape} and be {q.dtype}, as 'q'", got)
     _check_device(residual, "residual", owner, device)
+    check_rms_norm(residual, norm, epsilon, device)
 
 
 def _check_weight(weight: Tensor, name: str, owner: str, device: str) -> str:

@@ -34,6 +34,7 @@ from torch import Tensor
 from lmri.errors import SparseError
 from lmri.sparse.kernels.build import built_library
 from lmri.sparse.kernels.checks import (
+    check_append,
     check_attend,
     check_attention_added,
     check_attention_inputs,
@@ -184,6 +185,22 @@ class Cpu:
         """
         return _checked(OPERATORS.attend, check_attend, q, k, v, scaling)
 
+    def append(
+        self, keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Tensor, filled: int
+    ) -> None:
+        """Write keys and values of new tokens into a cache, behind those that are there.
+
+        Parameters
+        ----------
+        keys, values : Tensor of shape (batch, key_heads, room, size)
+            Memory of the cache.
+        new_keys, new_values : Tensor of shape (batch, key_heads, tokens, size)
+            New ones, of the same dtype.
+        filled : int
+            Tokens that are there.
+        """
+        _checked(OPERATORS.append, check_append, keys, values, new_keys, new_values, filled)
+
     def attention_inputs(
         self,
         x: Tensor,
@@ -235,11 +252,13 @@ class Cpu:
         scaling: float,
         weight_t: Tensor,
         threshold: Tensor,
-        bias: Tensor | None = None,
-    ) -> Tensor:
+        bias: Tensor | None,
+        norm: Tensor,
+        epsilon: float,
+    ) -> tuple[Tensor, Tensor]:
         """Attend from one token to all keys, and add the result to the residual stream.
 
-        To the bit what :meth:`attend` and :meth:`input_sparse` make, added.
+        To the bit what :meth:`attend` and :meth:`input_sparse` make, added, and :meth:`rms_norm`.
 
         Parameters
         ----------
@@ -251,22 +270,29 @@ class Cpu:
             Of the output projection.
         threshold : Tensor of shape () or (heads * value_size,), float32
             Channels of the heads that do not exceed it are skipped.
-        bias : Tensor of shape (hidden,), optional
+        bias : Tensor of shape (hidden,), or None
             Added.
+        norm : Tensor of shape (hidden,)
+            Weights of the norm after attention.
+        epsilon : float
+            That of the norm.
 
         Returns
         -------
-        Tensor of shape (batch, 1, hidden)
+        residual : Tensor of shape (batch, 1, hidden)
             The residual stream after attention.
+        normed : Tensor of shape (batch, 1, hidden)
+            Its norm.
         """
         operator, product = OPERATORS.attention_added, (weight_t, threshold, bias)
-        return _checked(operator, check_attention_added, residual, q, k, v, scaling, *product)
+        given = residual, q, k, v, scaling, *product, norm, epsilon
+        return _checked(operator, check_attention_added, *given)
 
 
 def _checked(
     operator: Callable[..., Any],
     check: Callable[..., None],
-    *arguments: Tensor | Sequence[Tensor | None] | str | float | None,
+    *arguments: Tensor | Sequence[Tensor | None] | str | float | int | None,
 ) -> Any:
     """Run an operator; where it refuses its arguments, say in words what is wrong with them.
 
@@ -349,6 +375,12 @@ def _fake_attend(q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
     return _like(q.transpose(1, 2), v.shape[3], k, v)
 
 
+def _fake_append(
+    keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Tensor, filled: int
+) -> None:
+    _like(keys, keys.shape[-1], values, new_keys, new_values)
+
+
 def _fake_attention_inputs(
     x: Tensor,
     norm: Tensor,
@@ -366,9 +398,19 @@ def _fake_attention_inputs(
 
 
 def _fake_attention_added(
-    residual: Tensor, q: Tensor, k: Tensor, v: Tensor, scaling: float, *product: Tensor | None
-) -> Tensor:
-    return _like(residual, residual.shape[-1], q, k, v, *product)
+    residual: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float,
+    weight_t: Tensor,
+    threshold: Tensor,
+    bias: Tensor | None,
+    norm: Tensor,
+    epsilon: float,
+) -> tuple[Tensor, Tensor]:
+    stream = _like(residual, residual.shape[-1], q, k, v, weight_t, threshold, bias, norm)
+    return stream, _like(stream, stream.shape[-1])
 
 
 def _fake_transposed(weight: Tensor) -> Tensor:
@@ -384,6 +426,7 @@ FAKES: dict[str, Callable[..., Any]] = {
     "rms_norm": _fake_rms_norm,
     "rotary": _fake_rotary,
     "attend": _fake_attend,
+    "append": _fake_append,
     "attention_inputs": _fake_attention_inputs,
     "attention_added": _fake_attention_added,
     "transposed": _fake_transposed,

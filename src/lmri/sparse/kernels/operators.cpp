@@ -285,16 +285,18 @@ std::tuple<Tensor, Tensor, Tensor> attention_inputs(const Tensor& x, const Tenso
   return {turned(q, cos, sin), turned(k, cos, sin), v};
 }
 
-// What attention of one token adds to the residual stream, and the stream.
-Tensor attention_added(const Tensor& residual, const Tensor& q, const Tensor& k, const Tensor& v,
-                       double scaling, const Tensor& weight_t, const Tensor& threshold,
-                       const MaybeTensor& bias) {
+// The residual stream with what attention of one token adds to it, and its norm.
+std::tuple<Tensor, Tensor> attention_added(const Tensor& residual, const Tensor& q, const Tensor& k,
+                                           const Tensor& v, double scaling, const Tensor& weight_t,
+                                           const Tensor& threshold, const MaybeTensor& bias,
+                                           const Tensor& norm, double epsilon) {
   const Tensor heads = attend(q, k, v, scaling).flatten(2);
   const Tensor made = input_sparse(heads, weight_t, threshold, bias);
   TORCH_CHECK(residual.sizes() == made.sizes() && residual.device().is_cpu() &&
                   residual.scalar_type() == made.scalar_type(),
               "the residual stream must be (batch, 1, outputs), of the dtype of the queries");
-  return at::add(residual, made);
+  const Tensor stream = at::add(residual, made);
+  return {stream, rms_norm(stream, norm, epsilon)};
 }
 
 Tensor transposed(const Tensor& weight) {
@@ -322,11 +324,15 @@ TORCH_LIBRARY(lmri_sparse, library) {
   library.def("rotary(Tensor q, Tensor k, Tensor cos, Tensor sin) -> (Tensor, Tensor)");
   library.def("attend(Tensor q, Tensor k, Tensor v, float scaling) -> Tensor");
   library.def(
+      "append(Tensor(a!) keys, Tensor(b!) values, Tensor new_keys, Tensor new_values, int filled) -> "
+      "()");
+  library.def(
       "attention_inputs(Tensor x, Tensor norm, float epsilon, Tensor[] weights_t, "
       "Tensor[] thresholds, Tensor?[] biases, Tensor cos, Tensor sin) -> (Tensor, Tensor, Tensor)");
   library.def(
       "attention_added(Tensor residual, Tensor q, Tensor k, Tensor v, float scaling, "
-      "Tensor weight_t, Tensor threshold, Tensor? bias) -> Tensor");
+      "Tensor weight_t, Tensor threshold, Tensor? bias, Tensor norm, float epsilon) -> "
+      "(Tensor, Tensor)");
   library.def("transposed(Tensor weight) -> Tensor");
 }
 
@@ -339,6 +345,7 @@ TORCH_LIBRARY_IMPL(lmri_sparse, CPU, library) {
   library.impl("rms_norm", &lmri::rms_norm);
   library.impl("rotary", &lmri::rotary);
   library.impl("attend", &lmri::attend);
+  library.impl("append", &lmri::append);
   library.impl("attention_inputs", &lmri::attention_inputs);
   library.impl("attention_added", &lmri::attention_added);
   library.impl("transposed", &lmri::transposed);

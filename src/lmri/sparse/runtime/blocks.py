@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ from lmri.sparse.runtime.between import (
     same_code,
     turns_as_llama,
 )
+from lmri.sparse.runtime.cache import Rooms
+from lmri.sparse.runtime.passes import Pass
 from lmri.sparse.runtime.products import Tools, is_few
 
 # As they were when this was imported: what a model calls may be replaced later, in Llama's too.
@@ -40,7 +43,11 @@ ANGLES = "position_embeddings"
 TAKEN = IGNORED | {"attention_mask", "past_key_values", ANGLES}
 """Options of a block that decodes."""
 
-HOOKS = ("forward_pre_hooks", "forward_hooks", "backward_pre_hooks", "backward_hooks")
+ARGUMENTS = "weight_t", "threshold", "bias"
+"""Of an input-sparse product, beside what is multiplied."""
+
+HOOKS = ("forward_pre_hooks", "forward_hooks")
+"""Those that products of kernels, which have no gradients, could run."""
 
 
 def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwards:
@@ -63,11 +70,47 @@ def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwar
     kernel = tools.kernel
     if not isinstance(kernel, Cpu):
         return {}
+    shared = Shared(kernel, Rooms(kernel), AttentionOfPass())
     return {
-        block: LlamaBlock(tools, kernel, block, forwards)
+        block: LlamaBlock(tools, shared, block, forwards)
         for block in blocks(model)
         if _has_code_of_llama(block) and _has_quick_parts(block, forwards, kernel)
     }
+
+
+class AttentionOfPass:
+    """Tells by what function a model attends: asked once a pass, because to find it takes time."""
+
+    def __init__(self) -> None:
+        self._now: Pass | None = None
+        self._function: Callable[..., object] | None = None
+
+    def __call__(self, now: Pass, attention: nn.Module) -> Callable[..., object] | None:
+        """Tell the function of a pass; None where it is the module's own."""
+        if now is not self._now:
+            interfaces = type(attention).forward.__globals__[INTERFACES]
+            name = attention.config._attn_implementation
+            self._now, self._function = now, interfaces.get_interface(name, None)
+        return self._function
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all blocks of a session share.
+
+    Attributes
+    ----------
+    kernel : Cpu
+        Of the session.
+    rooms : Rooms
+        Memory of caches.
+    function : AttentionOfPass
+        By which the model attends.
+    """
+
+    kernel: Cpu
+    rooms: Rooms
+    function: AttentionOfPass
 
 
 class LlamaBlock:
@@ -77,25 +120,24 @@ class LlamaBlock:
     ----------
     tools : Tools
         Of the session.
-    kernel : Cpu
-        Its kernel.
+    shared : Shared
+        Of the session, too.
     block : torch.nn.Module
         The block.
     forwards : dict of torch.nn.Module to callable
         What replaces those of the modules in it.
     """
 
-    def __init__(self, tools: Tools, kernel: Cpu, block: nn.Module, forwards: Forwards) -> None:
-        self.now, self.counts, self.kernel = tools.now, tools.counts, kernel
+    def __init__(self, tools: Tools, shared: Shared, block: nn.Module, forwards: Forwards) -> None:
+        self.now, self.counts, self.shared = tools.now, tools.counts, shared
         self.own = block.forward
-        self.norm, self.attention = block.input_layernorm, block.self_attn
-        self.norm_after, self.mlp = block.post_attention_layernorm, block.mlp
-        self.interfaces = type(self.attention).forward.__globals__[INTERFACES]
+        self.norms = block.input_layernorm, block.post_attention_layernorm
+        self.attention, self.mlp = block.self_attn, block.mlp
         linears = _linears(self.attention)
-        *into, self.output = (forwards[linear].quick.keywords for linear in linears)
-        names = "weight_t", "threshold", "bias"
-        self.products = [[each[name] for each in into] for name in names]
-        passed_by = self.norm, self.attention, *linears
+        held = (forwards[linear].quick.keywords for linear in linears)
+        *into, self.output = ([each[name] for name in ARGUMENTS] for each in held)
+        self.products = list(zip(*into, strict=True))
+        passed_by = *self.norms, self.attention, *linears
         self.untouched = Untouched(
             (block, self.attention), {module: forwards[module] for module in passed_by}
         )
@@ -105,7 +147,8 @@ class LlamaBlock:
         if not others and self._decodes(hidden_states, options):
             added = self._attended(hidden_states, options["past_key_values"], options[ANGLES])
             if added is not None:
-                return added + self.mlp.forward(self.norm_after.forward(added))
+                stream, normed = added
+                return stream + self.mlp.forward(normed)
         return self.own(hidden_states, *others, **options)
 
     def _decodes(self, x: Tensor, options: Mapping[str, object]) -> bool:
@@ -116,24 +159,27 @@ class LlamaBlock:
         given = options.get("past_key_values") is not None and options.get(ANGLES) is not None
         if not given or options.get("attention_mask") is not None or not options.keys() <= TAKEN:
             return False
-        function = self.interfaces.get_interface(attention.config._attn_implementation, None)
-        return function is sdpa_attention_forward and self.untouched()
+        return self.shared.function(now, attention) is sdpa_attention_forward and self.untouched()
 
-    def _attended(self, x: Tensor, past: Cache, angles: tuple[Tensor, Tensor]) -> Tensor | None:
-        """Residual stream after attention; None where the kernel refuses, and nothing was done."""
-        norm, attention = self.norm, self.attention
+    def _attended(
+        self, x: Tensor, past: Cache, angles: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor] | None:
+        """Residual stream after attention, and its norm; None where the kernel refuses."""
+        (norm, after), attention = self.norms, self.attention
         given = x, norm.weight, norm.variance_epsilon, *self.products, *angles
         try:
-            q, k, v = self.kernel.attention_inputs(*given)
+            q, k, v = self.shared.kernel.attention_inputs(*given)
         except (SparseError, RuntimeError):  # dtypes that differ, which torch may take
             return None
-        k, v = past.update(k, v, attention.layer_idx)
+        k, v = self.shared.rooms.update(past, k, v, attention.layer_idx)
         scaling = attention.scaling
         try:
-            return self.kernel.attention_added(x, q, k, v, scaling, **self.output)
+            given = x, q, k, v, scaling, *self.output, after.weight, after.variance_epsilon
+            return self.shared.kernel.attention_added(*given)
         except (SparseError, RuntimeError):  # a cache that gives back others than it took
             heads, _ = sdpa_attention_forward(attention, q, k, v, None, scaling=scaling)
-            return x + attention.o_proj.forward(heads.flatten(2))
+            added = x + attention.o_proj.forward(heads.flatten(2))
+            return added, after.forward(added)
 
 
 class Untouched:
@@ -179,8 +225,9 @@ def _has_code_of_llama(block: nn.Module) -> bool:
 
 
 def _has_quick_parts(block: nn.Module, forwards: Forwards, kernel: Cpu) -> bool:
-    """Whether norms and attention were replaced, and each linear module by one known product."""
+    """Whether norms and attention were replaced, and linear modules by a product each."""
     quick = [getattr(forwards.get(linear), "quick", None) for linear in _linears(block.self_attn)]
-    return {block.input_layernorm, block.self_attn} <= forwards.keys() and all(
+    others = {block.input_layernorm, block.post_attention_layernorm, block.self_attn}
+    return others <= forwards.keys() and all(
         isinstance(product, partial) and product.func == kernel.input_sparse for product in quick
     )

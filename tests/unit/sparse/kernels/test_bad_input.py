@@ -223,6 +223,31 @@ def test_attention_names_what_is_wrong(cpu, name, value, got):
         cpu.attend(**arguments | {name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("keys", torch.zeros(3, 9, 4), r"\(3, 9, 4\)"),
+        ("keys", torch.zeros(2, 3, 9, 4).half(), "torch.float16"),
+        ("values", torch.zeros(2, 3, 9, 5, device="meta"), "meta"),
+        ("new_keys", torch.ones(2, 3, 4), r"\(2, 3, 1, 4\). Got \(2, 3, 4\)"),
+        ("new_keys", torch.ones(1, 3, 2, 4), r"\(1, 3, 2, 4\)"),
+        ("new_keys", torch.ones(2, 3, 2, 4).bfloat16(), "torch.bfloat16"),
+        ("new_values", torch.ones(2, 3, 2, 4), r"\(2, 3, 2, 5\). Got \(2, 3, 2, 4\)"),
+        ("new_values", torch.ones(2, 3, 1, 5), r"\(2, 3, 1, 5\)"),
+        ("filled", 8, "2 tokens of 9. Got 8"),
+        ("filled", -1, "-1"),
+    ],
+)
+def test_a_cache_names_what_is_wrong_and_keeps_what_it_holds(cpu, name, value, got):
+    memory = {"keys": torch.zeros(2, 3, 9, 4), "values": torch.zeros(2, 3, 9, 5)}
+    added = {"new_keys": torch.ones(2, 3, 2, 4), "new_values": torch.ones(2, 3, 2, 5)}
+    with pytest.raises(SparseError, match=f"The '{name}' of a cache .*{got}"):
+        cpu.append(**memory | added | {"filled": 7} | {name: value})
+    assert not any(held.any() for held in memory.values())
+    cpu.append(**memory, **added, filled=7)
+    assert all(held.sum() == held[:, :, 7:].numel() for held in memory.values())
+
+
 THRESHOLD = torch.tensor(0.5)
 
 ATTENTION_INPUTS = {
@@ -272,6 +297,8 @@ ADDED = {
     "weight_t": torch.ones(12, 5),
     "threshold": THRESHOLD,
     "bias": None,
+    "norm": torch.ones(5),
+    "epsilon": 1e-6,
 }
 
 
@@ -285,10 +312,11 @@ ADDED = {
         ("weight_t", torch.ones(11, 5), r"'x' of an input-sparse product .*\(2, 1, 12\)"),
         ("threshold", torch.ones(5), r"'threshold' of an input-sparse product .*\(5,\)"),
         ("bias", torch.ones(4), r"'bias' of an input-sparse product .*\(4,\)"),
+        ("norm", torch.ones(4), r"'x' of a norm .*\(..., 4\)"),
     ],
 )
 def test_what_attention_adds_names_what_is_wrong(cpu, name, value, refused):
-    assert cpu.attention_added(**ADDED).shape == (2, 1, 5)
+    assert all(made.shape == (2, 1, 5) for made in cpu.attention_added(**ADDED))
     with pytest.raises(SparseError, match=f"The {refused}"):
         cpu.attention_added(**ADDED | {name: value})
 

@@ -151,5 +151,7 @@ def test_what_attention_adds_is_to_the_bit_what_it_is_made_of(cpu, dtype, batch,
     product = random(24, 20, seed=3, dtype=dtype), torch.tensor(0.1)
     product = (*product, random(20, seed=4) if biased else None)
     heads = cpu.attend(q, k, v, 0.3).flatten(2)
+    norm = random(20, seed=5, dtype=dtype), 1e-5
     expected = residual + cpu.input_sparse(heads, *product)
-    assert cpu.attention_added(residual, q, k, v, 0.3, *product).equal(expected)
+    added, normed = cpu.attention_added(residual, q, k, v, 0.3, *product, *norm)
+    assert added.equal(expected) and normed.equal(cpu.rms_norm(expected, *norm))

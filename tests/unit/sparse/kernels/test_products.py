@@ -192,6 +192,10 @@ def test_operators_are_registered_with_torch(cpu):
         "rms_norm": (x, random(30), 1e-6),
         "rotary": (random(2, 4, 3, 6), random(2, 1, 3, 6), random(1, 3, 6), random(1, 3, 6)),
         "attend": (random(2, 4, 1, 6), random(2, 2, 5, 6), random(2, 2, 5, 3), 0.4),
+        "append": (
+            *(random(2, 3, 9, 4), random(2, 3, 8, 5), random(2, 3, 2, 4), random(2, 3, 2, 5)),
+            4,
+        ),
         "attention_inputs": (
             *(random(2, 3, 8), random(8), 1e-6),
             *([random(8, 12), random(8, 6), random(8, 6)], [THRESHOLD] * 3),
@@ -199,7 +203,7 @@ def test_operators_are_registered_with_torch(cpu):
         ),
         "attention_added": (
             *(random(2, 1, 8), random(2, 4, 1, 6), random(2, 2, 5, 6), random(2, 2, 5, 3)),
-            *(0.4, random(12, 8), THRESHOLD, random(8)),
+            *(0.4, random(12, 8), THRESHOLD, random(8), random(8), 1e-6),
         ),
         "transposed": (weight,),
     }.items():

@@ -107,6 +107,23 @@ def test_a_block_says_to_the_bit_what_its_own_code_says(plan, dtype, batch, call
         handle.remove()
 
 
+def test_long_texts_go_on_in_a_cache_that_grows(called):
+    """To the bit as in that of transformers, and after the session in that."""
+    model, caches, ends = weighted("llama"), (DynamicCache(), DynamicCache()), []
+    ids = tokens("llama", 1, 40)
+    for past in caches:
+        with torch.inference_mode():
+            with sparse(model, plan_of(), "cpu", count=False):
+                model(ids[:, :5], past_key_values=past)
+                made = [model(one[None, None], past_key_values=past).logits for one in ids[0, 5:]]
+            ends.append(torch.stack([*made, model(ids[:, :1], past_key_values=past).logits]))
+        for block in model.model.layers:
+            watched(block.self_attn)
+    assert ends[0].equal(ends[1]) and len(called) == 2 * 2 * 35
+    roomy, plain = (past.layers[0].keys for past in caches)
+    assert roomy.equal(plain)
+
+
 @pytest.mark.parametrize("kind", sorted(LIKE_LLAMA))
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_texts_go_on_as_they_did(kind, cache, called):
