@@ -32,7 +32,13 @@ from lmri.errors import SparseError
 from lmri.store.atomic import atomic_file
 
 HEADERS = (
-    *("products.h", "sums.h", "arguments.h", "channels.h", "between.h", "active.h", "pages.h"),
+    "products.h",
+    "sums.h",
+    "arguments.h",
+    "channels.h",
+    "between.h",
+    "active.h",
+    "pages.h",
 )
 SOURCES = (*HEADERS, "products.cpp", "operators.cpp")
 COMPILERS = ("g++", "c++", "clang++")

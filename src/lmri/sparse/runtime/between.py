@@ -133,7 +133,15 @@ def attending_alone(tools: Tools, model: nn.Module) -> Iterator[None]:
 def same_code(one: object, other: object) -> bool:
     """Tell whether functions do the same by themselves.
 
-    Their instructions, names, constants and defaults are compared.
+    Parameters
+    ----------
+    one, other : object
+        What may be functions.
+
+    Returns
+    -------
+    bool
+        Whether both are, of the same instructions, names, constants and defaults.
     """
     codes = [getattr(function, "__code__", None) for function in (one, other)]
     if not all(isinstance(code, CodeType) for code in codes):
@@ -143,7 +151,18 @@ def same_code(one: object, other: object) -> bool:
 
 
 def turns_as_llama(turn: object) -> bool:
-    """Tell whether a function, and the one it calls by name, are those of Llama."""
+    """Tell whether a function turns queries and keys as that of Llama.
+
+    Parameters
+    ----------
+    turn : object
+        What may be a function.
+
+    Returns
+    -------
+    bool
+        Whether its code, and that of the function it calls by name, are those of Llama's.
+    """
     return same_code(turn, TURN) and same_code(turn.__globals__.get(HALF.__name__), HALF)
 
 

@@ -1,15 +1,17 @@
 """Blocks of Llama's code, in two calls around the cache and what their MLP takes.
 
 A block of transformers calls a dozen modules and small operations beside its products, and weights
-that stream past push the code of all of them out of the caches: a tenth of a token. Where one token
-is decoded, nobody looks at the modules of a block, and their code is that of Llama, two calls do
-the same to the bit: one from the residual stream to queries, keys and values, which the cache takes
-as it is, and one from there to the residual stream. In all other cases a block runs its own code.
+that stream past push the code of all of them out of the processor's caches: a tenth of the time of
+a token. Two calls do the same to the bit: one from the residual stream to queries, keys and values,
+one from what the cache of keys and values gives back to the residual stream. They are made on the
+backend ``cpu`` where one token is decoded, without a mask and by ``sdpa``; where nothing is counted
+(``count=False``); and where nobody looks at the modules of a block or changed them, and their code
+is that of Llama. In all other cases a block runs its own code.
 """
 
 from __future__ import annotations
 
-import inspect
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,23 +33,21 @@ from lmri.sparse.runtime.between import (
     same_code,
     turns_as_llama,
 )
-from lmri.sparse.runtime.cache import Rooms
+from lmri.sparse.runtime.cache import CacheBuffers
 from lmri.sparse.runtime.passes import Pass
 from lmri.sparse.runtime.products import Tools, is_few
 
 # As they were when this was imported: what a model calls may be replaced later, in Llama's too.
-BLOCK = inspect.unwrap(llama.LlamaDecoderLayer.forward)
+CHECKPOINTING = llama.LlamaDecoderLayer.forward  # what transformers puts around forwards of blocks
+BLOCK = getattr(CHECKPOINTING, "__wrapped__", None)
 ATTENTION = llama.LlamaAttention.forward
 
 ANGLES = "position_embeddings"
-TAKEN = IGNORED | {"attention_mask", "past_key_values", ANGLES}
-"""Options of a block that decodes."""
+OPTIONS = IGNORED | {"attention_mask", "past_key_values", ANGLES}
+"""Options of a block that decodes in two calls."""
 
-ARGUMENTS = "weight_t", "threshold", "bias"
-"""Of an input-sparse product, beside what is multiplied."""
-
-HOOKS = ("forward_pre_hooks", "forward_hooks")
-"""Those that products of kernels, which have no gradients, could run."""
+OF_PRODUCT = "weight_t", "threshold", "bias"
+"""Arguments of an input-sparse product, beside what is multiplied."""
 
 
 def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwards:
@@ -70,7 +70,7 @@ def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwar
     kernel = tools.kernel
     if not isinstance(kernel, Cpu):
         return {}
-    shared = Shared(kernel, Rooms(kernel), AttentionOfPass())
+    shared = Shared(kernel, CacheBuffers(kernel), AttentionOfPass())
     return {
         block: LlamaBlock(tools, shared, block, forwards)
         for block in blocks(model)
@@ -79,18 +79,32 @@ def block_forwards(tools: Tools, model: nn.Module, forwards: Forwards) -> Forwar
 
 
 class AttentionOfPass:
-    """Tells by what function a model attends: asked once a pass, because to find it takes time."""
+    """Finds by what function modules attend: once a pass where they agree, for it takes time."""
 
     def __init__(self) -> None:
-        self._now: Pass | None = None
+        self._asked: tuple[object, ...] = ()
         self._function: Callable[..., object] | None = None
 
     def __call__(self, now: Pass, attention: nn.Module) -> Callable[..., object] | None:
-        """Tell the function of a pass; None where it is the module's own."""
-        if now is not self._now:
+        """Find the function of a module of attention.
+
+        Parameters
+        ----------
+        now : Pass
+            The pass that runs.
+        attention : torch.nn.Module
+            The module.
+
+        Returns
+        -------
+        callable or None
+            Of transformers; None where it is the module's own.
+        """
+        asked = now, attention.config, type(attention)
+        if not self._asked or any(map(operator.is_not, asked, self._asked)):
             interfaces = type(attention).forward.__globals__[INTERFACES]
             name = attention.config._attn_implementation
-            self._now, self._function = now, interfaces.get_interface(name, None)
+            self._asked, self._function = asked, interfaces.get_interface(name, None)
         return self._function
 
 
@@ -102,14 +116,14 @@ class Shared:
     ----------
     kernel : Cpu
         Of the session.
-    rooms : Rooms
-        Memory of caches.
+    buffers : CacheBuffers
+        Memory of caches of keys and values.
     function : AttentionOfPass
         By which the model attends.
     """
 
     kernel: Cpu
-    rooms: Rooms
+    buffers: CacheBuffers
     function: AttentionOfPass
 
 
@@ -135,7 +149,7 @@ class LlamaBlock:
         self.attention, self.mlp = block.self_attn, block.mlp
         linears = _linears(self.attention)
         held = (forwards[linear].quick.keywords for linear in linears)
-        *into, self.output = ([each[name] for name in ARGUMENTS] for each in held)
+        *into, self.output = ([each[name] for name in OF_PRODUCT] for each in held)
         self.products = list(zip(*into, strict=True))
         passed_by = *self.norms, self.attention, *linears
         self.untouched = Untouched(
@@ -143,7 +157,20 @@ class LlamaBlock:
         )
 
     def __call__(self, hidden_states: Tensor, *others: object, **options: object) -> Tensor:
-        """Run the block, by its own code unless it decodes as above."""
+        """Run the block, by its own code unless it decodes as above.
+
+        Parameters
+        ----------
+        hidden_states : Tensor of shape (batch, tokens, hidden)
+            The residual stream.
+        *others, **options
+            Arguments of the block's own code.
+
+        Returns
+        -------
+        Tensor of shape (batch, tokens, hidden)
+            The residual stream after the block.
+        """
         if not others and self._decodes(hidden_states, options):
             added = self._attended(hidden_states, options["past_key_values"], options[ANGLES])
             if added is not None:
@@ -157,7 +184,7 @@ class LlamaBlock:
         if not is_few(now, x) or now.tokens != 1 or self.counts.enabled or attention.training:
             return False
         given = options.get("past_key_values") is not None and options.get(ANGLES) is not None
-        if not given or options.get("attention_mask") is not None or not options.keys() <= TAKEN:
+        if not given or options.get("attention_mask") is not None or not options.keys() <= OPTIONS:
             return False
         return self.shared.function(now, attention) is sdpa_attention_forward and self.untouched()
 
@@ -166,12 +193,14 @@ class LlamaBlock:
     ) -> tuple[Tensor, Tensor] | None:
         """Residual stream after attention, and its norm; None where the kernel refuses."""
         (norm, after), attention = self.norms, self.attention
+        if angles[0].shape[-1] != attention.head_dim:
+            return None
         given = x, norm.weight, norm.variance_epsilon, *self.products, *angles
         try:
             q, k, v = self.shared.kernel.attention_inputs(*given)
         except (SparseError, RuntimeError):  # dtypes that differ, which torch may take
             return None
-        k, v = self.shared.rooms.update(past, k, v, attention.layer_idx)
+        k, v = self.shared.buffers.update(past, k, v, attention.layer_idx)
         scaling = attention.scaling
         try:
             given = x, q, k, v, scaling, *self.output, after.weight, after.variance_epsilon
@@ -197,18 +226,27 @@ class Untouched:
         self, owners: Iterable[nn.Module], forwards: Mapping[nn.Module, Callable[..., object]]
     ) -> None:
         self._parts = [(owner._modules, dict(owner._modules)) for owner in owners]
-        self._forwards = [(vars(module), forward) for module, forward in forwards.items()]
         modules = [module for _, parts in self._parts for module in parts.values()]
-        hooks = [vars(module)[f"_{name}"] for module in modules for name in HOOKS]
-        # Dictionaries that stay the same ones, so that to look takes less than a call.
-        self._hooks = (*hooks, *(vars(torch_modules)[f"_global_{name}"] for name in HOOKS))
+        # Dictionaries of modules, so that to look takes less than a call.
+        self._modules = [vars(module) for module in modules]
+        self._forwards = [(vars(module), forward) for module, forward in forwards.items()]
 
     def __call__(self) -> bool:
-        """Tell it."""
-        return (
-            not any(self._hooks)
-            and all(now == then for now, then in self._parts)
-            and all(own.get("forward") is forward for own, forward in self._forwards)
+        """Tell it.
+
+        Returns
+        -------
+        bool
+            Whether no module has a hook, which could be run (there are no gradients here, and so no
+            backward hooks), or another module or forward in its place.
+        """
+        if torch_modules._global_forward_hooks or torch_modules._global_forward_pre_hooks:
+            return False
+        for own in self._modules:
+            if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+                return False
+        return all(now == then for now, then in self._parts) and all(
+            own.get("forward") is forward for own, forward in self._forwards
         )
 
 
@@ -218,10 +256,18 @@ def _linears(attention: nn.Module) -> tuple[nn.Module, ...]:
 
 def _has_code_of_llama(block: nn.Module) -> bool:
     """Whether a block, its attention and how that turns queries are written as in Llama."""
-    if "forward" in vars(block) or not same_code(inspect.unwrap(type(block).forward), BLOCK):
+    forward = type(block).forward
+    if "forward" in vars(block) or not same_code(forward, CHECKPOINTING):
+        return False
+    if not _is_theirs(BLOCK, forward.__wrapped__):
         return False
     attend = type(block.self_attn).forward
-    return same_code(attend, ATTENTION) and turns_as_llama(attend.__globals__.get(ROTARY))
+    return _is_theirs(ATTENTION, attend) and turns_as_llama(attend.__globals__.get(ROTARY))
+
+
+def _is_theirs(known: object, forward: object) -> bool:
+    """Whether a forward is that of Llama, and that was not replaced before it was looked at."""
+    return same_code(known, forward) and known.__code__.co_filename == llama.__file__
 
 
 def _has_quick_parts(block: nn.Module, forwards: Forwards, kernel: Cpu) -> bool:

@@ -18,14 +18,19 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from lmri.errors import SparseError
 from lmri.sparse.kernels.cpu import Cpu
 
-UPDATE = DynamicLayer.update  # as it was: somebody may replace it
+# As they were: somebody may replace them.
+UPDATE = DynamicLayer.update
+UPDATE_OF_CACHE = DynamicCache.update
 
 LEAST_ROOM = 64
 """Tokens for which there is room at least; else an eighth of those that are there."""
 
 
-class Rooms:
+class CacheBuffers:
     """Memory of layers of caches, for as long as these live.
+
+    A layer gets it with the second token that is added to what it holds: caches that are reordered
+    for every token (beam search) stay as they are.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ class Rooms:
 
     def __init__(self, kernel: Cpu) -> None:
         self._kernel = kernel
-        self._rooms: WeakKeyDictionary[DynamicLayer, _Room] = WeakKeyDictionary()
+        self._buffers: WeakKeyDictionary[DynamicLayer, _Buffer] = WeakKeyDictionary()
 
     def update(
         self, cache: Cache, keys: Tensor, values: Tensor, index: int
@@ -57,44 +62,47 @@ class Rooms:
             Of all tokens.
         """
         layer = _layer_that_grows(cache, index)
-        if layer is not None:
-            room = self._rooms.get(layer)
-            if room is not None and room.add(layer, keys, values):
-                return room.held
-            room = _Room(self._kernel, layer, keys.shape[2])
-            if room.add(layer, keys, values):
-                self._rooms[layer] = room
-                return room.held
-        return cache.update(keys, values, index)
+        if layer is None:
+            return cache.update(keys, values, index)
+        buffer = self._buffers.get(layer)
+        if buffer is not None:
+            if buffer.add(layer, keys, values):
+                return buffer.views
+            del self._buffers[layer]  # before anything is copied
+        views = cache.update(keys, values, index)
+        self._buffers[layer] = _Buffer(self._kernel, layer)
+        return views
 
 
-class _Room:
-    """Memory of keys and values, and the views of it that a layer holds."""
+class _Buffer:
+    """Memory of keys and values, and the views of it that a layer holds; first what it holds."""
 
-    def __init__(self, kernel: Cpu, layer: DynamicLayer, count: int) -> None:
+    def __init__(self, kernel: Cpu, layer: DynamicLayer) -> None:
         self.kernel = kernel
         self.inference = torch.is_inference_mode_enabled()
-        self.held = layer.keys, layer.values
+        self.views = self.memory = layer.keys, layer.values
         self.filled = layer.keys.shape[2]
-        self.capacity = self.filled + count + max(LEAST_ROOM, self.filled // 8)
-        self.keys, self.values = (_copied(held, self.capacity) for held in self.held)
 
     def add(self, layer: DynamicLayer, keys: Tensor, values: Tensor) -> bool:
         """Write new tokens behind those that are there; whether it was done.
 
-        It is if the layer holds what was handed out last, there is room, the new tokens are like
-        the others, and the memory may be written.
+        It is if the layer holds what was handed out last, the new tokens are like the others, and
+        the memory may be written.
         """
-        own = layer.keys is self.held[0] and layer.values is self.held[1]
+        own = layer.keys is self.views[0] and layer.values is self.views[1]
         if not own or self.inference != torch.is_inference_mode_enabled():
             return False
+        count = keys.shape[2]
+        if self.filled + count > self.memory[0].shape[2]:
+            room = count + max(LEAST_ROOM, self.filled // 8)
+            self.memory = tuple(_with_room(held, room) for held in self.views)
         try:
-            self.kernel.append(self.keys, self.values, keys, values, self.filled)
-        except (SparseError, RuntimeError):  # full, or tokens of another kind
+            self.kernel.append(*self.memory, keys, values, self.filled)
+        except (SparseError, RuntimeError):  # tokens of another kind
             return False
-        self.filled += keys.shape[2]
-        self.held = self.keys.narrow(2, 0, self.filled), self.values.narrow(2, 0, self.filled)
-        layer.keys, layer.values = self.held
+        self.filled += count
+        self.views = tuple(memory.narrow(2, 0, self.filled) for memory in self.memory)
+        layer.keys, layer.values = self.views
         return True
 
 
@@ -102,12 +110,17 @@ def _layer_that_grows(cache: Cache, index: int) -> DynamicLayer | None:
     """Give a layer of transformers' own that holds tokens, stays where it is, has no gradients."""
     if type(cache) is not DynamicCache or cache.offloading or torch.is_grad_enabled():
         return None
+    if "update" in vars(cache) or DynamicCache.update is not UPDATE_OF_CACHE:
+        return None
     layer = cache.layers[index] if index < len(cache.layers) else None
-    plain = type(layer) is DynamicLayer and DynamicLayer.update is UPDATE
-    return layer if plain and layer.is_initialized and "update" not in vars(layer) else None
+    if type(layer) is not DynamicLayer or "update" in vars(layer):
+        return None
+    holds = layer.is_initialized and layer.keys.dim() == 4
+    return layer if holds and DynamicLayer.update is UPDATE else None
 
 
-def _copied(held: Tensor, capacity: int) -> Tensor:
-    memory = held.new_zeros((*held.shape[:2], capacity, held.shape[3]))
+def _with_room(held: Tensor, room: int) -> Tensor:
+    # Of zeros, so that nothing else is written where somebody stores the whole of it.
+    memory = held.new_zeros((*held.shape[:2], held.shape[2] + room, held.shape[3]))
     memory.narrow(2, 0, held.shape[2]).copy_(held)
     return memory

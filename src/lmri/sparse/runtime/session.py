@@ -150,7 +150,9 @@ def _swap(module: nn.Module, forward: Callable[..., Tensor]) -> Callable[[], Non
         )
     own = vars(module).get("forward")  # found before the method of its class
     module.forward = forward
-    return partial(setattr, module, "forward", own) if own else partial(delattr, module, "forward")
+    if own is not None:
+        return partial(setattr, module, "forward", own)
+    return partial(vars(module).pop, "forward", None)  # unless somebody took it away
 
 
 def _check_subject(plan: SparsePlan, subject_hash: str) -> None:

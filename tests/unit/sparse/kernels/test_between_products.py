@@ -122,14 +122,18 @@ def test_attention_does_not_depend_on_the_number_of_threads(cpu):
 
 
 @pytest.mark.parametrize("dtype", WEIGHTS)
-@pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 1), (2, 4)])
-def test_inputs_of_attention_are_to_the_bit_what_they_are_made_of(cpu, dtype, batch, length):
+@pytest.mark.parametrize(
+    ("batch", "length", "angles"), [(1, 1, 1), (3, 1, 1), (3, 1, 3), (2, 4, 1)]
+)
+def test_inputs_of_attention_are_to_the_bit_what_they_are_made_of(
+    cpu, dtype, batch, length, angles
+):
     x, norm = random(batch, length, 24, dtype=dtype), random(24, seed=1, dtype=dtype)
     outputs = (32, 16, 16)
     weights_t = [random(24, n, seed=2 + i, dtype=dtype) for i, n in enumerate(outputs)]
     thresholds = [torch.tensor(0.3), random(24, seed=5).abs(), torch.tensor(0.0)]
     biases = [None, random(16, seed=6), random(16, seed=7, dtype=dtype)]
-    angle = random(1, length, 8, seed=8)
+    angle = random(angles, length, 8, seed=8)
     angles = angle.cos().to(dtype), angle.sin().to(dtype)
     hidden = cpu.rms_norm(x, norm, 1e-5)
     made = (

@@ -1,5 +1,9 @@
 """Blocks in two calls: to the bit what their own code gives, where nobody looks."""
 
+import copy
+import functools
+from collections import OrderedDict
+
 import pytest
 import torch
 from families import configuration, random_model, tokens
@@ -10,6 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
 from lmri.anatomy.linears import linears
+from lmri.errors import SparseError
 from lmri.intervene.sharing import _replaced
 from lmri.sparse.kernels.cpu import Cpu
 from lmri.sparse.rules import InputThreshold, KeptHeads, KeptNeurons, NeuronThreshold
@@ -67,13 +72,13 @@ PLANS = {
 }
 
 
-def said(model, plan, *, batch=1, past=None, **options):
+def said(model, plan, *, batch=1, past=None, prompt=9, **options):
     """Logits of three tokens after a prompt, under a plan that counts nothing."""
     kind = model.config.model_type
     made = []
     with torch.inference_mode(), sparse(model, plan, "cpu", count=False):
         past = DynamicCache() if past is None else past
-        model(tokens(kind, batch, 9), past_key_values=past)
+        model(tokens(kind, batch, prompt), past_key_values=past)
         for seed in range(3):
             one = tokens(kind, batch, 1) + seed
             made.append(model(one, past_key_values=past, **options).logits)
@@ -249,15 +254,81 @@ def test_products_that_are_not_one_call_are_left_to_their_modules(called):
     assert called == ["attention_inputs", "attention_added"] * 3  # of the other block
 
 
-def test_dtypes_that_the_kernel_refuses_are_left_to_torch(called):
+def test_dtypes_that_the_kernel_refuses_are_left_to_the_modules(called):
+    """Norms in float32, as in models that keep some modules wide."""
+    model = weighted("llama", torch.bfloat16)
+    for block in model.model.layers:
+        block.input_layernorm.float()
+    got = said(model, plan_of(), prompt=5)
+    assert called == ["attention_inputs"] * 6
+    for block in model.model.layers:
+        watched(block.self_attn)
+    assert said(model, plan_of(), prompt=5).equal(got) and len(called) == 6
+
+
+def test_angles_of_another_size_are_left_to_the_modules(called):
     model = weighted("llama")
-    expected = said(model, plan_of())
     rotary = model.model.rotary_emb
-    rotary.register_forward_hook(lambda module, given, angles: tuple(x.double() for x in angles))
-    called.clear()
-    with pytest.raises(RuntimeError, match="dtype"):  # from torch, and not from the kernel
-        said(model, plan_of())
-    assert expected.isfinite().all()
+    rotary.register_forward_hook(lambda module, given, angles: tuple(x[..., :4] for x in angles))
+    one = tokens("llama", 1, 1)
+    with (
+        torch.inference_mode(),
+        sparse(model, plan_of(), "cpu", count=False),
+        pytest.raises(SparseError, match="'cos' of a rotary embedding"),
+    ):
+        model(one, past_key_values=DynamicCache())
+    assert not called
+
+
+@pytest.mark.parametrize("whose", ["all", "one"])
+def test_another_attention_from_some_token_on_is_run(whose, called):
+    model = weighted("llama")
+    one = tokens("llama", 1, 1)
+    with torch.inference_mode(), sparse(model, plan_of(), "cpu", count=False):
+        past = model(tokens("llama", 1, 9)).past_key_values
+        model(one, past_key_values=past)
+        assert len(called) == 4
+        attention = model.model.layers[1].self_attn
+        if whose == "one":
+            attention.config = copy.copy(attention.config)
+        attention.config._attn_implementation = "eager"
+        model(one, past_key_values=past)
+    assert len(called) == (4 if whose == "all" else 6)
+
+
+@pytest.mark.parametrize("name", ["LlamaDecoderLayer", "LlamaAttention"])
+def test_code_that_somebody_put_around_that_of_llama_is_run(name, monkeypatch, called):
+    cls = getattr(modeling_llama, name)
+    own, ran = cls.forward, []
+
+    @functools.wraps(own)
+    def wrapped(*given, **options):
+        ran.append(None)
+        return own(*given, **options)
+
+    monkeypatch.setattr(cls, "forward", wrapped)
+    said(weighted("llama"), plan_of())
+    assert len(ran) == 8 and not called
+
+
+def test_hooks_are_seen_where_somebody_made_their_list_anew(called):
+    model = weighted("llama")
+    module = model.model.layers[0].mlp
+    with torch.inference_mode(), sparse(model, plan_of(), "cpu", count=False):
+        past = model(tokens("llama", 1, 9)).past_key_values
+        module._forward_hooks = OrderedDict()
+        seen = watched(module)[1]
+        model(tokens("llama", 1, 1), past_key_values=past)
+    assert len(seen) == 1 and len(called) == 2
+
+
+def test_a_forward_that_somebody_took_away_is_the_models_own_afterwards():
+    model = weighted("llama")
+    block = model.model.layers[0]
+    with sparse(model, plan_of(), "cpu", count=False):
+        block.forward = lambda *given: None
+        del block.forward
+    assert "forward" not in vars(block)
 
 
 def test_a_cache_that_gives_back_others_than_it_took_is_left_to_torch(called):
