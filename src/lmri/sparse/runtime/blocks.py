@@ -12,7 +12,7 @@ is that of Llama. In all other cases a block runs its own code.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -144,7 +144,7 @@ class LlamaBlock:
 
     def __init__(self, tools: Tools, shared: Shared, block: nn.Module, forwards: Forwards) -> None:
         self.now, self.counts, self.shared = tools.now, tools.counts, shared
-        self.own = block.forward
+        self.block = block
         self.norms = block.input_layernorm, block.post_attention_layernorm
         self.attention, self.mlp = block.self_attn, block.mlp
         linears = _linears(self.attention)
@@ -176,7 +176,8 @@ class LlamaBlock:
             if added is not None:
                 stream, normed = added
                 return stream + self.mlp.forward(normed)
-        return self.own(hidden_states, *others, **options)
+        # Found anew: a class, too, may be changed while it runs.
+        return type(self.block).forward(self.block, hidden_states, *others, **options)
 
     def _decodes(self, x: Tensor, options: Mapping[str, object]) -> bool:
         """Whether one token is decoded without a mask, and nobody looks at the modules."""
@@ -186,14 +187,14 @@ class LlamaBlock:
         given = options.get("past_key_values") is not None and options.get(ANGLES) is not None
         if not given or options.get("attention_mask") is not None or not options.keys() <= OPTIONS:
             return False
-        return self.shared.function(now, attention) is sdpa_attention_forward and self.untouched()
+        return self.untouched() and self.shared.function(now, attention) is sdpa_attention_forward
 
     def _attended(
         self, x: Tensor, past: Cache, angles: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor] | None:
         """Residual stream after attention, and its norm; None where the kernel refuses."""
         (norm, after), attention = self.norms, self.attention
-        if angles[0].shape[-1] != attention.head_dim:
+        if angles[0].shape[-1] != attention.head_dim or after.weight.dtype is not x.dtype:
             return None
         given = x, norm.weight, norm.variance_epsilon, *self.products, *angles
         try:
@@ -216,17 +217,20 @@ class Untouched:
 
     Parameters
     ----------
-    owners : iterable of torch.nn.Module
+    owners : sequence of torch.nn.Module
         Modules whose modules are meant.
     forwards : mapping of torch.nn.Module to callable
         Forwards that stand for those of some of them.
     """
 
     def __init__(
-        self, owners: Iterable[nn.Module], forwards: Mapping[nn.Module, Callable[..., object]]
+        self, owners: Sequence[nn.Module], forwards: Mapping[nn.Module, Callable[..., object]]
     ) -> None:
         self._parts = [(owner._modules, dict(owner._modules)) for owner in owners]
-        modules = [module for _, parts in self._parts for module in parts.values()]
+        self._classes = [(type(owner), type(owner).forward) for owner in owners]
+        modules = [
+            module for _, parts in self._parts for module in parts.values() if module is not None
+        ]
         # Dictionaries of modules, so that to look takes less than a call.
         self._modules = [vars(module) for module in modules]
         self._forwards = [(vars(module), forward) for module, forward in forwards.items()]
@@ -245,8 +249,10 @@ class Untouched:
         for own in self._modules:
             if own["_forward_hooks"] or own["_forward_pre_hooks"]:
                 return False
-        return all(now == then for now, then in self._parts) and all(
-            own.get("forward") is forward for own, forward in self._forwards
+        return (
+            all(now == then for now, then in self._parts)
+            and all(own.get("forward") is forward for own, forward in self._forwards)
+            and all(own.forward is forward for own, forward in self._classes)
         )
 
 
@@ -259,7 +265,7 @@ def _has_code_of_llama(block: nn.Module) -> bool:
     forward = type(block).forward
     if "forward" in vars(block) or not same_code(forward, CHECKPOINTING):
         return False
-    if not _is_theirs(BLOCK, forward.__wrapped__):
+    if not _is_theirs(BLOCK, getattr(forward, "__wrapped__", None)):
         return False
     attend = type(block.self_attn).forward
     return _is_theirs(ATTENTION, attend) and turns_as_llama(attend.__globals__.get(ROTARY))

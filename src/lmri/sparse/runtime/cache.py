@@ -3,13 +3,14 @@
 The cache of transformers copies all keys and values of a layer for every token. Here a layer's
 tensors lie in memory with room for more tokens, and are views of what is filled: a new token is
 written behind it, and the layer gets longer views. Views handed out before keep what they hold.
-Where a layer's tensors are not those that were handed out last (it was cropped, reordered, copied
-or set), they are copied to memory of their own first.
+They share memory with later ones and are not contiguous: who edits or stores them clones them
+first. Where a layer's tensors are not those that were handed out last (it was cropped, reordered,
+copied or set), its own code goes on.
 """
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class CacheBuffers:
         buffer = self._buffers.get(layer)
         if buffer is not None:
             if buffer.add(layer, keys, values):
-                return buffer.views
+                return layer.keys, layer.values
             del self._buffers[layer]  # before anything is copied
         views = cache.update(keys, values, index)
         self._buffers[layer] = _Buffer(self._kernel, layer)
@@ -75,13 +76,18 @@ class CacheBuffers:
 
 
 class _Buffer:
-    """Memory of keys and values, and the views of it that a layer holds; first what it holds."""
+    """Memory of keys and values, and what a layer held last: without memory at first."""
 
     def __init__(self, kernel: Cpu, layer: DynamicLayer) -> None:
         self.kernel = kernel
         self.inference = torch.is_inference_mode_enabled()
-        self.views = self.memory = layer.keys, layer.values
+        self.memory: tuple[Tensor, Tensor] | None = None
         self.filled = layer.keys.shape[2]
+        self.keep_in_mind(layer)
+
+    def keep_in_mind(self, layer: DynamicLayer) -> None:
+        """Keep in mind what a layer holds, and do not keep it."""
+        self.last = ref(layer.keys), ref(layer.values)
 
     def add(self, layer: DynamicLayer, keys: Tensor, values: Tensor) -> bool:
         """Write new tokens behind those that are there; whether it was done.
@@ -89,20 +95,21 @@ class _Buffer:
         It is if the layer holds what was handed out last, the new tokens are like the others, and
         the memory may be written.
         """
-        own = layer.keys is self.views[0] and layer.values is self.views[1]
+        held = layer.keys, layer.values
+        own = all(one is last() for one, last in zip(held, self.last, strict=True))
         if not own or self.inference != torch.is_inference_mode_enabled():
             return False
         count = keys.shape[2]
-        if self.filled + count > self.memory[0].shape[2]:
+        if self.memory is None or self.filled + count > self.memory[0].shape[2]:
             room = count + max(LEAST_ROOM, self.filled // 8)
-            self.memory = tuple(_with_room(held, room) for held in self.views)
+            self.memory = tuple(_with_room(one, room) for one in held)
         try:
             self.kernel.append(*self.memory, keys, values, self.filled)
         except (SparseError, RuntimeError):  # tokens of another kind
             return False
         self.filled += count
-        self.views = tuple(memory.narrow(2, 0, self.filled) for memory in self.memory)
-        layer.keys, layer.values = self.views
+        layer.keys, layer.values = (memory.narrow(2, 0, self.filled) for memory in self.memory)
+        self.keep_in_mind(layer)
         return True
 
 

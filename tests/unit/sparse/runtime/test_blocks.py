@@ -254,16 +254,18 @@ def test_products_that_are_not_one_call_are_left_to_their_modules(called):
     assert called == ["attention_inputs", "attention_added"] * 3  # of the other block
 
 
-def test_dtypes_that_the_kernel_refuses_are_left_to_the_modules(called):
+@pytest.mark.parametrize("name", ["input_layernorm", "post_attention_layernorm"])
+def test_dtypes_that_the_kernel_refuses_are_left_to_the_modules(name, called):
     """Norms in float32, as in models that keep some modules wide."""
     model = weighted("llama", torch.bfloat16)
     for block in model.model.layers:
-        block.input_layernorm.float()
+        block.get_submodule(name).float()
     got = said(model, plan_of(), prompt=5)
-    assert called == ["attention_inputs"] * 6
+    assert "attention_added" not in called
+    called.clear()
     for block in model.model.layers:
         watched(block.self_attn)
-    assert said(model, plan_of(), prompt=5).equal(got) and len(called) == 6
+    assert said(model, plan_of(), prompt=5).equal(got) and not called
 
 
 def test_angles_of_another_size_are_left_to_the_modules(called):
@@ -309,6 +311,29 @@ def test_code_that_somebody_put_around_that_of_llama_is_run(name, monkeypatch, c
     monkeypatch.setattr(cls, "forward", wrapped)
     said(weighted("llama"), plan_of())
     assert len(ran) == 8 and not called
+
+
+@pytest.mark.parametrize("name", ["LlamaDecoderLayer", "LlamaAttention"])
+def test_classes_that_are_changed_while_it_runs_are_not_passed_by(name, monkeypatch, called):
+    """Attention has its own forward in a session; a block runs that of its class."""
+    cls = getattr(modeling_llama, name)
+    own, ran = cls.forward, []
+    model = weighted("llama")
+    with torch.inference_mode(), sparse(model, plan_of(), "cpu", count=False):
+        past = model(tokens("llama", 1, 9)).past_key_values
+        monkeypatch.setattr(
+            cls, "forward", lambda *given, **named: ran.append(0) or own(*given, **named)
+        )
+        model(tokens("llama", 1, 1), past_key_values=past)
+    assert not called and len(ran) == (2 if name == "LlamaDecoderLayer" else 0)
+
+
+def test_modules_that_are_none_are_no_obstacle(called):
+    model = weighted("llama")
+    expected = said(model, plan_of())
+    model.model.layers[0].adapter = nn.Linear(1, 1)
+    model.model.layers[0].adapter = None
+    assert said(model, plan_of()).equal(expected) and len(called) == 24
 
 
 def test_hooks_are_seen_where_somebody_made_their_list_anew(called):

@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from weakref import ref
 
 import pytest
 import torch
@@ -226,6 +227,16 @@ def test_tokens_of_another_kind_are_refused_as_ever_and_change_nothing(buffers):
     got, held = buffers.update(cache, *doubled, 0), expected.update(*doubled, 0)
     assert got[0].dtype is held[0].dtype is torch.float64
     assert_same(cache, expected)
+
+
+@torch.no_grad()
+def test_what_a_layer_holds_is_not_kept_before_there_is_room(buffers):
+    cache = prompted(DynamicCache())
+    keys = ref(buffers.update(cache, *new(1), 0)[0])
+    assert keys() is not None
+    cache.reset()
+    gc.collect()
+    assert keys() is None
 
 
 @torch.no_grad()
