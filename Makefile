@@ -7,7 +7,9 @@ PIP_ARGS ?=
 CORES ?= all
 CONFIGFILE ?= config/config.yaml
 # Of a large machine not all cores: each process takes about a gigabyte.
-PYTEST_ARGS ?= -n logical --maxprocesses 8 --dist loadfile
+# Files in the order of tests/conftest.py, the slow ones first; xdist's own begins with those that have
+# most tests, and leaves slow files with few to the end.
+PYTEST_ARGS ?= -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 READY := .venv/.ready

@@ -1,12 +1,19 @@
 """Fixtures that more than one part of the tests uses."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 # Before anything imports torch: bits are compared, and they depend on the number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first: one that comes last keeps a single core busy."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
