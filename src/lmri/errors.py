@@ -34,6 +34,10 @@ class EvidenceError(LmriError):
     """A test that the rules of evidence refuse to run (too few trials, leaked splits)."""
 
 
+class BuildError(LmriError):
+    """A library of C++ that cannot be built here: what needs it does without."""
+
+
 class SparseError(LmriError):
     """A sparse product or plan that cannot be run."""
 

@@ -23,7 +23,7 @@ PYTHONS = ((3, 11), (3, 13))
 """Oldest and newest Python that the package is tested with."""
 
 COMPILERS = ("g++", "c++", "clang++")
-"""As in ``lmri.sparse.kernels.build``, which cannot be imported without torch."""
+"""As in ``lmri.native``, which cannot be imported without torch."""
 
 NETWORK = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "panfs"}
 """File systems that several hosts share; those of FUSE are told by their part after ``fuse.``."""

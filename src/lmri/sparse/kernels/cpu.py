@@ -1,6 +1,6 @@
 """Products in C++ that read only the weights they need.
 
-The sources beside this module are built on first use (:mod:`lmri.sparse.kernels.build`) and
+The sources beside this module are built on first use (:mod:`lmri.native`) and
 registered as ``torch.ops.lmri_sparse``, so that ``torch.compile`` can see them. Instructions are
 chosen when the program runs (AVX-512, AVX2, else whatever the compiler assumes), and threads are
 torch's own, as many as ``torch.get_num_threads()``.
@@ -31,8 +31,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmri.errors import SparseError
-from lmri.sparse.kernels.build import built_library
+from lmri.errors import BuildError
+from lmri.native import built
+from lmri.sparse.kernels.build import KERNELS
 from lmri.sparse.kernels.checks import (
     check_append,
     check_attend,
@@ -316,8 +317,8 @@ def load_cpu() -> Backend:
         ``cpu``; where it cannot be built or loaded ``reference``, with a warning that says why.
     """
     try:
-        torch.ops.load_library(str(built_library()))
-    except (SparseError, OSError) as error:
+        torch.ops.load_library(str(built(KERNELS)))
+    except (BuildError, OSError) as error:
         warnings.warn(
             f"{error} Sparse products run on the backend 'reference': results are right, and "
             "nothing is faster.",

@@ -1,4 +1,4 @@
-// See products.h. LMRI_PRODUCTS names the set, LMRI_BYTES is the size of its vector registers.
+// See products.h. LMRI_SET names the set, LMRI_BYTES is the size of its vector registers.
 #include "products.h"
 
 #if defined(__AVX512F__)
@@ -264,7 +264,10 @@ void narrow(const float* paired, Half* to, int64_t n) {
 
 }  // namespace
 
-extern const Products LMRI_PRODUCTS = {
+#define JOINED_AGAIN(a, b) a##b
+#define JOINED(a, b) JOINED_AGAIN(a, b)
+
+extern const Products JOINED(LMRI_SET, _products) = {
     LANES,     compact, add<float>,   add<Half>, dot<float>,
     dot<Half>, sum,     exponentials, widen_all, narrow,
 };

@@ -8,8 +8,9 @@ import warnings
 import pytest
 import torch
 
-from lmri.errors import SparseError
-from lmri.sparse.kernels import backend, build
+from lmri.native import build_key, find_compiler, private_cache
+from lmri.sparse.kernels import backend
+from lmri.sparse.kernels.build import KERNELS
 from lmri.sparse.kernels.cpu import load_cpu
 
 USE = """
@@ -101,35 +102,7 @@ def test_a_compiler_that_fails_leaves_nothing_and_says_why(unbuilt, monkeypatch,
 
 
 def test_a_library_that_cannot_be_loaded_is_not_used(cpu, unbuilt):
-    path = build._private_cache() / f"{build.build_key(build.find_compiler())}.so"
+    path = private_cache(KERNELS) / f"{build_key(KERNELS, find_compiler(KERNELS))}.so"
     path.write_bytes(b"no library")
     with pytest.warns(RuntimeWarning, match="reference"):
         assert backend("cpu").name == "reference"
-
-
-def test_a_cache_that_others_may_write_is_refused(unbuilt):
-    unbuilt.mkdir(parents=True)
-    unbuilt.chmod(0o777)
-    with pytest.raises(SparseError, match=r"others may write it.*chmod 700"):
-        build._private_cache()
-
-
-def test_a_compiler_named_in_the_environment_comes_first(monkeypatch):
-    monkeypatch.setenv("CXX", "sh -x")
-    assert build.find_compiler()[1:] == ["-x"]
-    monkeypatch.setenv("CXX", "no-such-compiler -x")
-    with pytest.raises(SparseError, match=r"looked for CXX='no-such-compiler'"):
-        build.find_compiler()
-
-
-def test_the_key_changes_with_what_the_library_depends_on(cpu, monkeypatch):
-    compiler = build.find_compiler()
-    keys = {build.build_key(compiler), build.build_key([*compiler, "-g"])}
-    with monkeypatch.context() as patched:
-        patched.setattr(build, "FLAGS", ("-O2",))
-        keys.add(build.build_key(compiler))
-    with monkeypatch.context() as patched:
-        patched.setattr(torch, "__version__", "2.0.0")
-        keys.add(build.build_key(compiler))
-    assert len(keys) == 4
-    assert build.build_key(compiler) in keys
