@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy import ATTENTION_SUMMARIES, attention_function, attentions
 from lmri.errors import SubjectError
+from lmri.record.reductions import load_reductions, norms, reads
 from lmri.record.repeats import Repeats
 
 PREFIX = "lmri_"
@@ -147,6 +148,8 @@ def summarise(
         Each (batch, tokens, heads), float32.
     """
     batch, heads, tokens, _ = attention.query.shape
+    if not received and (whole := _summarise_at_once(attention, found)) is not None:
+        return whole
     summaries = attention.query.new_empty(
         (batch, tokens, len(ATTENTION_SUMMARIES), heads), dtype=torch.float32
     )
@@ -178,8 +181,8 @@ def value_norms(attention: Attention) -> torch.Tensor:
         Heads that share values have the same number.
     """
     new = attention.value[:, :, -attention.query.shape[2] :]  # not those in a cache
-    norms = new.transpose(1, 2).float().norm(dim=-1)  # (batch, tokens, key_heads)
-    return norms.repeat_interleave(_sharing(attention), dim=2)
+    shared = norms(new.transpose(1, 2))  # (batch, tokens, key_heads)
+    return shared.repeat_interleave(_sharing(attention), dim=2)
 
 
 def weights_of(
@@ -262,6 +265,21 @@ def _blocks(attention: Attention) -> Iterator[tuple[slice, slice]]:
     rows = math.ceil(batch / groups)
     for row, query in product(range(0, batch, rows), range(0, tokens, step)):
         yield slice(row, row + rows), slice(query, min(query + step, tokens))
+
+
+def _summarise_at_once(attention: Attention, found: Repeats) -> dict[str, torch.Tensor] | None:
+    """All summaries in one reading where that can be done, else None: of plain causal attention."""
+    query, key = attention.query, attention.key
+    plain = attention.causal and attention.mask is attention.softcap is attention.sinks is None
+    # A cache of a sliding window drops the oldest keys.
+    if not plain or key.shape[2] != found.ids.shape[1] or not reads(query, key):
+        return None
+    reductions = load_reductions()
+    if reductions is None:
+        return None
+    texts = found.ids, found.content.contiguous(), found.earlier
+    made = reductions.attention(query, key, attention.scaling, *texts, len(ATTENTION_SUMMARIES))
+    return dict(zip(ATTENTION_SUMMARIES, made.unbind(2), strict=True))
 
 
 def _summarise_block(

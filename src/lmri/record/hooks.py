@@ -26,6 +26,7 @@ from lmri.intervene import tapped_experts
 from lmri.record.attention import observed_attention
 from lmri.record.capture import ALWAYS_FULL, EXPERT_NEURONS, EXTREMES, Capture
 from lmri.record.extremes import extremes
+from lmri.record.reductions import norms
 
 RESIDUAL = ("layer/norm", "residual/residual", EXTREMES[0])
 """Arrays that are read off the residual stream; the first of the extremes stands for all."""
@@ -128,7 +129,7 @@ def _keep_residual(capture: Capture, place: int, layer: int, states: torch.Tenso
 
 def _of_states(first: str, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if first == "layer/norm":
-        return (states.float().norm(dim=-1),)
+        return (norms(states.unsqueeze(2)).squeeze(2),)
     return extremes(states) if first in EXTREMES else (states,)
 
 
@@ -150,7 +151,7 @@ def _keep_heads(capture: Capture, layer: int, joined: torch.Tensor) -> None:
     anatomy = capture.anatomy
     outputs = joined.unflatten(-1, (anatomy.heads, anatomy.head_size))
     if "head/norm" in capture.variables:
-        capture.keep("head/norm", (layer,), outputs.float().norm(dim=-1))
+        capture.keep("head/norm", (layer,), norms(outputs))
     if "head_output/output" in capture.variables:
         capture.keep("head_output/output", (layer,), outputs)
 

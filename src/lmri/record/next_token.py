@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lmri.anatomy import vocabulary_logits
+from lmri.record.reductions import load_reductions, reads
 
 LOGITS_AT_ONCE = 32_000_000
 """Logits held at a time: 128 MB in float32."""
@@ -43,6 +44,8 @@ def next_token_statistics(
 
 
 def _reduce(logits: torch.Tensor, following: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if reads(logits) and (reductions := load_reductions()) is not None:
+        return reductions.next_token(logits, following)
     on_processor = logits.device.type == "cpu"
     step = max(1, REDUCED_AT_ONCE // logits.shape[1]) if on_processor else len(logits)
     parts = [

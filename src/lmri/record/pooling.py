@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from lmri.record.reductions import load_reductions, reads
+
 STATISTICS = ("mean", "last", "sum", "sum_squares", "count")
 
 POOLED_AT_ONCE = 524_288
@@ -34,9 +36,10 @@ def pool(values: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 class Pooling:
     """Pools activity over the tokens of each phase of the rows of a batch.
 
-    Sums are products with the masks, in float64: large values that cancel leave the small ones.
-    Squares do not cancel, and float32 is twice as fast. Both are made of some rows at a time, in
-    memory that is used again: moving the numbers takes longer than the arithmetic.
+    On a processor by :meth:`lmri.record.reductions.Reductions.pool`, all sums in float64. Else, and
+    where that is not to be had, sums are products with the masks, in float64: large values that
+    cancel leave the small ones. Squares do not cancel, and float32 is twice as fast. Both are made
+    of some rows at a time, in memory that is used again.
 
     Parameters
     ----------
@@ -53,6 +56,10 @@ class Pooling:
         count = masks.sum(-1, keepdim=True)  # (batch, n_phases, 1)
         positions = torch.arange(masks.shape[-1], device=masks.device)
         self.shape = torch.Size((*masks.shape[:2], len(STATISTICS)))
+        self._reductions = load_reductions() if masks.device.type == "cpu" else None
+        if self._reductions is not None:
+            self._starts = torch.nn.functional.pad(count.flatten().cumsum(0), (1, 0))
+            self._tokens = masks.nonzero()[:, 2].int()
         self._count = count.float()
         last = (masks * positions).amax(-1)  # (batch, n_phases)
         rows = torch.arange(len(masks), device=masks.device).unsqueeze(1)
@@ -86,7 +93,11 @@ class Pooling:
         if out is None:
             shape = (*self.shape, *values.shape[2:])
             out = torch.empty(shape, dtype=torch.float32, device=flat.device)
-        mean, last, total, squares, count = out.view(*self.shape, -1).unbind(2)
+        statistics = out.view(*self.shape, -1)
+        if self._reductions is not None and reads(flat, statistics):
+            self._reductions.pool(flat, self._starts, self._tokens, statistics)
+            return out
+        mean, last, total, squares, count = statistics.unbind(2)
         last.copy_(flat.flatten(0, 1).index_select(0, self._last).view(last.shape))
         if self._none is not None:
             last.masked_fill_(self._none, torch.nan)

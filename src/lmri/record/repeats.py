@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -78,6 +79,16 @@ class Repeats:
     def real(self) -> torch.Tensor:
         """Queries that are no padding: (batch, n_queries), bool."""
         return self.ids[:, self.start :] >= 0
+
+    @cached_property
+    def earlier(self) -> torch.Tensor:
+        """Where the same token was before, (batch, n_keys), int32: the last time; -1 if never."""
+        order = self.ids.argsort(dim=1, stable=True)
+        ordered = self.ids.gather(1, order)
+        again = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+        earlier = torch.full_like(self.ids, -1)
+        earlier.scatter_(1, order[:, 1:], order[:, :-1].where(again, -1))
+        return earlier.int()
 
     def block(self, rows: slice, queries: slice, keys: slice) -> Block:
         """Find the pairs among some tokens.

@@ -41,8 +41,8 @@ class RecordingWriter:
     attributes : mapping
         Attributes of the root group, JSON-able.
     compression : {"zstd", "none"}
-        ``zstd`` is level 1 with its checksum. ``none`` stores the values as they are, followed by
-        CRC-32C, so that an altered byte is found on reading there too.
+        ``zstd`` is level -1, a fast one, with its checksum. ``none`` stores the values as they
+        are, followed by CRC-32C, so that an altered byte is found on reading there too.
     queue_bytes : int
         Bytes of full blocks that may wait for the thread; :meth:`append` blocks beyond it.
 
