@@ -1,7 +1,8 @@
 """What a subject is made of: counts, and the modules where its units live.
 
 Found by the row of its architecture, read off the modules' shapes, and checked: every block must
-have attention and either a dense MLP or a router with experts, of the same sizes in every layer.
+have attention and either a dense MLP or a router with experts, of the same sizes in every layer,
+in those layers and as many as the configuration says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy.architectures import ARCHITECTURES, SEQUENTIAL_GPT_NEOX, Architecture
+from lmri.anatomy.mixtures import contradictions
 from lmri.errors import SubjectError
 
 ACTIVATIONS = tuple({kind[0] if isinstance(kind, tuple) else kind for kind in ACT2FN.values()})
@@ -112,7 +114,7 @@ def describe(model: nn.Module) -> Anatomy:
     heads = config.num_attention_heads
     dense, experts, shared = dense_outputs(model), expert_groups(model), shared_outputs(model)
     head_sizes = {layer: _inputs(m) / heads for layer, m in attention_outputs(model).items()}
-    return Anatomy(
+    anatomy = Anatomy(
         architecture=config.model_type,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -132,6 +134,9 @@ def describe(model: nn.Module) -> Anatomy:
         places=("before", "mid", "after") if row.mid else ("before", "after"),
         encoder=row.encoder,
     )
+    if row.router is not None:
+        _check_mixture(model, row, anatomy)
+    return anatomy
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -318,6 +323,15 @@ def _check_sites(model: nn.Module, row: Architecture) -> None:
                 f"{either or repr(row.dense)} in block {layer}",
                 " and ".join(f"'{path}'" for path in got) or "none of them",
             )
+
+
+def _check_mixture(model: nn.Module, row: Architecture, anatomy: Anatomy) -> None:
+    """A renamed shared expert, or a layer without its experts, would leave nothing to be found."""
+    paths = filter(None, (row.shared, row.shared_gate))
+    shared = {path: _by_layer(model, path) for path in paths}
+    found = anatomy.moe_layers, anatomy.experts, anatomy.top_k
+    for expected, instead in contradictions(model.config, *found, shared):
+        _refuse(model, expected, instead)
 
 
 def _only_activation(model: nn.Module, layer: int, block: nn.Module) -> nn.Module:
