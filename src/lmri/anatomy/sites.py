@@ -17,6 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy.architectures import ARCHITECTURES, SEQUENTIAL_GPT_NEOX, Architecture
 from lmri.anatomy.mixtures import contradictions
+from lmri.anatomy.structure import unknown_architecture
 from lmri.errors import SubjectError
 
 ACTIVATIONS = tuple({kind[0] if isinstance(kind, tuple) else kind for kind in ACT2FN.values()})
@@ -155,36 +156,14 @@ def architecture_of(model: nn.Module) -> Architecture:
     Raises
     ------
     SubjectError
-        If there is none: names the class and tells how to add one.
+        If there is none: names the class, what was found of it, and how to add one.
     """
     kind = model.config.model_type
-    check_known(kind, type(model).__name__)
+    if kind not in ARCHITECTURES:
+        raise unknown_architecture(kind, type(model).__name__, model)
     if kind == "gpt_neox" and not model.config.use_parallel_residual:
         return SEQUENTIAL_GPT_NEOX
     return ARCHITECTURES[kind]
-
-
-def check_known(kind: str, name: str) -> None:
-    """Raise unless an architecture is in the table.
-
-    Parameters
-    ----------
-    kind : str
-        ``model_type`` of a configuration.
-    name : str
-        Class of the model.
-
-    Raises
-    ------
-    SubjectError
-        Naming both, and what to do.
-    """
-    if kind not in ARCHITECTURES:
-        raise SubjectError(
-            f"The architecture of a subject must be one of {', '.join(ARCHITECTURES)}. Got "
-            f"'{kind}' ({name}). Add a row to lmri.anatomy.architectures, see "
-            "docs/architectures.md."
-        )
 
 
 def trunk(model: nn.Module) -> nn.Module:

@@ -231,4 +231,10 @@ def test_a_layer_without_one_activation_module_is_named(several):
 
 def test_an_unknown_architecture_is_named(model):
     model.config.model_type = "mystery"
-    refused(model, "Got 'mystery' (OlmoeForCausalLM). Add a row to lmri.anatomy.architectures")
+    refused(
+        model,
+        "Got 'mystery' (OlmoeForCausalLM). Found by its structure: blocks='model.layers', "
+        "attention='self_attn', router='mlp.gate', experts='mlp.experts', "
+        "attention_output='self_attn.o_proj'; missing: nothing. "
+        "Add a row to lmri.anatomy.architectures",
+    )
