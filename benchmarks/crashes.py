@@ -2,7 +2,8 @@
 
 A process writes several shards of a synthetic recording, is killed with SIGKILL at random moments,
 and is started again until it is done. Then random files of the stores, metadata and manifests among
-them, lose their end or have one byte changed, and ``lmri verify`` has to name each.
+them, lose their end or have one byte changed, and ``lmri verify`` has to name each. With
+``--recorder`` the process is the stage ``record`` on the embedded subject.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,6 +36,27 @@ from lmri.store import (
 PROVENANCE = {"stage": "crashes"}
 
 
+class Writer(Protocol):
+    """What is killed.
+
+    Attributes
+    ----------
+    shards : int
+        Stores that it writes.
+    preload : str
+        Module that its processes need, imported once.
+    read : tuple of str
+        Arrays that are read after a kill.
+    """
+
+    shards: int
+    preload: str
+    read: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write what is not finished yet into the folder of a task."""
+
+
 @dataclass(frozen=True)
 class Recorded:
     """Size of the synthetic recording.
@@ -48,6 +71,23 @@ class Recorded:
     batches: int = 24
     trials: int = 8
     tokens: int = 40
+
+    preload: ClassVar[str] = "lmri.store"
+    read: ClassVar[tuple[str, ...]] = ("tokens/router/expert_id", "tokens/neuron/activation")
+
+    def write(self, folder: Path) -> None:
+        """Write what is not finished yet, as the stage ``record`` does.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder of the task.
+        """
+        for shard in range(self.shards):
+            store = folder / f"{shard}.zarr"
+            with writing_lock(store):
+                if not finished_store(store, manifest_path(store), PROVENANCE):
+                    _write_shard(store, shard, self)
 
 
 @dataclass
@@ -71,24 +111,7 @@ class Outcome:
     left: int = 0
 
 
-def write_shards(folder: Path, size: Recorded) -> None:
-    """Write what is not finished yet, as the stage ``record`` does.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the task.
-    size : Recorded
-        What to write.
-    """
-    for shard in range(size.shards):
-        store = folder / f"{shard}.zarr"
-        with writing_lock(store):
-            if not finished_store(store, manifest_path(store), PROVENANCE):
-                _write_shard(store, shard, size)
-
-
-def kill_randomly(folder: Path, kills: int, seed: int, size: Recorded) -> Outcome:
+def kill_randomly(folder: Path, kills: int, seed: int, writer: Writer) -> Outcome:
     """Kill the writer at random moments, start it again until it is done, and so on.
 
     Parameters
@@ -99,8 +122,8 @@ def kill_randomly(folder: Path, kills: int, seed: int, size: Recorded) -> Outcom
         How many kills in all.
     seed : int
         Seed of the moments.
-    size : Recorded
-        What is written.
+    writer : Writer
+        What writes.
 
     Returns
     -------
@@ -108,10 +131,10 @@ def kill_randomly(folder: Path, kills: int, seed: int, size: Recorded) -> Outcom
         What was found after each kill and in the end.
     """
     rng = np.random.default_rng(seed)
-    _run(folder / "warm", size)  # the first process also starts the server that makes the others
+    _run(folder / "warm", writer)  # the first process also starts the server that makes the others
     start = time.perf_counter()
-    _run(folder / "whole", size)
-    longest = 2 * (time.perf_counter() - start) / size.shards
+    _run(folder / "whole", writer)
+    longest = 2 * (time.perf_counter() - start) / writer.shards
     expected = _manifests(folder / "whole")
     outcome = Outcome()
     while outcome.kills < kills:
@@ -120,11 +143,11 @@ def kill_randomly(folder: Path, kills: int, seed: int, size: Recorded) -> Outcom
         done = False
         while not done:
             patience = rng.uniform(0, longest) if outcome.kills < kills else None
-            killed = _run(task, size, patience)
+            killed = _run(task, writer, patience)
             done = killed is None
             outcome.kills += not done
             outcome.while_writing += any(task.glob(f".*.zarr.{killed}-*.partial"))
-            _inspect(task, kept, outcome)
+            _inspect(task, writer.read, kept, outcome)
         written = _manifests(task)
         outcome.different += sum(written.get(name) != text for name, text in expected.items())
         names = {path.name for path in task.iterdir()}
@@ -164,7 +187,7 @@ def corrupt_randomly(folder: Path, count: int, seed: int) -> tuple[int, int]:
     return found, named
 
 
-def measure(kills: int, corruptions: int, seed: int, size: Recorded) -> list[Row]:
+def measure(kills: int, corruptions: int, seed: int, writer: Writer) -> list[Row]:
     """Kill, corrupt, and count what went wrong.
 
     Parameters
@@ -173,8 +196,8 @@ def measure(kills: int, corruptions: int, seed: int, size: Recorded) -> list[Row
         How many of each.
     seed : int
         Seed of both.
-    size : Recorded
-        What is written.
+    writer : Writer
+        What writes.
 
     Returns
     -------
@@ -182,7 +205,7 @@ def measure(kills: int, corruptions: int, seed: int, size: Recorded) -> list[Row
         The counts; every bar is 0.
     """
     with tempfile.TemporaryDirectory() as name:
-        outcome = kill_randomly(Path(name), kills, seed, size)
+        outcome = kill_randomly(Path(name), kills, seed, writer)
         found, named = corrupt_randomly(Path(name) / "whole", corruptions, seed)
     after = f"{outcome.kills} SIGKILLs, {outcome.while_writing} of them while a store was written"
     damage = f"{corruptions} changed bytes and truncations"
@@ -224,11 +247,11 @@ def _write_shard(store: Path, shard: int, size: Recorded) -> None:
     write_manifest(store, manifest_path(store), arrays=arrays, provenance=PROVENANCE)
 
 
-def _run(folder: Path, size: Recorded, patience: float | None = None) -> int | None:
+def _run(folder: Path, writer: Writer, patience: float | None = None) -> int | None:
     """Run the writer; returns its process id if it was killed after so many seconds."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lmri.store"])  # imported once, not by every process
-    process = context.Process(target=write_shards, args=(folder, size))
+    context.set_forkserver_preload([writer.preload])  # imported once, not by every process
+    process = context.Process(target=writer.write, args=(folder,))
     process.start()
     process.join(patience)
     process.kill()  # nothing happens to one that has ended
@@ -238,12 +261,14 @@ def _run(folder: Path, size: Recorded, patience: float | None = None) -> int | N
     return process.pid if process.exitcode else None
 
 
-def _inspect(task: Path, kept: dict[str, tuple[str, int]], outcome: Outcome) -> None:
+def _inspect(
+    task: Path, read: tuple[str, ...], kept: dict[str, tuple[str, int]], outcome: Outcome
+) -> None:
     """Look at what is there after a kill; ``kept`` are the finished shards seen before."""
     for store in task.glob("[!.]*.zarr"):
         try:
             recording = Recording(store)
-            for name in ("tokens/router/expert_id", "tokens/neuron/activation"):
+            for name in read:
                 recording.array(name)[:]
         except (StoreError, OSError, ValueError, RuntimeError):
             outcome.unreadable += 1
@@ -281,9 +306,18 @@ def main() -> int:
     made.add_argument("--kills", type=int, default=200, help="kills at random moments")
     made.add_argument("--corruptions", type=int, default=500, help="damaged files")
     made.add_argument("--seed", type=int, default=0, help="seed of both")
+    made.add_argument("--recorder", action="store_true", help="kill the stage record itself")
     arguments = made.parse_args()
-    rows = measure(arguments.kills, arguments.corruptions, arguments.seed, Recorded())
+    with tempfile.TemporaryDirectory() as name:
+        writer = _recorder(Path(name)) if arguments.recorder else Recorded()
+        rows = measure(arguments.kills, arguments.corruptions, arguments.seed, writer)
     return report(rows, arguments)
+
+
+def _recorder(folder: Path) -> Writer:
+    from benchmarks.recording.killed import Recorder  # torch, which synthetic shards do not need
+
+    return Recorder.prepared(folder, PROVENANCE, trials=120)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from transformers import (
     GPT2Config,
     OlmoeConfig,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -65,26 +66,67 @@ def save_model(folder: Path, architecture: str, seed: int = 0, **changes: int) -
     **changes
         Of the configuration.
     """
-    torch.manual_seed(seed)
     config = configuration(architecture)
     config.update(changes)
-    model = AutoModelForCausalLM.from_config(config)
+    make_model(config, seed).save_pretrained(folder)
+    make_tokenizer(config.vocab_size).save_pretrained(folder)
+
+
+def make_model(
+    config: PretrainedConfig, seed: int = 0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> PreTrainedModel:
+    """Make a random model.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        Its configuration.
+    seed : int
+        Seed of the weights.
+    dtype : torch.dtype
+        Of the weights.
+    device : str
+        Where they are made.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        With routers that choose clearly.
+    """
+    torch.manual_seed(seed)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("mlp.gate.weight"):
                 weight.mul_(20)  # random routers choose by near-ties otherwise
-    model.save_pretrained(folder)
+    return model
+
+
+def make_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Make a tokenizer of the words w3, w4 and so on, beside padding, beginning and end.
+
+    Parameters
+    ----------
+    size : int
+        Tokens in all.
+
+    Returns
+    -------
+    transformers.PreTrainedTokenizerFast
+        The tokenizer.
+    """
     words = {"<pad>": 0, "<begin>": 1, "<end>": 2}
-    words |= {f"w{i}": i for i in range(FIRST_WORD, config.vocab_size)}
+    words |= {f"w{i}": i for i in range(FIRST_WORD, size)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<pad>"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
-    PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<begin>",
         eos_token="<end>",
         unk_token="<pad>",
-    ).save_pretrained(folder)
+    )
 
 
 def save_batches(

@@ -6,7 +6,7 @@ put to the test: the same text, the same special tokens, the same limit of the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,19 +155,22 @@ def check_prompts(
     ------
     StimuliError
         Naming the subject and the task or trial: no chat template where one is needed, a word
-        outside the vocabulary, a prompt that is too long.
+        that the tokenizer or the model does not know, a prompt that is too long.
     SubjectError
         If the tokenizer or the configuration cannot be loaded.
     """
     tokenizer = load_tokenizer(path)
     longest = longest_response(tokenizer, max_new_tokens, max_think_tokens)
-    room = prompt_room(_configuration(resolve_pointer(path)), longest)
+    config = _configuration(resolve_pointer(path))
+    room = prompt_room(config, longest)
     for task, trials in tables.items():
         for text in trials["template"].unique() if "template" in trials.columns else ():
             check_template(tokenizer, read_template(text), f"subject '{subject}', task '{task}'")
         try:
             for start in range(0, len(trials), CHECKED_AT_ONCE):
-                render_trials(tokenizer, trials.iloc[start : start + CHECKED_AT_ONCE], room)
+                some = trials.iloc[start : start + CHECKED_AT_ONCE]
+                prompts = render_trials(tokenizer, some, room)
+                _check_embedded(tokenizer, some["trial"], prompts, config)
         except StimuliError as error:
             raise StimuliError(f"subject '{subject}', task '{task}': {error}") from None
 
@@ -330,6 +333,25 @@ def _check_known(
             raise StimuliError(
                 f"{owner}: every word must be known to the subject's tokenizer. "
                 f"It has no token for {text[start:end]!r}."
+            )
+
+
+def _check_embedded(
+    tokenizer: PreTrainedTokenizerBase,
+    trials: Iterable[str],
+    prompts: list[Prompt],
+    config: PreTrainedConfig,
+) -> None:
+    """A tokenizer that was given words later may have more than the model has embeddings."""
+    size = config.get_text_config().vocab_size
+    for trial, prompt in zip(trials, prompts, strict=True):
+        if max(prompt.ids) >= size:
+            id_ = next(i for i in prompt.ids if i >= size)
+            raise StimuliError(
+                f"trial {trial!r}: every token must have an embedding in the model, whose "
+                f"'vocab_size' is {size}. Got {tokenizer.convert_ids_to_tokens(id_)!r}, token "
+                f"{id_} of the {len(tokenizer)} of the tokenizer: save the model with the "
+                "tokenizer it was trained with."
             )
 
 

@@ -1,7 +1,8 @@
 """What a subject is made of: counts, and the modules where its units live.
 
 Found by the row of its architecture, read off the modules' shapes, and checked: every block must
-have attention and either a dense MLP or a router with experts, of the same sizes in every layer.
+have attention and either a dense MLP or a router with experts, of the same sizes in every layer,
+in those layers and as many as the configuration says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lmri.anatomy.architectures import ARCHITECTURES, SEQUENTIAL_GPT_NEOX, Architecture
+from lmri.anatomy.mixtures import contradictions
+from lmri.anatomy.structure import unknown_architecture
 from lmri.errors import SubjectError
 
 ACTIVATIONS = tuple({kind[0] if isinstance(kind, tuple) else kind for kind in ACT2FN.values()})
@@ -112,7 +115,7 @@ def describe(model: nn.Module) -> Anatomy:
     heads = config.num_attention_heads
     dense, experts, shared = dense_outputs(model), expert_groups(model), shared_outputs(model)
     head_sizes = {layer: _inputs(m) / heads for layer, m in attention_outputs(model).items()}
-    return Anatomy(
+    anatomy = Anatomy(
         architecture=config.model_type,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -132,6 +135,9 @@ def describe(model: nn.Module) -> Anatomy:
         places=("before", "mid", "after") if row.mid else ("before", "after"),
         encoder=row.encoder,
     )
+    if row.router is not None:
+        _check_mixture(model, row, anatomy)
+    return anatomy
 
 
 def architecture_of(model: nn.Module) -> Architecture:
@@ -150,36 +156,14 @@ def architecture_of(model: nn.Module) -> Architecture:
     Raises
     ------
     SubjectError
-        If there is none: names the class and tells how to add one.
+        If there is none: names the class, what was found of it, and how to add one.
     """
     kind = model.config.model_type
-    check_known(kind, type(model).__name__)
+    if kind not in ARCHITECTURES:
+        raise unknown_architecture(kind, type(model).__name__, model)
     if kind == "gpt_neox" and not model.config.use_parallel_residual:
         return SEQUENTIAL_GPT_NEOX
     return ARCHITECTURES[kind]
-
-
-def check_known(kind: str, name: str) -> None:
-    """Raise unless an architecture is in the table.
-
-    Parameters
-    ----------
-    kind : str
-        ``model_type`` of a configuration.
-    name : str
-        Class of the model.
-
-    Raises
-    ------
-    SubjectError
-        Naming both, and what to do.
-    """
-    if kind not in ARCHITECTURES:
-        raise SubjectError(
-            f"The architecture of a subject must be one of {', '.join(ARCHITECTURES)}. Got "
-            f"'{kind}' ({name}). Add a row to lmri.anatomy.architectures, see "
-            "docs/architectures.md."
-        )
 
 
 def trunk(model: nn.Module) -> nn.Module:
@@ -318,6 +302,15 @@ def _check_sites(model: nn.Module, row: Architecture) -> None:
                 f"{either or repr(row.dense)} in block {layer}",
                 " and ".join(f"'{path}'" for path in got) or "none of them",
             )
+
+
+def _check_mixture(model: nn.Module, row: Architecture, anatomy: Anatomy) -> None:
+    """A renamed shared expert, or a layer without its experts, would leave nothing to be found."""
+    paths = filter(None, (row.shared, row.shared_gate))
+    shared = {path: _by_layer(model, path) for path in paths}
+    found = anatomy.moe_layers, anatomy.experts, anatomy.top_k
+    for expected, instead in contradictions(model.config, *found, shared):
+        _refuse(model, expected, instead)
 
 
 def _only_activation(model: nn.Module, layer: int, block: nn.Module) -> nn.Module:

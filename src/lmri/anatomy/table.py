@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
+from lmri.anatomy.architectures import ARCHITECTURES
 from lmri.anatomy.loading import auto_class
 from lmri.anatomy.quantities import Variable, variables
 from lmri.anatomy.sites import (
@@ -19,13 +20,13 @@ from lmri.anatomy.sites import (
     architecture_of,
     attention_outputs,
     blocks,
-    check_known,
     dense_outputs,
     describe,
     expert_groups,
     routers,
     shared_outputs,
 )
+from lmri.anatomy.structure import unknown_architecture
 from lmri.errors import SubjectError
 
 POOLED_BYTES = 4 * 5
@@ -101,12 +102,11 @@ def check_architecture(model: str) -> None:
     SubjectError
         Naming the model and its architecture.
     """
-    config = read_configuration(model)
-    config = config.get_text_config()
-    try:
-        check_known(config.model_type, (config.architectures or ["no class given"])[0])
-    except SubjectError as error:
-        raise SubjectError(f"{model}: {error}") from None
+    config = read_configuration(model).get_text_config()
+    if config.model_type not in ARCHITECTURES:
+        name = (config.architectures or ["no class given"])[0]
+        error = unknown_architecture(config.model_type, name, _built(config))
+        raise SubjectError(f"{model}: {error}")
 
 
 def parameter_counts(model: nn.Module, anatomy: Anatomy) -> tuple[int, int]:
@@ -175,6 +175,13 @@ _VOLUME_HEAD = (
     "per million tokens",
     "per thousand trials",
 )
+
+
+def _built(config: PretrainedConfig) -> nn.Module | None:
+    try:
+        return empty_model(config)
+    except Exception:  # noqa: BLE001 - it is refused anyway, whatever its values lead to
+        return None
 
 
 def _sites(model: nn.Module, anatomy: Anatomy) -> Iterable[tuple[str, ...]]:

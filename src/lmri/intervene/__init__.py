@@ -3,6 +3,7 @@
 from lmri.intervene.answering import answer_scores, exact
 from lmri.intervene.curves import scale_curve
 from lmri.intervene.decoding import (
+    AfterBatch,
     BeforePass,
     Responses,
     Sampling,
@@ -60,6 +61,7 @@ from lmri.intervene.units import KINDS, MODES, OFF_MODES, Unit, UnitKind, modes_
 
 __all__ = [
     "AnyPlan",
+    "AfterBatch",
     "BeforePass",
     "Combined",
     "Hypercube",

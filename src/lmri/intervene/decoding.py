@@ -40,6 +40,9 @@ class Responses:
 BeforePass = Callable[[torch.Tensor], None]
 """Gets the tokens of a forward pass."""
 
+AfterBatch = Callable[[list[int], list[int]], None]
+"""Gets the rows of a batch that were answered, and the lengths of their responses."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -131,6 +134,7 @@ def respond(
     sampling: Sampling | None = None,
     draws: np.ndarray | None = None,
     before_pass: BeforePass | None = None,
+    after_batch: AfterBatch | None = None,
 ) -> Responses:
     """Generate responses; rows of one batch may follow different plans.
 
@@ -160,6 +164,8 @@ def respond(
         Uniform random numbers, one per row and step; needed to sample.
     before_pass : callable, optional
         Called with the tokens (batch, n_new) of every forward pass before it is run.
+    after_batch : callable, optional
+        Called with the rows of every batch, and the lengths of their responses, when it is done.
 
     Returns
     -------
@@ -204,6 +210,8 @@ def respond(
             allowed = [most] * len(batch) if budget is None else budget.lengths
             for row, line, limit in zip(batch, generated.cpu().numpy(), allowed, strict=True):
                 tokens[row], ended[row] = _until_end(line[:limit], ends)
+            if after_batch is not None:
+                after_batch(batch, [len(tokens[row]) for row in batch])
     return Responses(tokens, ended, margins)
 
 

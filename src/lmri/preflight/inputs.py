@@ -28,6 +28,7 @@ from lmri.localise import (
     plan_lines,
     size_check,
 )
+from lmri.record import check_observable
 from lmri.score import deciding_scorers, study_scorers
 from lmri.stimuli import make_stimuli
 from lmri.subjects import Recipe
@@ -52,7 +53,8 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
     Raises
     ------
     LmriError
-        Naming the file or field: a subject without safetensors, a table that cannot be used, a
+        Naming the file or field: a subject without safetensors, or whose attention cannot be
+        observed where a recorded quantity needs that, a table that cannot be used, a
         trial that a subject given by its folder cannot read, a contrast with an unknown condition,
         too few carriers for its test or carriers whose splits differ between its tasks, a
         hypothesis with too few null carriers for its sham maps or too few evaluation trials for
@@ -62,7 +64,8 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
     study_scorers(study.scorers)
     deciding_scorers(study.deciding_scorers)
     _check_steps(study, source)
-    for subject in study.subjects.values():
+    for name, subject in study.subjects.items():
+        check_observable(subject.load.attention, study.record.quantities, name)
         if subject.path is not None:
             check_weights(Path(subject.path))
             check_architecture(subject.path)

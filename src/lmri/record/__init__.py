@@ -1,7 +1,7 @@
 """Recording: labelled activity of a subject on a task."""
 
 from lmri.record.capture import Batch, Capture
-from lmri.record.hooks import capturing
+from lmri.record.hooks import capturing, check_observable
 from lmri.record.job import record_task
 from lmri.record.phases import PHASES, phase_masks, phase_names, span_names, trial_spans
 from lmri.record.pooling import STATISTICS, pool, pool_experts
@@ -12,6 +12,7 @@ __all__ = [
     "PHASES",
     "STATISTICS",
     "capturing",
+    "check_observable",
     "phase_masks",
     "phase_names",
     "pool",

@@ -69,7 +69,9 @@ def scan_during_generation(
     """
     repeated, asked = repeat_trials(trials, prompts, options.repeats)
     lengths = [len(prompt.ids) for prompt in asked]
-    progress = Progress(f"record {subject.name}", len(asked), sum(lengths))
+    # The last token of a response is chosen and never run.
+    most = most_new_tokens(subject, options.max_new_tokens) - 1
+    progress = Progress(f"record {subject.name}", len(asked), sum(lengths) + most * len(asked))
     rows_at_once = _rows_at_once(subject, options, max(lengths))
     done = []
     with opened(subject, options) as capture:
@@ -82,11 +84,11 @@ def scan_during_generation(
                 scored, texts = respond_to_rows(
                     subject, own, passes.prompts, options, seed, passes.begin
                 )
-            # The last token is chosen and never run.
             run = [Text(text.prompt, text.response[:-1]) for text in texts]
             batch, spans = _on_processor(subject, run, phases)
             capture.settle(batch)
             index = {"spans": spans, **passes.next_token(texts, batch)}
+            progress.spare(sum(most - len(text.response) for text in run))
             sink.write(scored, batch, index)
             done.append(scored)
     progress.close()

@@ -11,6 +11,7 @@ from lmri.anatomy import Prompt, Subject
 from lmri.config import RecordOptions
 from lmri.intervene import (
     INTACT,
+    AfterBatch,
     BeforePass,
     Plan,
     Sampling,
@@ -18,6 +19,7 @@ from lmri.intervene import (
     most_new_tokens,
     respond,
 )
+from lmri.record.progress import Progress
 from lmri.score import SCORES, onset_tokens, score_responses
 
 
@@ -79,7 +81,17 @@ def respond_to_trials(
     if subject.anatomy.encoder:
         silent = [Text(prompt, np.empty(0, np.int32)) for prompt in asked]
         return _index(_unscored(repeated), silent), silent
-    return respond_to_rows(subject, repeated, asked, options, seed)
+    lengths = [len(prompt.ids) for prompt in asked]
+    most = most_new_tokens(subject, options.max_new_tokens)
+    progress = Progress(f"answer {subject.name}", len(asked), sum(lengths) + most * len(asked))
+
+    def count(rows: list[int], said: list[int]) -> None:
+        progress.spare(most * len(rows) - sum(said))
+        progress.advance(len(rows), sum(lengths[row] for row in rows) + sum(said))
+
+    answered = respond_to_rows(subject, repeated, asked, options, seed, after_batch=count)
+    progress.close()
+    return answered
 
 
 def repeat_trials(
@@ -115,6 +127,7 @@ def respond_to_rows(
     options: RecordOptions,
     seed: int,
     before_pass: BeforePass | None = None,
+    after_batch: AfterBatch | None = None,
 ) -> tuple[pd.DataFrame, list[Text]]:
     """Generate and score one response per row.
 
@@ -130,7 +143,7 @@ def respond_to_rows(
         Limits, sampling, and experts that are off.
     seed : int
         Seed of the study.
-    before_pass : callable, optional
+    before_pass, after_batch : callable, optional
         See :func:`lmri.intervene.respond`.
 
     Returns
@@ -150,6 +163,7 @@ def respond_to_rows(
         padding=options.padding,
         batch_tokens=options.batch_tokens,
         before_pass=before_pass,
+        after_batch=after_batch,
         **_sampling(subject, trials, options, seed),
     )
     scores = score_responses(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -22,14 +22,47 @@ from lmri.anatomy import (
     shared_outputs,
     variables,
 )
+from lmri.checks import quoted
+from lmri.errors import SubjectError
 from lmri.intervene import tapped_experts
-from lmri.record.attention import observed_attention
+from lmri.record.attention import OBSERVED, observed_attention
 from lmri.record.capture import ALWAYS_FULL, EXPERT_NEURONS, EXTREMES, Capture
 from lmri.record.extremes import extremes
 from lmri.record.reductions import norms
 
 RESIDUAL = ("layer/norm", "residual/residual", EXTREMES[0])
 """Arrays that are read off the residual stream; the first of the extremes stands for all."""
+
+
+OBSERVING = ("head", "attention", "received")
+"""Quantities for which attention is observed; of ``head`` it is the norms of the values."""
+
+
+def check_observable(implementation: str | None, quantities: Collection[str], name: str) -> None:
+    """Check that the attention of a subject can be observed where that is needed.
+
+    Parameters
+    ----------
+    implementation : str or None
+        Implementation of attention that is asked for; None for that of transformers' choice.
+    quantities : collection of str
+        What is recorded.
+    name : str
+        Name of the subject.
+
+    Raises
+    ------
+    SubjectError
+        If it cannot; the weights need not have been read to know.
+    """
+    asked = [quantity for quantity in OBSERVING if quantity in quantities]
+    if asked and implementation not in (None, *OBSERVED):
+        values = " ('head' has the norms of the values)" if "head" in asked else ""
+        raise SubjectError(
+            f"The 'attention' of subject '{name}' must be one of {quoted(OBSERVED)} where "
+            f"{quoted(asked)} of 'record.quantities' are recorded{values}: others say otherwise "
+            f"what a token sees. Got '{implementation}'."
+        )
 
 
 @contextmanager
@@ -53,7 +86,13 @@ def capturing(
     ------
     Capture
         Call its ``begin`` before every forward pass.
+
+    Raises
+    ------
+    SubjectError
+        If attention must be observed and cannot be.
     """
+    check_observable(subject.model.config._attn_implementation, quantities, subject.name)
     asked = {v.path: v for v in variables(subject.anatomy, stored) if v.quantity in quantities}
     kept = {path for path, v in asked.items() if v.quantity in full or path in ALWAYS_FULL}
     capture = Capture(subject.anatomy, asked, frozenset(kept))
@@ -61,7 +100,7 @@ def capturing(
     with ExitStack() as stack:
         if EXPERT_NEURONS in asked:
             stack.enter_context(tapped_experts(subject.model, capture.keep_experts))
-        if quantities & {"head", "attention", "received"}:
+        if quantities & {*OBSERVING}:
             observe = capture.summarise_attention
             stack.enter_context(observed_attention(subject.model, observe))
         for hook in _hooks(subject, capture):

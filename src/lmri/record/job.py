@@ -23,6 +23,7 @@ from lmri.errors import StimuliError
 from lmri.intervene import most_new_tokens
 from lmri.record.during import scan_during_generation
 from lmri.record.generation import respond_to_trials
+from lmri.record.hooks import check_observable
 from lmri.record.phases import phase_names, span_names
 from lmri.record.scan import ScanReport, scan
 from lmri.store import (
@@ -93,6 +94,8 @@ def record_task(
     StimuliError
         If the shard holds no trial, a trial cannot be read by the subject's tokenizer, or an
         activation is not finite.
+    SubjectError
+        If the subject cannot be loaded, or its attention not be observed where that is needed.
     StoreError
         If another process is writing the store.
     """
@@ -103,6 +106,8 @@ def record_task(
         trials = _shard_trials(table, shard, options, stimuli)
         thought = None if load is None else load.max_think_tokens
         # Before the weights are read.
+        if load is not None:
+            check_observable(load.attention, options.quantities, subject)
         check_prompts(model, subject, {task: trials}, options.max_new_tokens, thought)
         loaded = load_subject(model, subject, load=load)
         template = read_template(table["template"].iloc[0])

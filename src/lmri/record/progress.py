@@ -20,7 +20,7 @@ class Progress:
     trials : int
         Trials in all.
     tokens : int
-        Tokens in all.
+        Tokens in all; where responses are still to be generated, the most there can be.
     """
 
     def __init__(self, label: str, trials: int, tokens: int) -> None:
@@ -35,7 +35,17 @@ class Progress:
             total=tokens, desc=label, unit="token", unit_scale=True, disable=self._quiet
         )
 
-    def advance(self, trials: int, tokens: int, total_bytes: int) -> None:
+    def spare(self, tokens: int) -> None:
+        """Take back tokens that were reckoned with: responses ended before their limit.
+
+        Parameters
+        ----------
+        tokens : int
+            How many will not come.
+        """
+        self._bar.total -= tokens
+
+    def advance(self, trials: int, tokens: int, total_bytes: int = 0) -> None:
         """Count finished trials and tokens.
 
         Parameters
@@ -43,14 +53,13 @@ class Progress:
         trials, tokens : int
             How many more are done.
         total_bytes : int
-            Bytes of values so far.
+            Bytes of values so far; 0 where none are kept.
         """
         self._done += trials
         self._tokens += tokens
         self._bytes = total_bytes
-        self._bar.set_postfix_str(
-            f"{self._done}/{self._trials} trials, {total_bytes / 1e6:.0f} MB", refresh=False
-        )
+        kept = f", {total_bytes / 1e6:.1f} MB" if total_bytes else ""
+        self._bar.set_postfix_str(f"{self._done}/{self._trials} trials{kept}", refresh=False)
         self._bar.update(tokens)
 
     def close(self) -> None:
@@ -58,8 +67,9 @@ class Progress:
         self._bar.close()
         if self._quiet:
             seconds = max(time.monotonic() - self._started, 1e-9)
+            kept = f", {self._bytes / 1e6:.1f} MB of values" if self._bytes else ""
             print(
                 f"{self._label}: {self._done} trials, {self._tokens} tokens in {seconds:.1f} s "
-                f"({self._tokens / seconds:.0f} tokens/s), {self._bytes / 1e6:.1f} MB of values",
+                f"({self._tokens / seconds:.0f} tokens/s){kept}",
                 file=sys.stderr,
             )

@@ -228,6 +228,8 @@ def make_batch(
         Span of every token, row after row.
     """
     filler = subject.tokenizer.pad_token_id or 0
+    # A token for padding that was added to the tokenizer alone has no embedding.
+    filler = filler if filler < subject.anatomy.vocabulary else 0
     ids, real = pad([text.tokens for text in texts], filler, left=False)
     masks = torch.zeros(len(texts), len(phases), ids.shape[1], dtype=torch.bool)
     content = torch.zeros_like(real)

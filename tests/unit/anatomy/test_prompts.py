@@ -376,9 +376,9 @@ def test_the_response_needs_room_in_the_context():
 def folder(chat_tokenizer, tmp_path):
     """A subject without weights."""
 
-    def make(family):
+    def make(family, **sizes):
         chat_tokenizer(family).save_pretrained(tmp_path)
-        LlamaConfig(max_position_embeddings=16).save_pretrained(tmp_path)
+        LlamaConfig(max_position_embeddings=16, **sizes).save_pretrained(tmp_path)
         return tmp_path
 
     return make
@@ -427,3 +427,17 @@ def test_what_a_subject_cannot_read_is_told_before_it_is_loaded(
     with pytest.raises(StimuliError, match=message) as info:
         check_prompts(folder(family), "mine", {"talk": table(prompt, options)}, 4)
     assert "\n" not in str(info.value)
+
+
+def test_a_token_without_an_embedding_is_told_before_the_model_is_loaded(folder, chat_tokenizer):
+    tokenizer = chat_tokenizer("chatml")
+    up = tokenizer.convert_tokens_to_ids("up")
+    trials = table("what is up ?", CHAT)
+    check_prompts(folder("chatml", vocab_size=len(tokenizer)), "mine", {"talk": trials}, 4)
+    with pytest.raises(StimuliError) as info:
+        check_prompts(folder("chatml", vocab_size=up), "mine", {"talk": trials}, 4)
+    assert str(info.value) == (
+        "subject 'mine', task 'talk': trial 't': every token must have an embedding in the model, "
+        f"whose 'vocab_size' is {up}. Got 'up', token {up} of the {len(tokenizer)} of the "
+        "tokenizer: save the model with the tokenizer it was trained with."
+    )

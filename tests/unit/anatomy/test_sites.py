@@ -139,6 +139,69 @@ def test_a_count_of_experts_that_differs_is_named(model):
     refused(model, "as many experts in every layer that has any. Found 7 to 8")
 
 
+SHARED = [kind for kind in MIXTURES if ARCHITECTURES[kind].shared]
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_a_shared_expert_that_is_elsewhere_is_named(kind):
+    model = copy.deepcopy(tiny_model(kind))
+    path = ARCHITECTURES[kind].shared
+    block = blocks(model)[1]
+    parent, name = path.rsplit(".", 1)
+    block.get_submodule(parent).renamed = block.get_submodule(path)
+    delattr(block.get_submodule(parent), name)
+    refused(model, f"'{path}' in layers {', '.join(map(str, expert_groups(model)))}. Found it in")
+
+
+def test_a_gate_of_shared_experts_that_is_elsewhere_is_named():
+    model = copy.deepcopy(tiny_model("qwen2_moe"))
+    del model.model.layers[1].mlp.shared_expert_gate
+    refused(model, "'mlp.shared_expert_gate' in layers 1. Found it in none")
+
+
+def test_a_model_may_be_without_shared_experts():
+    model = random_model(configuration("ernie4_5_moe", moe_num_shared_experts=0))
+    assert describe(model).shared_layers == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry", "value", "words"),
+    [
+        ("deepseek_v3", "first_k_dense_replace", 0, "layers 0, 1 (first_k_dense_replace)"),
+        ("qwen3_moe", "mlp_only_layers", [], "layers 0, 1 (mlp_only_layers, decoder_sparse_step)"),
+        ("qwen2_moe", "decoder_sparse_step", 3, "layers none (mlp_only_layers"),
+        ("ernie4_5_moe", "moe_layer_start_index", 0, "layers 0, 1 (moe_layer_start_index"),
+        ("llama4_text", "moe_layers", [0, 1], "layers 0, 1 (moe_layers). Found them in 1"),
+        ("glm4_moe", "n_routed_experts", 16, "16 experts in a layer (n_routed_experts). Found 8"),
+        ("mixtral", "num_local_experts", 4, "4 experts in a layer (num_local_experts). Found 8"),
+        ("ernie4_5_moe", "moe_k", 3, "3 experts for a token (moe_k). Found 2"),
+        ("gpt_oss", "num_experts_per_tok", 4, "4 experts for a token (num_experts_per_tok)"),
+    ],
+)
+def test_experts_that_contradict_the_configuration_are_named(kind, entry, value, words):
+    model = copy.deepcopy(tiny_model(kind))
+    setattr(model.config, entry, value)
+    refused(model, words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "layers"),
+    [
+        ("deepseek_v2", {"first_k_dense_replace": 3}, (3, 4, 5)),
+        ("qwen2_moe", {"decoder_sparse_step": 2, "mlp_only_layers": [3]}, (1, 5)),
+        ("qwen3_moe", {"num_experts": 0, "mlp_only_layers": []}, ()),
+        ("ernie4_5_moe", {"moe_layer_interval": 2, "moe_layer_end_index": 4}, (1, 3)),
+        ("llama4_text", {"interleave_moe_layer_step": 3, "moe_layers": None}, (2, 5)),
+        ("olmoe", {}, (0, 1, 2, 3, 4, 5)),
+    ],
+)
+def test_experts_are_in_the_layers_that_the_configuration_says(kind, sizes, layers):
+    config = configuration(kind, num_hidden_layers=6, **sizes)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert describe(model).moe_layers == layers
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_dense_layer_has_an_activation_of_its_own(kind):
     model = tiny_model(kind)
@@ -168,4 +231,10 @@ def test_a_layer_without_one_activation_module_is_named(several):
 
 def test_an_unknown_architecture_is_named(model):
     model.config.model_type = "mystery"
-    refused(model, "Got 'mystery' (OlmoeForCausalLM). Add a row to lmri.anatomy.architectures")
+    refused(
+        model,
+        "Got 'mystery' (OlmoeForCausalLM). Found by its structure: blocks='model.layers', "
+        "attention='self_attn', router='mlp.gate', experts='mlp.experts', "
+        "attention_output='self_attn.o_proj'; missing: nothing. "
+        "Add a row to lmri.anatomy.architectures",
+    )

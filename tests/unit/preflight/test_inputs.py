@@ -282,6 +282,12 @@ def test_an_architecture_that_cannot_be_recorded(own, tmp_path):
     )
 
 
+def test_attention_that_cannot_be_observed(table):
+    study = study_of(table(animal=30, plant=30))
+    study["subjects"]["localised"]["attention"] = "flex_attention"
+    refused(study, r"^The 'attention' of subject 'localised' must be one of .*'flex_attention'\.$")
+
+
 def test_a_thought_needs_its_room_in_the_context(own, tmp_path):
     """Positions of the tiny model: 128."""
     folder = shutil.copytree(own["subjects"]["mine"]["path"], tmp_path / "thinks")

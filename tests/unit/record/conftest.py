@@ -44,7 +44,7 @@ def stimuli(tmp_path_factory):
 def record(tiny_model_folder, stimuli):
     """Record into a folder; returns the manifest."""
 
-    def run(out, shard=0, table=stimuli, model=tiny_model_folder, **options):
+    def run(out, shard=0, table=stimuli, model=tiny_model_folder, load=None, **options):
         values = {
             "max_new_tokens": 4,
             "rows": 8,
@@ -61,6 +61,7 @@ def record(tiny_model_folder, stimuli):
             stimuli=table,
             shard=shard,
             options=RecordOptions(**values),
+            load=load,
             seed=0,
             provenance={"stage": "record"},
         )

@@ -11,7 +11,8 @@ import xarray as xr
 from safetensors.torch import load_file, save_file
 
 from lmri.anatomy import ATTENTION_SUMMARIES
-from lmri.errors import StimuliError, StoreError
+from lmri.config import LoadOptions
+from lmri.errors import StimuliError, StoreError, SubjectError
 from lmri.intervene import respond
 from lmri.record import PHASES, STATISTICS, job
 from lmri.record.arrays import ArrayWriter
@@ -310,6 +311,40 @@ def test_prompts_that_are_too_long_are_cut_by_choice_and_counted(
     assert manifest["truncated_prompts"] == {
         name: int(count) for name, count in trials[events].groupby("condition").size().items()
     }
+
+
+FLEX = LoadOptions(attention="flex_attention")
+
+
+@pytest.mark.parametrize(
+    ("quantities", "named"),
+    [
+        (("router", "head"), "'head' of 'record.quantities' are recorded ('head' has the norms"),
+        (("attention", "head"), "'attention', 'head' of 'record.quantities'"),
+        (("received",), "'received' of 'record.quantities' are recorded: others say"),
+    ],
+)
+def test_attention_that_cannot_be_observed_is_refused_before_the_weights_are_read(
+    record, tmp_path, monkeypatch, quantities, named
+):
+    monkeypatch.setattr(job, "load_subject", None)
+    with pytest.raises(SubjectError) as caught:
+        record(tmp_path, load=FLEX, quantities=quantities, full=())
+    message = str(caught.value)
+    assert message.startswith("The 'attention' of subject 'tiny' must be one of 'eager', 'sdpa'")
+    assert named in message
+    assert message.endswith("otherwise what a token sees. Got 'flex_attention'.")
+    assert "\n" not in message
+
+
+def test_what_needs_no_observed_attention_is_let_through(record, tmp_path, monkeypatch):
+    def loaded(*_, load):
+        raise RuntimeError(load.attention)
+
+    monkeypatch.setattr(job, "load_subject", loaded)
+    for quantities in (("router", "layer", "residual"), ("head_output",), ("neuron",)):
+        with pytest.raises(RuntimeError, match="flex_attention"):
+            record(tmp_path, load=FLEX, quantities=quantities, full=())
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

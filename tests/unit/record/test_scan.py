@@ -9,6 +9,7 @@ import pytest
 import torch
 from families import configuration, random_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from lmri.errors import StimuliError, StoreError
 from lmri.record import STATISTICS, job, scan
@@ -36,6 +37,20 @@ def test_padding_changes_pools_by_rounding_only(record, tmp_path):
     assert manifest["tokens"] == len(two.array("tokens/index/trial")[:])
     assert manifest["unbatched"]["choices_compared"] > 0
     assert manifest["unbatched"]["choices_flipped"] == 0
+
+
+def test_a_padding_token_may_be_without_an_embedding(record, tiny_model_folder, tmp_path):
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})  # as chat finetunes do
+    tokenizer.save_pretrained(folder)
+    options = {"padding": 0.9, "rows": 50, "quantities": ("router",), "full": ()}
+    for out, model in (("own", folder), ("plain", tiny_model_folder)):
+        record(tmp_path / out, model=model, **options)
+    own, plain = (
+        opened(tmp_path / out).array("pooled/router/logits")[:] for out in ("own", "plain")
+    )
+    np.testing.assert_array_equal(own, plain)
 
 
 def test_choices_that_depend_on_the_batch_are_counted(record, tmp_path, monkeypatch):

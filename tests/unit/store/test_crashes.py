@@ -12,7 +12,7 @@ SIZE = Recorded(shards=2, batches=4, trials=4, tokens=10)
 def killed(tmp_path_factory):
     """Where a writer was killed twice, and what was found."""
     folder = tmp_path_factory.mktemp("crashes")
-    return folder, kill_randomly(folder, kills=2, seed=0, size=SIZE)
+    return folder, kill_randomly(folder, kills=2, seed=0, writer=SIZE)
 
 
 def test_kills_lose_nothing(killed):
