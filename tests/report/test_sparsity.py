@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from report_files import visible, write
 
+from lmri.report.sparsity.names import amount
+from lmri.report.words import NOTHING
 from lmri.store import write_table
 
 
@@ -43,7 +45,15 @@ def test_every_policy_is_in_the_key_of_both_figures(page):
 
 def test_what_was_asked_and_achieved_is_listed(page):
     text = visible(page)
-    assert "channels 50 % 50 % 49 % 48 % to 50 % 2" in text
+    assert "channels 50 % 50 % 49 % 48 % to 50 % 2 140 kB 70 kFLOP" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(0, "0 B"), (999.4, "999 B"), (999.6, "1 kB"), (2.5e9, "2.5 GB"), (float("nan"), NOTHING)],
+)
+def test_amounts_have_three_digits_and_a_prefix(value, wanted):
+    assert amount(value, "B") == wanted
 
 
 def test_survival_tells_correlation_and_the_rank_of_the_strongest(page):

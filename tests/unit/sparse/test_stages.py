@@ -144,6 +144,26 @@ def test_exactly_k_is_what_is_achieved(study, tiny_model_folder, tmp_path):
     np.testing.assert_allclose(rows["achieved"], rows["calibrated"], atol=1e-9)
 
 
+def test_what_is_avoided_is_in_bytes_and_operations(tables, tiny_subject):
+    quality = tables["quality"]
+    # float32: four bytes and two operations for every weight that is not read.
+    np.testing.assert_allclose(quality["bytes_avoided"], 2 * quality["flops_avoided"])
+    skipped = quality["sparsity"] * multiplied_with(tiny_subject)
+    np.testing.assert_allclose(quality["flops_avoided"], 2 * skipped)
+    nothing = quality.query("plan == 'teal_00' and task == 'all'")["bytes_avoided"].item()
+    half = quality.query("plan == 'teal_50' and task == 'all'")["bytes_avoided"].item()
+    assert nothing < 0.05 * half
+
+
+def multiplied_with(subject) -> int:
+    """Weights that one token is multiplied with: of the chosen experts alone."""
+    config = subject.model.config
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    attention = 4 * hidden**2
+    experts = config.num_experts_per_tok * 3 * hidden * config.intermediate_size
+    return layers * (attention + experts + config.num_experts * hidden) + hidden * config.vocab_size
+
+
 CACHES = replace(
     OPTIONS, policies=("cache_heads", "cache_random"), full_heads=((0, 0), (1, 3)), cache_window=4
 )

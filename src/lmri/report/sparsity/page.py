@@ -10,7 +10,7 @@ from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
 from lmri.report.sparsity.figures import quality_figure, speed_figure
 from lmri.report.sparsity.findings import surviving_findings
-from lmri.report.sparsity.names import SOURCE, percent, policy_name
+from lmri.report.sparsity.names import SOURCE, amount, percent, policy_name
 from lmri.report.sparsity.tables import ALL
 from lmri.report.view import Cell, Column, Fold, Heading, Leaf, Table
 
@@ -45,7 +45,10 @@ def sparse_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
         Heading("Speed against sparsity"),
         speed_figure(sparse.speed, data["speed"]),
         Heading("What was asked, what was achieved"),
-        _folded("Every policy and sparsity", achieved_table(sparse.achieved, data["achieved"])),
+        _folded(
+            "Every policy and sparsity",
+            achieved_table(sparse.achieved, sparse.overall, data["achieved"]),
+        ),
         *surviving_findings(inputs, files),
     ]
     return Leaf(
@@ -145,13 +148,15 @@ def quality_table(quality: pd.DataFrame, data: str) -> Table:
     )
 
 
-def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
+def achieved_table(achieved: pd.DataFrame, overall: pd.DataFrame, data: str) -> Table | None:
     """Tell what share was asked for, what the calibration gave and what unseen trials gave.
 
     Parameters
     ----------
     achieved : DataFrame
         Every rule of every plan.
+    overall : DataFrame
+        Quality over all tasks, which has what each plan avoids.
     data : str
         File with all rows.
 
@@ -163,10 +168,12 @@ def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
     rows = achieved[achieved["task"] == ALL]
     if rows.empty:
         return None
-    keys = ["subject", "policy", "asked", "denominator"]
+    keys = ["subject", "plan", "policy", "asked", "denominator"]
+    avoided = overall.set_index(["subject", "plan"])[["bytes_avoided", "flops_avoided"]]
     cells = []
-    for (subject, policy, asked, of), own in rows.groupby(keys, sort=False, dropna=False):
+    for (subject, plan, policy, asked, of), own in rows.groupby(keys, sort=False, dropna=False):
         shares = own["achieved"]
+        saved = avoided.reindex([(subject, plan)]).iloc[0]
         cells.append(
             [
                 Cell(str(subject)),
@@ -180,12 +187,19 @@ def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
                     f"{percent(shares.min())} to {percent(shares.max())}",
                 ),
                 Cell(words.whole(len(own)), "number"),
+                Cell(
+                    amount(saved["bytes_avoided"], "B"),
+                    "number",
+                    amount(saved["flops_avoided"], "FLOP"),
+                ),
             ]
         )
     return Table(
         caption=(
             "The share asked for, that on the calibration trials, and that on trials the policy "
-            "never saw (mean over its sites, with the smallest and the largest)."
+            "never saw (mean over its sites, with the smallest and the largest). Avoided is what a "
+            "token is spared there by the whole plan, on average: bytes of weights that need not "
+            "be read, and two operations for each weight; caches are not counted."
         ),
         columns=[
             Column("Subject"),
@@ -195,6 +209,7 @@ def achieved_table(achieved: pd.DataFrame, data: str) -> Table | None:
             Column("Calibrated", kind="number"),
             Column("Achieved", "on unseen trials", "number"),
             Column("Sites", kind="number"),
+            Column("Avoided", "bytes and FLOP a token", "number"),
         ],
         rows=cells,
         source=SOURCE.format("achieved"),
