@@ -58,7 +58,7 @@ def test_amounts_have_three_digits_and_a_prefix(value, wanted):
 
 def test_survival_tells_correlation_and_the_rank_of_the_strongest(page):
     text = visible(page)
-    assert "0.97 2, 3 0.80 chance 0.03 1 2:3" in text
+    assert ", last token of the prompt 0.97 2, 3 0.80 chance 0.03 1 2:3" in text
 
 
 def test_findings_under_a_plan_stand_beside_the_dense_effect(study, config, tmp_path):
