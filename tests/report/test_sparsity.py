@@ -43,6 +43,13 @@ def test_every_policy_is_in_the_key_of_both_figures(page):
     assert ">ideal</text>" in page
 
 
+def test_the_figure_of_speed_says_what_it_shows_and_a_table_has_tokens_per_second(page):
+    text = visible(page)
+    assert "Speed of decoding at batch 1, over that of the same runtime that skips" in text
+    # Eight tokens in 10, 20 and 40 ms; decoding and then prefill.
+    assert "localised TEAL 50 % 800 400 200 800 400 200" in text
+
+
 def test_what_was_asked_and_achieved_is_listed(page):
     text = visible(page)
     assert "channels 50 % 50 % 49 % 48 % to 50 % 2 140 kB 70 kFLOP" in text
