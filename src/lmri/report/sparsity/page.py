@@ -275,7 +275,7 @@ def achieved_table(achieved: pd.DataFrame, overall: pd.DataFrame, data: str) -> 
 
 
 def _rate(value: float) -> str:
-    """Write tokens per second with three digits, whole from a hundred on."""
+    """Write tokens per second, from a hundred on without decimals."""
     return words.number(value, 0 if value >= 100 else 1)
 
 
