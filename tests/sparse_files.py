@@ -26,6 +26,8 @@ def quality(subject: str, config: StudyConfig, rise: float = 0.002) -> pd.DataFr
                         "asked": asked,
                         "task": task,
                         "sparsity": 0.7 * asked,
+                        "bytes_avoided": 0.7 * asked * 400_000,
+                        "flops_avoided": 0.7 * asked * 200_000,
                         "n": 40,
                         "n_carriers": 9,
                         "perplexity_dense": 1.1,

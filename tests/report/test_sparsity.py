@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from report_files import visible, write
 
+from lmri.report.sparsity.names import amount
+from lmri.report.words import NOTHING
 from lmri.store import write_table
 
 
@@ -41,14 +43,29 @@ def test_every_policy_is_in_the_key_of_both_figures(page):
     assert ">ideal</text>" in page
 
 
+def test_the_figure_of_speed_says_what_it_shows_and_a_table_has_tokens_per_second(page):
+    text = visible(page)
+    assert "Speed of decoding at batch 1, over that of the same runtime that skips" in text
+    # Eight tokens in 10, 20 and 40 ms; decoding and then prefill.
+    assert "localised TEAL 50 % 800 400 200 800 400 200" in text
+
+
 def test_what_was_asked_and_achieved_is_listed(page):
     text = visible(page)
-    assert "channels 50 % 50 % 49 % 48 % to 50 % 2" in text
+    assert "channels 50 % 50 % 49 % 48 % to 50 % 2 140 kB 70 kFLOP" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(0, "0 B"), (999.4, "999 B"), (999.6, "1 kB"), (2.5e9, "2.5 GB"), (float("nan"), NOTHING)],
+)
+def test_amounts_have_three_digits_and_a_prefix(value, wanted):
+    assert amount(value, "B") == wanted
 
 
 def test_survival_tells_correlation_and_the_rank_of_the_strongest(page):
     text = visible(page)
-    assert "0.97 2, 3 0.80 chance 0.03 1 2:3" in text
+    assert ", last token of the prompt 0.97 2, 3 0.80 chance 0.03 1 2:3" in text
 
 
 def test_findings_under_a_plan_stand_beside_the_dense_effect(study, config, tmp_path):

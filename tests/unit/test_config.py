@@ -413,12 +413,21 @@ def test_information_is_asked_of_the_tasks_of_contrasts_or_of_questions(reposito
         ({"policies": ["teal"], "sparsities": [0.4]}, "'sparse.finding_sparsity' must be among"),
         ({"policies": ["relu"], "finding_policy": "relu"}, "Got 'relu', which is one plan"),
         ({"policies": ["magic"]}, "'sparse.policies.0' must be one of"),
+        ({"policies": ["teal", "cache_random"]}, "'sparse.full_heads' must name the heads"),
+        ({"policies": ["cache_heads", "cache_random"]}, "under cache_heads and cache_random. Got"),
         ({"sparsities": [1.0]}, "'sparse.sparsities.0' must be"),
     ],
 )
 def test_bad_sparsity_is_refused(default, sparse, words):
     with pytest.raises(ConfigError, match=re.escape(words)):
         StudyConfig.from_dict(changed(default, "sparse", sparse))
+
+
+def test_heads_that_keep_their_cache_may_be_named_without_a_policy(default):
+    for policies in (["cache_heads"], ["wina"]):
+        sparse = {"policies": policies, "full_heads": [[0, 1]]}
+        study = StudyConfig.from_dict(changed(default, "sparse", sparse))
+        assert study.sparse.full_heads == ((0, 1),)
 
 
 def test_a_policy_that_is_not_asked_for_tests_no_finding(default):

@@ -10,6 +10,9 @@ from lmri.config.options import Options
 NOT_GRADED = ("cache_heads", "cache_random", "ppl_search", "relu")
 """Policies of which a study has one plan, whatever its sparsities."""
 
+OF_THE_CACHE = ("cache_heads", "cache_random")
+"""Policies that need to be told which heads keep everything."""
+
 
 @dataclass(frozen=True)
 class SparseOptions(Options):
@@ -22,7 +25,8 @@ class SparseOptions(Options):
     ``speed_tokens`` are generated to measure speed; 0 measures none. ``finding_policy`` at
     ``finding_sparsity`` is what findings are re-run under. ``full_heads`` are the heads, as
     [layer, head], that keep all keys and values under ``cache_heads``, and their number under
-    ``cache_random``; all others keep ``cache_sinks`` and ``cache_window``.
+    ``cache_random``, which draws them by the seed of the study; all others keep ``cache_sinks`` and
+    ``cache_window``. Neither policy can do without ``full_heads``.
     """
 
     policies: tuple[str, ...] = ()
@@ -49,6 +53,13 @@ class SparseOptions(Options):
             yield f"'sparse.sparsities' must be whole percents, which name plans. Got {odd[0]}."
         if not self.policies:
             return
+        of_the_cache = [name for name in self.policies if name in OF_THE_CACHE]
+        if of_the_cache and not self.full_heads:
+            yield (
+                "'sparse.full_heads' must name the heads, as [layer, head], that keep everything "
+                f"under {' and '.join(of_the_cache)}. Got none: take them from a map of heads, or "
+                "leave these policies out of 'sparse.policies'."
+            )
         if self.finding_policy in NOT_GRADED:
             yield (
                 "'sparse.finding_policy' must be a policy with sparsities. Got "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def compare_maps(
     stimuli : Path
         Folder with ``<task>.parquet``.
     maps : Path
-        Folder with the maps of the subject; those of the first phase are compared.
+        Folder with the maps of the subject, of every contrast in every phase.
     recordings : Path
         Folder with ``<task>/<shard>.zarr`` of the other recordings.
     out : Path
@@ -92,18 +92,18 @@ def compare_maps(
         tables,
         {task: open_shards(recordings / task) for task in used},
         {task: carriers[task] or task_carriers(tables[task]) for task in used},
-        replace(options, phases=options.phases[:1]),
+        options,
         evidence,
         0,
         seed,
         provenance,
     )
-    phase = options.phases[0]
+    names = [parse_measure(name) for name in options.maps]
+    measures = available(names, study.subject.anatomy)
     rows = []
     for contrast in contrasts:
         trials = selection_trials(study, contrast)
-        names = [parse_measure(name) for name in options.maps]
-        for measure in available(names, study.subject.anatomy):
+        for phase, measure in product(options.phases, measures):
             before = read_map(maps / f"{contrast.name}.{phase}" / f"{measure.name}.zarr")
             activity = activity_of(study, contrast, phase, measure)
             now = map_of(study, contrast, activity, measure, trials)

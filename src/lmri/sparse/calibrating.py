@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from lmri.anatomy import Anatomy, Subject, load_subject, similar_length_batches
+from lmri.anatomy import Subject, load_subject, similar_length_batches
 from lmri.config import LoadOptions, SparseOptions, plan_name
 from lmri.errors import SparseError
 from lmri.sparse.calibration import Activity, Texts, calibration_texts
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.plan_file import write_plan
 from lmri.sparse.policies import Runs, calibrate
+from lmri.sparse.policies.heads import caches_heads
 from lmri.sparse.runtime import sparse
 from lmri.store import Recording, atomic_directory, open_recording
 
@@ -30,34 +31,36 @@ class Variant:
     policy : str
         One of :data:`lmri.sparse.policies.POLICIES`.
     options : callable
-        From a sparsity and the options of the study to those of the policy.
+        From a sparsity, the options of the study and its seed to the options of the policy.
     graded : bool
         Whether there is a plan for every sparsity, or one.
     """
 
     policy: str
-    options: Callable[[float, SparseOptions], dict]
+    options: Callable[[float, SparseOptions, int], dict]
     graded: bool = True
 
 
-def _share(**more: object) -> Callable[[float, SparseOptions], dict]:
-    return lambda sparsity, study: {"sparsity": sparsity, **more}
+def _share(**more: object) -> Callable[[float, SparseOptions, int], dict]:
+    return lambda sparsity, study, seed: {"sparsity": sparsity, **more}
 
 
 VARIANTS: dict[str, Variant] = {
-    "cache_heads": Variant("cache_heads", lambda s, study: _cache(study), graded=False),
+    "cache_heads": Variant("cache_heads", lambda s, study, seed: _cache(study), graded=False),
     "cache_random": Variant(
-        "cache_heads", lambda s, study: {**_cache(study), "random_seed": 0}, graded=False
+        "cache_heads",
+        lambda s, study, seed: {**_cache(study), "random_seed": seed},
+        graded=False,
     ),
     "cats": Variant("cats", _share()),
-    "cett": Variant("cett", lambda s, study: {"cett": s}),
+    "cett": Variant("cett", lambda s, study, seed: {"cett": s}),
     "chess": Variant("chess", _share()),
     "fatrelu": Variant("fatrelu", _share()),
     "ppl_search": Variant(
-        "ppl_search", lambda s, study: {"percent": 100 * study.loss}, graded=False
+        "ppl_search", lambda s, study, seed: {"percent": 100 * study.loss}, graded=False
     ),
-    "relu": Variant("relu", lambda s, study: {}, graded=False),
-    "skip_experts": Variant("skip_experts", lambda s, study: {"quantile": s}),
+    "relu": Variant("relu", lambda s, study, seed: {}, graded=False),
+    "skip_experts": Variant("skip_experts", lambda s, study, seed: {"quantile": s}),
     "statistical_top_k": Variant("statistical_top_k", _share()),
     "teal": Variant("teal", _share()),
     "teal_down": Variant("teal", _share(projections=DOWN)),
@@ -91,7 +94,8 @@ def calibrate_subject(
 ) -> None:
     """Calibrate the policies of a study for one subject.
 
-    Policies about something that the subject does not have, such as experts, are left out.
+    Policies about something that the subject does not have, such as experts or a cache of every
+    head, are left out.
 
     Parameters
     ----------
@@ -107,7 +111,7 @@ def calibrate_subject(
     options : SparseOptions
         Policies and sparsities.
     seed : int
-        Seed of the study; no policy draws anything but the random control of ``cache_random``.
+        Seed of the study: that of the heads of ``cache_random``; no other policy draws anything.
     provenance : dict
         Kept in the plans.
     load : LoadOptions, optional
@@ -134,7 +138,7 @@ def calibrate_subject(
             loaded, texts, replace(plan, dense_tokens=options.dense_tokens), options.rows
         )
     )
-    names = [name for name in options.policies if _applies(name, loaded.anatomy)]
+    names = [name for name in options.policies if _applies(name, activity)]
     if not names:
         raise SparseError(
             f"The subject '{subject}' has nothing that the policies {', '.join(options.policies)} "
@@ -143,7 +147,7 @@ def calibrate_subject(
     with atomic_directory(out) as partial:
         for name in names:
             for sparsity in _sparsities(name, options):
-                plan = _calibrated(name, activity, sparsity, options, runs)
+                plan = _calibrated(name, activity, sparsity, options, runs, seed)
                 write_plan(partial / f"{plan_name(name, sparsity)}.json", plan, provenance)
 
 
@@ -157,18 +161,22 @@ def _calibrated(
     sparsity: float | None,
     options: SparseOptions,
     runs: Runs,
+    seed: int,
 ) -> SparsePlan:
     variant = VARIANTS[name]
-    own = variant.options(sparsity, options)
+    own = variant.options(sparsity, options, seed)
     if "projections" in own:
         there = {part for parts in activity.linears.values() for part in parts}
         own["projections"] = tuple(part for part in own["projections"] if part in there)
     return calibrate(variant.policy, activity, own, runs=runs, dense_tokens=options.dense_tokens)
 
 
-def _applies(name: str, anatomy: Anatomy) -> bool:
-    if name == "skip_experts":
-        return bool(anatomy.moe_layers)
+def _applies(name: str, activity: Activity) -> bool:
+    policy = VARIANTS[name].policy
+    if policy == "skip_experts":
+        return bool(activity.subject.anatomy.moe_layers)
+    if policy == "cache_heads":
+        return caches_heads(activity)
     return True
 
 

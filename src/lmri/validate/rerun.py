@@ -185,7 +185,7 @@ class Rerun:
         return partial(self.saved.add, self.finding["contrast"], part, self.subject.tokenizer)
 
     def _add_sparse(self, target: Part, score: str) -> None:
-        """The plan alone against the intact subject, and the finding within the plan."""
+        """The plan alone against the intact subject, and the finding within it; if there is one."""
         plan, own = self.plan, finding_arms(self.finding, self.subject.anatomy)
         if plan is None or not own:
             return

@@ -9,6 +9,7 @@ from lmri.config import (
     EvidenceOptions,
     LocaliseOptions,
     RecordOptions,
+    SparseOptions,
     SplitOptions,
     TaskOptions,
     WorldOptions,
@@ -16,9 +17,11 @@ from lmri.config import (
 from lmri.errors import EvidenceError, StoreError
 from lmri.localise import compare_maps, localise_subject
 from lmri.record import record_task
+from lmri.sparse import calibrate_subject, record_sparse
 from lmri.stimuli import write_stimuli
 from lmri.store import read_map, read_table
 
+PROVENANCE = {"subject": "5" * 64}
 MAPS = ("expert.resonance", "head.welch_t", "layer.welch_t")
 CONTRAST = ContrastOptions(
     "look", "events", role="exploratory", target=("sensitive",), controls=("benign",)
@@ -51,7 +54,7 @@ def study(tiny_model_folder, tmp_path_factory):
                 {"max_new_tokens": 2, **({"without": without} if without else {})}
             ),
             seed=0,
-            provenance={},
+            provenance=PROVENANCE,
         )
     localise_subject(
         subject="tiny",
@@ -90,9 +93,9 @@ def compare(study, model, out, recordings="dense", maps=None):
 
 def test_the_same_recordings_give_the_same_maps(study, tiny_model_folder, tmp_path):
     table = compare(study, tiny_model_folder, tmp_path / "survival.parquet")
-    assert list(table["kind"] + "." + table["method"]) == list(MAPS)
-    assert set(table["phase"]) == {"content"}  # the first alone
-    assert table["correlation"].tolist() == pytest.approx([1.0] * 3)
+    assert list(table["kind"] + "." + table["method"]) == [*MAPS, *MAPS]
+    assert list(table["phase"]) == ["content"] * 3 + ["response"] * 3
+    assert table["correlation"].tolist() == pytest.approx([1.0] * 6)
     assert (table["selected"] == table["selected_again"]).all()
     assert (table["shared"] == table["selected"]).all()
     assert (table.loc[table["selected"] > 0, "dice"] == 1).all()
@@ -107,6 +110,7 @@ def test_the_same_recordings_give_the_same_maps(study, tiny_model_folder, tmp_pa
 
 def test_a_subject_that_runs_otherwise_gives_other_maps(study, tiny_model_folder, tmp_path):
     table = compare(study, tiny_model_folder, tmp_path / "s.parquet", recordings="other")
+    table = table[table["phase"] == "content"]
     # An expert is off in the last layer: what is chosen there changes, and little else.
     assert table["correlation"][0] < 0.999
     assert (table["correlation"][1:] > 0.99).all()
@@ -114,6 +118,52 @@ def test_a_subject_that_runs_otherwise_gives_other_maps(study, tiny_model_folder
         table["units"].iloc[0]
         == read_map(study / "maps/look.content/expert.resonance.zarr")["score"].size
     )
+
+
+@pytest.fixture(scope="module")
+def plans(study, tiny_model_folder):
+    """TEAL that skips zeros alone, and TEAL at half of every input."""
+    calibrate_subject(
+        subject="tiny",
+        model=tiny_model_folder,
+        recordings=study / "dense",
+        out=study / "plans",
+        options=SparseOptions(policies=("teal",), sparsities=(0.0, 0.5), least_tokens=50),
+        seed=0,
+        provenance=PROVENANCE,
+    )
+    return study / "plans"
+
+
+def survive(study, model, out, plan):
+    store = out / plan.stem / "events/0.zarr"
+    record_sparse(
+        out=store,
+        manifest=store.with_name("0.zarr.manifest.json"),
+        subject="tiny",
+        model=model,
+        task="events",
+        stimuli=study / "stimuli/events.parquet",
+        plan=plan,
+        options=RecordOptions(splits=("selection",), max_new_tokens=2),
+        seed=0,
+        provenance=PROVENANCE,
+    )
+    return compare(study, model, out / "survival.parquet", recordings=out / plan.stem)
+
+
+def test_maps_are_made_again_from_recordings_under_a_plan(
+    study, plans, tiny_model_folder, tmp_path
+):
+    nothing = survive(study, tiny_model_folder, tmp_path, plans / "teal_00.json")
+    assert len(nothing) == 6  # every map in every phase
+    assert (nothing["correlation"] > 0.999).all()
+    assert (nothing["strongest_rank"] == 1).all()
+    half = survive(study, tiny_model_folder, tmp_path, plans / "teal_50.json")
+    assert (half["units"] == nothing["units"]).all()
+    many = half[half["kind"] != "layer"]  # scores of two layers can only correlate fully
+    assert many["correlation"].between(-1, 0.999).all()
+    assert (half["strongest"] == nothing["strongest"]).all()  # of the dense map
 
 
 def test_a_lost_map_and_a_lost_recording_are_told(study, tiny_model_folder, tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from families import configuration, random_model
+from transformers import AutoTokenizer
 
 from lmri.config import RecordOptions, SparseOptions, SplitOptions, TaskOptions, WorldOptions
 from lmri.errors import SparseError
@@ -63,14 +65,14 @@ def study(tiny_model_folder, tmp_path_factory):
     return folder
 
 
-def calibrate(folder, model, options, recordings=None):
+def calibrate(folder, model, options, recordings=None, seed=0):
     calibrate_subject(
         subject="tiny",
         model=model,
         recordings=recordings or folder / "recordings",
         out=folder / "plans",
         options=options,
-        seed=0,
+        seed=seed,
         provenance=PROVENANCE,
     )
 
@@ -140,6 +142,60 @@ def test_exactly_k_is_what_is_achieved(study, tiny_model_folder, tmp_path):
     plans = {"plans": tmp_path / "plans"}
     rows = measure(study, tiny_model_folder, tmp_path / "runs", options, **plans)["achieved"]
     np.testing.assert_allclose(rows["achieved"], rows["calibrated"], atol=1e-9)
+
+
+def test_what_is_avoided_is_in_bytes_and_operations(tables, tiny_subject):
+    quality = tables["quality"]
+    # float32: four bytes and two operations for every weight that is not read.
+    np.testing.assert_allclose(quality["bytes_avoided"], 2 * quality["flops_avoided"])
+    skipped = quality["sparsity"] * multiplied_with(tiny_subject)
+    np.testing.assert_allclose(quality["flops_avoided"], 2 * skipped)
+    nothing = quality.query("plan == 'teal_00' and task == 'all'")["bytes_avoided"].item()
+    half = quality.query("plan == 'teal_50' and task == 'all'")["bytes_avoided"].item()
+    assert nothing < 0.05 * half
+
+
+def multiplied_with(subject) -> int:
+    """Weights that one token is multiplied with: of the chosen experts alone."""
+    config = subject.model.config
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    attention = 4 * hidden**2
+    experts = config.num_experts_per_tok * 3 * hidden * config.intermediate_size
+    return layers * (attention + experts + config.num_experts * hidden) + hidden * config.vocab_size
+
+
+CACHES = replace(
+    OPTIONS, policies=("cache_heads", "cache_random"), full_heads=((0, 0), (1, 3)), cache_window=4
+)
+
+
+def test_random_heads_are_drawn_by_the_seed_of_the_study(study, tiny_model_folder, tmp_path):
+    drawn = []
+    for number, seed in enumerate((0, 0, 1, 2, 3)):
+        folder = tmp_path / str(number)
+        calibrate(folder, tiny_model_folder, CACHES, study / "recordings", seed=seed)
+        plans = {path.stem: read_plan(path, HASH) for path in (folder / "plans").glob("*.json")}
+        assert [rule.heads for rule in plans["cache_heads"].rules] == [(0,), (3,)]
+        heads = [rule.heads for rule in plans["cache_random"].rules]
+        assert sum(map(len, heads)) == 2  # of all layers together
+        assert plans["cache_random"].parameters["random_seed"] == seed
+        drawn.append(heads)
+    assert drawn[0] == drawn[1]
+    assert any(heads != drawn[0] for heads in drawn[2:])
+
+
+def test_a_subject_without_a_cache_of_heads_is_spared_these_policies(
+    study, tiny_model_folder, tmp_path
+):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_folder)
+    latent = random_model(configuration("deepseek_v3", vocab_size=len(tokenizer)))
+    latent.save_pretrained(tmp_path / "latent")
+    tokenizer.save_pretrained(tmp_path / "latent")
+    both = replace(CACHES, policies=("cache_heads", "cache_random", "relu"))
+    calibrate(tmp_path, tmp_path / "latent", both, study / "recordings")
+    assert [path.stem for path in (tmp_path / "plans").glob("*.json")] == ["relu"]
+    with pytest.raises(SparseError, match="nothing that the policies cache_heads, cache_random"):
+        calibrate(tmp_path / "none", tmp_path / "latent", CACHES, study / "recordings")
 
 
 def test_a_plan_at_zero_skips_nothing(study, tiny_subject):

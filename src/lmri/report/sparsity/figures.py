@@ -76,7 +76,7 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
 
 
 def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
-    """Draw the speed of decoding beside the ideal, a panel per subject.
+    """Draw how many times faster decoding is than at 0 %, beside the ideal; a panel per subject.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
         )
     first = speed.iloc[0]
     return Figure(
-        title="Tokens per second at batch 1, beside the same runtime that skips nothing",
+        title="Speed of decoding at batch 1, over that of the same runtime that skips nothing",
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=(

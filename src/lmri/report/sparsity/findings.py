@@ -79,7 +79,7 @@ def _survival(survival: pd.DataFrame, plan: str, files: Files) -> Table | None:
         columns=[
             Column("Subject"),
             Column("Contrast"),
-            Column("Map"),
+            Column("Map", "and its phase"),
             Column("Correlation", kind="number"),
             Column("Selected", "dense, sparse", "number"),
             Column("Dice", kind="number"),
@@ -118,4 +118,4 @@ def _finding_row(row: dict, effects: pd.Series, keys: list[str]) -> list[Cell]:
 
 def _map_cell(row: dict) -> Cell:
     name = MapName(f"{row['kind']}.{row['method']}")
-    return Cell(name.noun.full, note=name.statistic_name)
+    return Cell(name.noun.full, note=f"{name.statistic_name}, {words.phase_name(row['phase'])}")

@@ -26,6 +26,9 @@ POLICIES = {
 }
 """Names of policies for people."""
 
+PREFIXES = ("", "k", "M", "G", "T")
+"""Of a unit, by powers of a thousand."""
+
 SOURCE = "sparse/<subject>/runs/{}.parquet"
 
 
@@ -37,3 +40,13 @@ def policy_name(policy: str) -> str:
 def percent(share: float) -> str:
     """Write a share in percent."""
     return words.NOTHING if share is None or not np.isfinite(share) else f"{100 * share:.3g} %"
+
+
+def amount(value: float, unit: str) -> str:
+    """Write an amount to three digits, with the prefix of its thousands."""
+    if not np.isfinite(value):
+        return words.NOTHING
+    steps = 0
+    while float(f"{value:.3g}") >= 1000 and steps + 1 < len(PREFIXES):
+        value, steps = value / 1000, steps + 1
+    return f"{value:.3g} {PREFIXES[steps]}{unit}"

@@ -12,6 +12,7 @@ from lmri.store import read_table
 
 QUALITY = (
     *("subject", "plan", "policy", "asked", "task", "sparsity", "n", "n_carriers"),
+    *("bytes_avoided", "flops_avoided"),
     *("perplexity_dense", "perplexity_ratio", "ratio_low", "ratio_high", "divergence"),
     *("exact_dense", "exact", "exact_change", "exact_low", "exact_high"),
 )

@@ -24,6 +24,7 @@ from lmri.sparse.plan import SparsePlan
 from lmri.sparse.plan_file import read_plan
 from lmri.sparse.rules import InputThreshold, InputTopK, NeuronThreshold, Rule
 from lmri.sparse.runtime import Session, sparse
+from lmri.sparse.runtime.counts import Total
 from lmri.store import atomic_directory, write_table
 
 ALL = "all"
@@ -162,17 +163,15 @@ class _Run:
         """Quality and counts of every task, and of all together."""
         every, quality, achieved = [], [], []
         units: dict[tuple[int, str, str], np.ndarray] = {}
-        skipped = total = 0.0
+        sums = []
         with self.running() as session:
             for own, before in zip(trials, dense, strict=True):
                 session.counts.clear()
                 scores = paired_scores(self.subject, before, own, self.options.rows)
                 every.append((scores, own.table.assign(task=own.task)))
-                sums = session.counts.total("prefill")
-                skipped += sums.governed - sums.read
-                total += sums.model * sums.tokens
+                sums.append(session.counts.total("prefill"))
                 summary = summarise(scores, own.table, self.seed)
-                quality.append({"task": own.task, "sparsity": sums.model_sparsity, **summary})
+                quality.append({"task": own.task, **_avoided(sums[-1:]), **summary})
                 counted = _counted(session)
                 achieved += _achieved(own.task, counted, self.plan)
                 for key, pair in counted.items():
@@ -181,7 +180,7 @@ class _Run:
         together = summarise(scores, tables, self.seed)
         # Trials without a carrier of another task stand for themselves there: not to be counted.
         together["n_carriers"] = min(row["n_carriers"] for row in quality)
-        quality.append({"task": ALL, "sparsity": skipped / max(total, 1.0), **together})
+        quality.append({"task": ALL, **_avoided(sums), **together})
         return quality, achieved + _achieved(ALL, units, self.plan)
 
     def speed(self, trials: Sequence[Trials]) -> pd.DataFrame:
@@ -224,6 +223,17 @@ def at_zero(plan: SparsePlan) -> SparsePlan:
         elif isinstance(rule, InputTopK):
             rules.append(InputThreshold(rule.layer, rule.projection, torch.tensor(0.0)))
     return replace(plan, rules=tuple(rules))
+
+
+def _avoided(sums: Sequence[Total]) -> dict[str, float]:
+    """Share of all weights that was skipped, and bytes and FLOPs of a token that this avoids."""
+    tokens = max(sum(own.tokens for own in sums), 1)
+    multiplied = max(sum(own.model * own.tokens for own in sums), 1)
+    return {
+        "sparsity": sum(own.governed - own.read for own in sums) / multiplied,
+        "bytes_avoided": sum(own.bytes_saved for own in sums) / tokens,
+        "flops_avoided": sum(own.flops_saved for own in sums) / tokens,
+    }
 
 
 def _counted(session: Session) -> dict[tuple[int, str, str], np.ndarray]:

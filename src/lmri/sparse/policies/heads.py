@@ -33,7 +33,8 @@ class CacheHeadsOptions:
     shares : mapping of str to float
         Share of all heads that is protected by each score, in (0, 1].
     random_seed : int or None
-        Draw as many heads of keys and values at random instead: the control at equal cache.
+        Draw as many heads of keys and values at random instead, by this seed: the control at equal
+        cache.
     sinks, window, compensation
         As of :class:`lmri.sparse.rules.CacheHeads`.
     """
@@ -91,7 +92,7 @@ def cache_heads(activity: Activity, options: CacheHeadsOptions, runs: Runs) -> D
     arXiv:2407.15891.
     """
     anatomy = activity.subject.anatomy
-    if anatomy.encoder or "key" not in activity.linears[0]:
+    if not caches_heads(activity):
         raise SparseError(
             "The policy 'cache_heads' needs a subject that caches the keys and values of heads. "
             f"Got '{activity.subject.name}' ({anatomy.architecture}), which does not: it is an "
@@ -105,13 +106,29 @@ def cache_heads(activity: Activity, options: CacheHeadsOptions, runs: Runs) -> D
     kept = {(layer, head * counts[layer] // anatomy.heads) for layer, head in protected}
     if options.random_seed is not None:
         every = [(layer, head) for layer, count in counts.items() for head in range(count)]
-        rng = np.random.default_rng(options.random_seed)
+        rng = np.random.default_rng([options.random_seed, 18])
         kept = {every[i] for i in rng.choice(len(every), len(kept), replace=False)}
     draft = Draft(found={"heads": len(kept), "of_heads": sum(counts.values())})
     for layer in range(anatomy.layers):
         heads = tuple(sorted(head for own, head in kept if own == layer))
         draft.add(CacheHeads(layer, heads, options.sinks, options.window, options.compensation))
     return draft
+
+
+def caches_heads(activity: Activity) -> bool:
+    """Tell whether a subject caches keys and values of heads: no encoder, no latent of all heads.
+
+    Parameters
+    ----------
+    activity : Activity
+        Of the subject.
+
+    Returns
+    -------
+    bool
+        Whether :func:`cache_heads` can be calibrated for it.
+    """
+    return not activity.subject.anatomy.encoder and "key" in activity.linears[0]
 
 
 def head_scores(recordings: Iterable[Recording], name: str) -> np.ndarray:
