@@ -106,7 +106,7 @@ class Capture:
     experts_full: bool | None = None
     collected: dict[str, dict[Place, list[torch.Tensor]]] | None = None
     _repeats: Repeats | None = None
-    _pooling: Pooling | None = None
+    _poolings: dict[torch.device, Pooling] = field(default_factory=dict)
     _real: torch.Tensor | None = None
     _memory: dict[tuple[str, str], LayerParts] = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ class Capture:
             The rows.
         """
         self.batch = batch
-        self._pooling = Pooling(batch.masks)
+        self._poolings = {}
         self._real = batch.real.flatten().nonzero().flatten() if batch.padded else None
         for parts in self._memory.values():
             parts.clear()
@@ -205,7 +205,8 @@ class Capture:
             rows = neurons.unflatten(0, self.batch.ids.shape)
             self.keep(EXPERT_NEURONS, (layer,), rows)
         if self.collected is None and self.experts_full is not True:
-            pools = pool_experts(neurons, ids, self.batch.masks, self.anatomy.experts)
+            masks = self.batch.masks.to(neurons.device)
+            pools = pool_experts(neurons, ids.to(neurons.device), masks, self.anatomy.experts)
             self.expert_pools[layer] = pools
 
     def choose_expert_storage(self) -> str:
@@ -241,7 +242,8 @@ class Capture:
             self.keep("head/value_norm", (layer,), value_norms(attention))
         if self._repeats is not None:
             received = RECEIVED in self.variables
-            found = summarise(attention, self._repeats, received=received)
+            repeats = self._repeats.on(attention.query.device)
+            found = summarise(attention, repeats, received=received)
             asked = {f"attention/{name}": values for name, values in found.items()}
             if received:
                 asked[RECEIVED] = found["received"]
@@ -251,7 +253,8 @@ class Capture:
                     self.keep(path, (layer,), values)
                 return
             # Together: each is small, and pooling has its price for every call.
-            pooled = self._pooling(torch.stack(list(asked.values()), 2))
+            together = torch.stack(list(asked.values()), 2)
+            pooled = self._pooling_of(together)(together)
             for (path, values), own in zip(asked.items(), pooled.unbind(3), strict=True):
                 self._keep_tokens(path, (layer,), values)
                 kept = self._parts(self.pooled, path).part((layer,), own.shape[:3], own.dtype)
@@ -276,7 +279,8 @@ class Capture:
         if path not in self.full and path != EXPERT_NEURONS:
             return
         rows = values.flatten(0, 1)
-        rows = rows if self._real is None else rows.index_select(0, self._real)
+        if self._real is not None:
+            rows = rows.index_select(0, self._real.to(rows.device))
         stored = self.variables[path].dtype if rows.is_floating_point() else ""
         kept = self._parts(self.tokens, path).part(
             place, rows.shape[:1], HALF.get(stored, rows.dtype)
@@ -287,13 +291,19 @@ class Capture:
             encode(rows.float().cpu().numpy(), stored, f"'tokens/{path}'")
 
     def _keep_pooled(self, path: str, place: Place, values: torch.Tensor) -> None:
-        lead = self._pooling.shape
-        kept = self._parts(self.pooled, path).part(place, lead, torch.float32)
+        pooling = self._pooling_of(values)
+        kept = self._parts(self.pooled, path).part(place, pooling.shape, torch.float32)
         if values.device == kept.device:
-            self._pooling(values, kept)
+            pooling(values, kept)
         else:
-            kept.copy_(self._pooling(values))
+            kept.copy_(pooling(values))
         self._check_finite(path, place, kept)
+
+    def _pooling_of(self, values: torch.Tensor) -> Pooling:
+        """Pooling on the device of some values: a model's layers may lie on several."""
+        if values.device not in self._poolings:
+            self._poolings[values.device] = Pooling(self.batch.masks.to(values.device))
+        return self._poolings[values.device]
 
     def _check_finite(self, path: str, place: Place, pooled: torch.Tensor) -> None:
         total = pooled[:, :, SUM]

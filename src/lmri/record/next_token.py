@@ -36,10 +36,10 @@ def next_token_statistics(
     """
     head = model.get_output_embeddings()
     step = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
-    parts = [
-        _reduce(vocabulary_logits(model, head(rows)), targets)
-        for rows, targets in zip(states.split(step), following.split(step), strict=True)
-    ]
+    parts = []
+    for rows, targets in zip(states.split(step), following.split(step), strict=True):
+        logits = vocabulary_logits(model, head(rows))
+        parts.append(_reduce(logits, targets.to(logits.device)))
     return tuple(torch.cat(values) for values in zip(*parts, strict=True))
 
 

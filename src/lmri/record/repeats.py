@@ -74,6 +74,27 @@ class Repeats:
     content: torch.Tensor
     start: int = 0
     _kept: dict[tuple[int, ...], Pairs] = field(default_factory=dict)
+    _elsewhere: dict[torch.device, Repeats] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Repeats:
+        """Return the same on another device: the layers of a model may lie on several.
+
+        Parameters
+        ----------
+        device : device
+            Where the attention is.
+
+        Returns
+        -------
+        Repeats
+            Made once for each device.
+        """
+        if device == self.ids.device:
+            return self
+        if device not in self._elsewhere:
+            moved = Repeats(self.ids.to(device), self.content.to(device), self.start)
+            self._elsewhere[device] = moved
+        return self._elsewhere[device]
 
     @property
     def real(self) -> torch.Tensor:

@@ -264,11 +264,13 @@ def _next_token(subject: Subject, states: torch.Tensor, batch: Batch) -> dict[st
     has_next = torch.zeros_like(batch.real)
     has_next[:, :-1] = batch.real[:, 1:]
     following = batch.ids.roll(-1, dims=1)[has_next]
-    values = next_token_statistics(subject.model, states[has_next], following)
+    # The last layer may lie on another device than the first.
+    states = states[has_next.to(states.device)]
+    values = next_token_statistics(subject.model, states, following)
     found = {}
     for name, own in zip(("logp_next", "entropy_next"), values, strict=True):
-        all_tokens = torch.full(batch.ids.shape, torch.nan, device=own.device)
-        all_tokens[has_next] = own
+        all_tokens = torch.full(batch.ids.shape, torch.nan, device=has_next.device)
+        all_tokens[has_next] = own.to(has_next.device)
         found[name] = all_tokens[batch.real].cpu().numpy()
     return found
 

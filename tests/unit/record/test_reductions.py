@@ -182,6 +182,15 @@ def test_earlier_is_the_last_time_before():
     assert found.tolist() == [[-1, -1, 0, 2, 1, -1, -1]]
 
 
+def test_repeats_follow_the_attention_to_its_device():
+    found = Repeats(torch.tensor([[4, 7, 4]]), torch.ones(1, 3, dtype=torch.bool), 1)
+    assert found.on(torch.device("cpu")) is found
+    moved = found.on(torch.device("meta"))
+    assert moved is found.on(torch.device("meta"))
+    assert {moved.ids.device.type, moved.content.device.type} == {"meta"}
+    assert moved.start == 1
+
+
 @pytest.mark.parametrize("words", [1, 15, 16, 17, 1000])
 def test_next_token_statistics_are_those_of_float64(words):
     drawn = np.random.default_rng(words)
