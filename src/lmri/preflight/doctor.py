@@ -160,7 +160,10 @@ def _compiler() -> Check:
     if found:
         return Check("compiler", "ok", found)
     looked = ", ".join(named or COMPILERS)
-    advice = "install g++, or use sparse.backend: reference in studies with sparse policies"
+    advice = (
+        "install g++: without it recording takes longer, and sparse products run on the backend "
+        "reference"
+    )
     return Check("compiler", "note", f"none (looked for {looked})", advice)
 
 

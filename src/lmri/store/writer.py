@@ -199,9 +199,7 @@ class RecordingWriter:
             root = zarr.create_group(metadata, zarr_format=3, attributes=self._attributes)
             for name in self._arrays:
                 root.require_group(name.rpartition("/")[0])
-            for name, labels in self._coordinates.items():
-                axis = name.rpartition("/")[2]
-                root.create_array(name, data=np.asarray(labels), dimension_names=(axis,))
+            self._label(root, files)
             for array in self._arrays.values():
                 array.finish(root)
             trials = pd.concat(self._trials, ignore_index=True)
@@ -213,6 +211,18 @@ class RecordingWriter:
         self._write_files(files)
         described = {array.name: _describe(array) for array in self._arrays.values()}
         return {**described, "trials": {"shape": [len(trials)]}}
+
+    def _label(self, root: zarr.Group, files: dict[str, Buffer]) -> None:
+        """Write coordinates; labels that many groups share are made once and copied."""
+        made: dict[tuple, str] = {}
+        for name, labels in self._coordinates.items():
+            axis, values = name.rpartition("/")[2], np.asarray(labels)
+            first = made.setdefault((axis, values.dtype.str, tuple(labels)), name)
+            if first == name:
+                root.create_array(name, data=values, dimension_names=(axis,))
+                continue
+            own = [path for path in files if path.startswith(f"{first}/")]
+            files.update({name + path.removeprefix(first): files[path] for path in own})
 
     def _write_files(self, files: Mapping[str, Buffer]) -> None:
         for name in sorted(files, key=ROOT.__eq__):  # what makes it a store comes last

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 import zarr
 
 from lmri.errors import StoreError
@@ -159,3 +160,17 @@ def test_other_types_are_kept_as_they_are(folder, dtype):
     read = Recording(folder).array("tokens/index/x")
     assert read.dtype == dtype
     np.testing.assert_array_equal(read[:], values)
+
+
+def test_labels_that_groups_share_are_those_of_each(tmp_path):
+    labels = {"a": ["x", "y"], "b": ["x", "y"], "c": [3, 5], "d": [3.0, 5.0], "e": ["x", "z"]}
+    with RecordingWriter(tmp_path / "a.zarr", {}) as writer:
+        for name, own in labels.items():
+            values = np.zeros((1, 2), np.float32)
+            writer.append(f"tokens/{name}", "v", values, ("token", "axis"), {"axis": own})
+        writer.append_trials(pd.DataFrame({"trial": ["t"]}))
+    tree = xr.open_datatree(tmp_path / "a.zarr", engine="zarr")
+    for name, own in labels.items():
+        found = tree[f"tokens/{name}"].dataset["axis"]
+        assert found.values.tolist() == own
+        assert found.dtype.kind == np.asarray(own).dtype.kind
