@@ -1,11 +1,19 @@
 """Every rule on every architecture: kernels against masked products, decoding against a prefill."""
 
+import os
+
 import pytest
 import torch
 from families import tiny_model, tokens
 from sparse_cases import CASES, CLOSE, DECODED, LOOSER, plan_for
 
 from lmri.sparse.runtime import sparse
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Set in the process that kernels/test_triton.py starts."""
+
+OF_EVERY_FORM = ("llama", "gpt2", "olmoe", "gpt_oss", "deepseek_v2")
+"""Gated, with biases, with experts, with transposed experts and biases, with shared experts."""
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
@@ -24,6 +32,19 @@ def test_kernels_compute_what_masked_products_compute(kind, name):
     assert not torch.allclose(expected, dense, rtol=1e-3, atol=1e-4)
     skipped = [count.sparsity for count in session.counts.rules()]
     assert any(0 < share < 1 for share in skipped) or name == "skipped_experts"
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="run by kernels/test_triton.py")
+@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if case[0] in OF_EVERY_FORM])
+def test_triton_computes_what_masked_products_compute(kind, name):
+    model, ids = tiny_model(kind), tokens(kind, 1, 8)
+    plan = plan_for(kind, name)
+    with torch.inference_mode():
+        with sparse(model, plan, "reference"):
+            expected = model(ids).logits
+        with sparse(model, plan, "triton") as session:
+            assert session.backend == "triton"
+            torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
 
 
 @pytest.mark.parametrize(("kind", "name"), DECODED)
