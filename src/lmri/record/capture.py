@@ -226,7 +226,7 @@ class Capture:
         self.experts_full = full <= pooled
         (self.expert_pools if self.experts_full else self.tokens.pop(EXPERT_NEURONS)).clear()
         chosen = "full" if self.experts_full else "pooled"
-        return f"{chosen}: {full} bytes in full, {pooled} pooled in the first batch"
+        return f"{chosen}: {full} bytes in full, {pooled} pooled in the batch that was looked at"
 
     def summarise_attention(self, layer: int, attention: Attention) -> None:
         """Keep the summaries of one layer's attention.

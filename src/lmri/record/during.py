@@ -131,7 +131,8 @@ class _Passes:
 
     def next_token(self, texts: list[Text], batch: Batch) -> dict[str, np.ndarray]:
         """Of every token that was run: each has one after it."""
-        states = torch.cat(self._states, dim=1)[batch.real.to(self._subject.device)]
+        states = torch.cat(self._states, dim=1)
+        states = states[batch.real.to(states.device)]
         following = np.concatenate([text.tokens[1:] for text in texts]).astype(np.int64)
         targets = torch.from_numpy(following).to(states.device)
         values = next_token_statistics(self._subject.model, states, targets)

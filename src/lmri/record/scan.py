@@ -20,7 +20,7 @@ from lmri.config import RecordOptions
 from lmri.errors import StimuliError
 from lmri.intervene import Session, intervened
 from lmri.record.arrays import ArrayWriter
-from lmri.record.capture import Batch, Capture
+from lmri.record.capture import EXPERT_NEURONS, Batch, Capture
 from lmri.record.generation import Text, lesion
 from lmri.record.hooks import capturing
 from lmri.record.memory import give_back_freed_memory
@@ -107,7 +107,13 @@ def scan(
     with opened(subject, options) as capture, without_experts(subject, options) as session:
         sink = Sink(subject, capture, phases, options, writer, progress)
         limits = options.rows, options.padding, options.batch_tokens
-        for rows in similar_length_batches(lengths, *limits):
+        batches = list(similar_length_batches(lengths, *limits))
+        if capture.experts_full is None and EXPERT_NEURONS in capture.variables:
+            typical = batches[_middle(batches, lengths)]
+            batch, _ = make_batch(subject, [texts[row] for row in typical], phases)
+            _run(subject, capture, batch, session)
+            sink.choose_expert_storage()
+        for rows in batches:
             batch, spans = make_batch(subject, [texts[row] for row in rows], phases)
             states = _run(subject, capture, batch, session)
             index = {"spans": spans, **_next_token(subject, states, batch)}
@@ -194,7 +200,7 @@ class Sink:
         """
         _check_finite(self._capture, self._subject, trials, self.report, self._options)
         arrays, tokens = self._arrays, int(batch.real.sum())
-        arrays.expert_storage = arrays.expert_storage or self._capture.choose_expert_storage()
+        self.choose_expert_storage()
         arrays.write(batch, index, first_trial=self._written)
         last = batch.masks[:, self._phases.index("content_last")].int().argmax(dim=1)
         self._writer.append_trials(trials.assign(content_last=last.cpu().numpy()))
@@ -204,6 +210,11 @@ class Sink:
         if arrays.bytes - self._cleared > BYTES_BETWEEN_CLEARINGS:
             give_back_freed_memory()
             self._cleared = arrays.bytes
+
+    def choose_expert_storage(self) -> None:
+        """Settle how neurons of experts are kept by the last pass, unless that was done before."""
+        own = self._arrays
+        own.expert_storage = own.expert_storage or self._capture.choose_expert_storage()
 
 
 def make_batch(
@@ -244,6 +255,12 @@ def make_batch(
         spans.append(own)
     on = subject.device
     return Batch(ids.to(on), real.to(on), masks.to(on), content.to(on)), np.concatenate(spans)
+
+
+def _middle(batches: list[np.ndarray], lengths: list[int]) -> int:
+    """Batch with the token in the middle: the first is that of the shortest rows."""
+    tokens = np.cumsum([sum(lengths[row] for row in rows) for rows in batches])
+    return int(np.searchsorted(tokens, tokens[-1] / 2))
 
 
 def _run(subject: Subject, capture: Capture, batch: Batch, session: Session | None) -> torch.Tensor:

@@ -11,9 +11,13 @@ from families import configuration, random_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from lmri.anatomy import SPANS, Prompt
+from lmri.config import RecordOptions
 from lmri.errors import StimuliError, StoreError
 from lmri.record import STATISTICS, job, scan
-from lmri.store import Recording, read_manifest, write_table, writing_lock
+from lmri.record.generation import Text
+from lmri.record.phases import PHASES
+from lmri.store import Recording, RecordingWriter, read_manifest, write_table, writing_lock
 
 SUM, COUNT = STATISTICS.index("sum"), STATISTICS.index("count")
 
@@ -101,6 +105,30 @@ def test_experts_neurons_are_kept_in_the_smaller_way(record, tmp_path):
     assert pools["count"][own].sum() == 60 * 2 * 2  # tokens, slots, layers
     with pytest.raises(StoreError, match="holds no 'tokens/expert_neuron/activation'"):
         long.array("tokens/expert_neuron/activation")
+
+
+def random_text(tokens):
+    """All of it content, and a response of one token."""
+    ids = np.random.default_rng(tokens).integers(3, 50, tokens)
+    spans = np.full(tokens - 1, SPANS.index("content"), np.uint8)
+    prompt = Prompt("", ids[:-1].tolist(), np.zeros((tokens - 1, 2), np.int64), spans, tokens - 2)
+    return Text(prompt, ids[-1:].astype(np.int32))
+
+
+@pytest.mark.parametrize(("long_rows", "chosen"), [(1, "full"), (8, "pooled")])
+def test_experts_neurons_are_kept_as_suits_the_middle(tiny_subject, tmp_path, long_rows, chosen):
+    """The first batch, that of the shortest rows, says "full" in both cases."""
+    texts = [random_text(4)] * 40 + [random_text(100)] * long_rows
+    trials = pd.DataFrame({"trial": [f"t{i}" for i in range(len(texts))], "condition": "a"})
+    options = RecordOptions(quantities=("router", "neuron"), full=(), rows=8)
+    with RecordingWriter(tmp_path / "a.zarr", {}) as writer:
+        scan.scan(tiny_subject, trials, texts, PHASES, options, writer)
+    kept = Recording(tmp_path / "a.zarr")
+    name = "tokens/expert_neuron/activation"
+    array = kept.array(name if chosen == "full" else "pooled/expert_neuron/sum")
+    assert array.attrs["storage"].startswith(f"{chosen}: ")
+    rows = kept.array("pooled/router/logits").shape[0]
+    assert rows == len(texts)  # the batch that was looked at is written once
 
 
 def test_states_as_bfloat16_and_without_compression(record, tmp_path):
