@@ -11,9 +11,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with slow tests first: one that comes last keeps a single core busy."""
+    """Run slow files first, and those of the workflow: the last one keeps a single core busy."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (-slow[item.path], "workflow" not in item.path.parts))
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from lmri.sparse.runtime import sparse
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Set in the process that kernels/test_triton.py starts."""
 
-OF_EVERY_FORM = ("llama", "gpt2", "olmoe", "gpt_oss", "deepseek_v2")
-"""Gated, with biases, with experts, with transposed experts and biases, with shared experts."""
+OF_EVERY_FORM = ("llama", "gpt_oss")
+"""Gated; with experts that are transposed and have biases. More take minutes in the interpreter."""
 
 
 @pytest.mark.parametrize(("kind", "name"), CASES)
