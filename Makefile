@@ -1,6 +1,6 @@
 # make demo    run the default study and say where its report is
 # make test    run the tests
-# Both set up .venv first; see also test-slurm, test-newcomer, lint, format, report, unlock, clean.
+# Both set up .venv first; see also test-slurm, test-triton, test-newcomer, lint, format, report, unlock, clean.
 
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -16,7 +16,7 @@ READY := .venv/.ready
 # Tools and jobs find the environment first, whether it was activated or not.
 RUN = PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: demo test test-slurm test-newcomer lint docs format report unlock clean moved
+.PHONY: demo test test-slurm test-triton test-newcomer lint docs format report unlock clean moved
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -28,6 +28,12 @@ test: $(READY)
 # A small study through a real Slurm on this machine; installs Debian's packages, needs root.
 test-slurm: $(READY)
 	$(RUN) .ci/slurm
+
+# Kernels of a GPU in Triton's interpreter: some minutes. Triton is not among the constraints, as each
+# build of torch for CUDA asks for one of its own.
+test-triton: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check triton==3.9.0
+	$(RUN) pytest tests/unit/sparse/kernels/test_triton.py
 
 # What the README says first, typed in a clean copy with an empty home: a set-up, a study, the tests.
 test-newcomer:
