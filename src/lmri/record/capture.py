@@ -13,11 +13,9 @@ import torch
 from lmri.anatomy import Anatomy, Variable
 from lmri.record.attention import Attention, summarise, value_norms
 from lmri.record.layers import LayerParts, Place
-from lmri.record.pooling import STATISTICS, ExpertPools, Pooling, all_finite, pool_experts
+from lmri.record.pooling import SUM, ExpertPools, Pooling, all_finite, pool_experts
 from lmri.record.repeats import Repeats
 from lmri.store import encode
-
-SUM = STATISTICS.index("sum")
 
 HALF = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -254,11 +252,15 @@ class Capture:
                 return
             # Together: each is small, and pooling has its price for every call.
             together = torch.stack(list(asked.values()), 2)
-            pooled = self._pooling_of(together)(together)
+            pooling = self._pooling_of(together)
+            pooled = together.new_empty((*pooling.shape, *together.shape[2:]))
+            finite = pooling.fill(together, pooled)
             for (path, values), own in zip(asked.items(), pooled.unbind(3), strict=True):
                 self._keep_tokens(path, (layer,), values)
                 kept = self._parts(self.pooled, path).part((layer,), own.shape[:3], own.dtype)
-                self._check_finite(path, (layer,), kept.copy_(own))
+                kept.copy_(own)
+                if not finite:
+                    self._note_non_finite(path, (layer,), kept)
 
     def repeat(self, path: str, place: Place, earlier: Place) -> None:
         """Keep for one place what is kept for an earlier one: it is the same activity.
@@ -294,10 +296,11 @@ class Capture:
         pooling = self._pooling_of(values)
         kept = self._parts(self.pooled, path).part(place, pooling.shape, torch.float32)
         if values.device == kept.device:
-            pooling(values, kept)
+            finite = pooling.fill(values, kept)
         else:
-            kept.copy_(pooling(values))
-        self._check_finite(path, place, kept)
+            finite = all_finite(kept.copy_(pooling(values))[:, :, SUM])
+        if not finite:
+            self._note_non_finite(path, place, kept)
 
     def _pooling_of(self, values: torch.Tensor) -> Pooling:
         """Pooling on the device of some values: a model's layers may lie on several."""
@@ -305,12 +308,10 @@ class Capture:
             self._poolings[values.device] = Pooling(self.batch.masks.to(values.device))
         return self._poolings[values.device]
 
-    def _check_finite(self, path: str, place: Place, pooled: torch.Tensor) -> None:
-        total = pooled[:, :, SUM]
-        if not all_finite(total):
-            finite = torch.isfinite(total).flatten(1).all(1)
-            if not finite.all():
-                self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
+    def _note_non_finite(self, path: str, place: Place, pooled: torch.Tensor) -> None:
+        finite = torch.isfinite(pooled[:, :, SUM]).flatten(1).all(1)
+        if not finite.all():
+            self.non_finite.append((path, place, (~finite).nonzero().flatten().tolist()))
 
     def _parts(self, kind: dict[str, LayerParts], path: str) -> LayerParts:
         if path not in kind:

@@ -11,6 +11,8 @@ from lmri.record.reductions import load_reductions, reads
 
 STATISTICS = ("mean", "last", "sum", "sum_squares", "count")
 
+SUM = STATISTICS.index("sum")
+
 POOLED_AT_ONCE = 524_288
 """Values converted at a time on a processor: 4 MB in float64."""
 
@@ -72,31 +74,51 @@ class Pooling:
         self._weights64 = self._masks.double()
         self._scratch = self._weights64.new_empty(0)
 
-    def __call__(self, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Pool one variable.
 
         Parameters
         ----------
         values : Tensor of shape (batch, tokens, ...)
             Activity.
-        out : Tensor of shape (batch, n_phases, n_statistics, ...), float32, optional
-            Where to; its last dimensions lie in memory as those of the values do.
 
         Returns
         -------
         Tensor of shape (batch, n_phases, n_statistics, ...), float32
-            In the order of the phases and of :data:`STATISTICS`. A phase without a token (a prompt
-            that is all content has no ``system``) has the mean and last NaN and the sums and count
-            0. A value that is not finite shows in the phases of its token only.
+            See :meth:`fill`.
+        """
+        shape = (*self.shape, *values.shape[2:])
+        out = torch.empty(shape, dtype=torch.float32, device=values.device)
+        self.fill(values, out)
+        return out
+
+    def fill(self, values: torch.Tensor, out: torch.Tensor) -> bool:
+        """Pool one variable into memory that is there.
+
+        Parameters
+        ----------
+        values : Tensor of shape (batch, tokens, ...)
+            Activity.
+        out : Tensor of shape (batch, n_phases, n_statistics, ...), float32
+            Where to, in the order of the phases and of :data:`STATISTICS`; its last dimensions lie
+            in memory as those of the values do. A phase without a token (a prompt that is all
+            content has no ``system``) has the mean and last NaN and the sums and count 0. A value
+            that is not finite shows in the phases of its token only.
+
+        Returns
+        -------
+        bool
+            Whether all sums are finite. False also where finite ones add up to what is not: then
+            look at each.
         """
         flat = values.float().reshape(*values.shape[:2], -1)  # (batch, tokens, features)
-        if out is None:
-            shape = (*self.shape, *values.shape[2:])
-            out = torch.empty(shape, dtype=torch.float32, device=flat.device)
         statistics = out.view(*self.shape, -1)
         if self._reductions is not None and reads(flat, statistics):
-            self._reductions.pool(flat, self._starts, self._tokens, statistics)
-            return out
+            return self._reductions.pool(flat, self._starts, self._tokens, statistics)
+        self._fill_by_products(flat, statistics)
+        return all_finite(statistics[:, :, SUM])
+
+    def _fill_by_products(self, flat: torch.Tensor, statistics: torch.Tensor) -> None:
         mean, last, total, squares, count = statistics.unbind(2)
         last.copy_(flat.flatten(0, 1).index_select(0, self._last).view(last.shape))
         if self._none is not None:
@@ -112,7 +134,6 @@ class Pooling:
             total.index_copy_(1, self._summed, sums)
             squares.index_copy_(1, self._summed, sums_of_squares)
             mean.index_copy_(1, self._summed, sums / self._count[:, self._summed])
-        return out
 
     def _sums(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of the values and of their squares, each (batch, n_summed, features)."""

@@ -21,6 +21,7 @@ typedef int32_t Integers __attribute__((vector_size(LMRI_BYTES)));
 typedef uint32_t Words __attribute__((vector_size(LMRI_BYTES)));
 typedef float FloatsAnywhere __attribute__((vector_size(LMRI_BYTES), aligned(4), may_alias));
 typedef double Doubles __attribute__((vector_size(LMRI_BYTES)));
+typedef float Half __attribute__((vector_size(LMRI_BYTES / 2)));
 typedef float HalfAnywhere __attribute__((vector_size(LMRI_BYTES / 2), aligned(4), may_alias));
 
 // Registers that hold sums: processors with wide ones have twice as many of them.
@@ -36,8 +37,20 @@ inline Floats load(const float* from) { return *reinterpret_cast<const FloatsAny
 
 inline void store(float* to, Floats values) { *reinterpret_cast<FloatsAnywhere*>(to) = values; }
 
+inline void store(float* to, Half values) { *reinterpret_cast<HalfAnywhere*>(to) = values; }
+
+inline Half load_half(const float* from) { return *reinterpret_cast<const HalfAnywhere*>(from); }
+
 inline Doubles load_wide(const float* from) {
-  return __builtin_convertvector(*reinterpret_cast<const HalfAnywhere*>(from), Doubles);
+  return __builtin_convertvector(load_half(from), Doubles);
+}
+
+// In pairs, pairs of pairs and so on: additions of a level do not wait for one another.
+inline double total(Doubles values) {
+#pragma GCC unroll 4
+  for (int64_t width = LANES / 4; width; width /= 2)
+    for (int64_t lane = 0; lane < width; ++lane) values[lane] += values[lane + width];
+  return values[0];
 }
 
 inline double total(Floats values) {
@@ -58,19 +71,33 @@ struct Pools {
   int64_t count;
   const float* last;  // values of the last token, or none
 
-  void put(int64_t feature, double sum, double squares) const {
+  // Returns whether all sums are finite.
+  bool put(int64_t feature, double sum, double squares) const {
     const float rounded = static_cast<float>(sum);
     out[feature] = count ? rounded / static_cast<float>(count) : NOT_A_NUMBER;
     out[stride + feature] = count ? last[feature] : NOT_A_NUMBER;
     out[2 * stride + feature] = rounded;
     out[3 * stride + feature] = static_cast<float>(squares);
     out[4 * stride + feature] = static_cast<float>(count);
+    return rounded - rounded == 0;
+  }
+
+  // The same of as many features as there are sums; of each, what is not 0 where it is not finite.
+  Half put(int64_t feature, Doubles sums, Doubles squares) const {
+    const Half rounded = __builtin_convertvector(sums, Half), none = Half{} + NOT_A_NUMBER;
+    const Half tokens = Half{} + static_cast<float>(count);
+    store(out + feature, count ? rounded / tokens : none);
+    store(out + stride + feature, count ? load_half(last + feature) : none);
+    store(out + 2 * stride + feature, rounded);
+    store(out + 3 * stride + feature, __builtin_convertvector(squares, Half));
+    store(out + 4 * stride + feature, tokens);
+    return rounded - rounded;
   }
 };
 
-// N half registers of features from `feature` on.
+// N half registers of features from `feature` on. Returns whether all sums are finite.
 template <int N>
-inline void pool_features(const float* row, int64_t stride, const int32_t* tokens,
+inline bool pool_features(const float* row, int64_t stride, const int32_t* tokens,
                           const Pools& pools, int64_t feature) {
   constexpr int64_t half = LANES / 2;
   Doubles sums[N] = {}, squares[N] = {};
@@ -83,19 +110,23 @@ inline void pool_features(const float* row, int64_t stride, const int32_t* token
       squares[k] += wide * wide;
     }
   }
-  for (int k = 0; k < N; ++k)
-    for (int64_t lane = 0; lane < half; ++lane)
-      pools.put(feature + k * half + lane, sums[k][lane], squares[k][lane]);
+  Half found = {};
+  for (int k = 0; k < N; ++k) found += pools.put(feature + k * half, sums[k], squares[k]);
+  float sum = 0;
+  for (int64_t lane = 0; lane < half; ++lane) sum += found[lane];
+  return sum == 0;
 }
 
-void pool_row(const float* row, int64_t stride, int64_t features, const int32_t* tokens,
+// Returns whether all sums are finite.
+bool pool_row(const float* row, int64_t stride, int64_t features, const int32_t* tokens,
               const Pools& pools) {
   constexpr int64_t half = LANES / 2;
+  bool finite = true;
   int64_t feature = 0;
   for (; feature + 2 * BLOCK * half <= features; feature += 2 * BLOCK * half)
-    pool_features<2 * BLOCK>(row, stride, tokens, pools, feature);
+    finite &= pool_features<2 * BLOCK>(row, stride, tokens, pools, feature);
   for (; feature + half <= features; feature += half)
-    pool_features<1>(row, stride, tokens, pools, feature);
+    finite &= pool_features<1>(row, stride, tokens, pools, feature);
   for (; feature < features; ++feature) {
     double sum = 0, squares = 0;
     for (int64_t i = 0; i < pools.count; ++i) {
@@ -103,8 +134,9 @@ void pool_row(const float* row, int64_t stride, int64_t features, const int32_t*
       sum += value;
       squares += value * value;
     }
-    pools.put(feature, sum, squares);
+    finite &= pools.put(feature, sum, squares);
   }
+  return finite;
 }
 
 // ----------------------------------------------------------------------------------- exponentials
@@ -307,8 +339,7 @@ EXPORTED(_norms)(const float* values, const int64_t* strides, int64_t batch, int
         const Doubles wide = load_wide(own + i);
         squares += wide * wide;
       }
-      double sum = 0;
-      for (int64_t lane = 0; lane < half; ++lane) sum += squares[lane];
+      double sum = total(squares);
       for (; i < size; ++i) sum += static_cast<double>(own[i]) * own[i];
       out[row * heads + head] = static_cast<float>(__builtin_sqrt(sum));
     }
@@ -317,11 +348,12 @@ EXPORTED(_norms)(const float* values, const int64_t* strides, int64_t batch, int
 
 // Pool values (batch, tokens, features) over the tokens of each phase of each row. Phase p of row b
 // has the tokens from starts[b * phases + p] of the list on. The statistics go to
-// out[b * strides[0] + p * strides[1] + s * strides[2] + feature].
+// out[b * strides[0] + p * strides[1] + s * strides[2] + feature]; *finite tells whether all sums are.
 EXPORTED(_pool)(const float* values, int64_t row_stride, int64_t token_stride, int64_t batch,
                 int64_t phases, int64_t features, const int64_t* starts, const int32_t* tokens,
-                float* out, const int64_t* strides, int32_t threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
+                float* out, const int64_t* strides, int32_t* finite, int32_t threads) {
+  int32_t all = 1;
+#pragma omp parallel for schedule(static) num_threads(threads) reduction(& : all)
   for (int64_t b = 0; b < batch; ++b) {
     const float* row = values + b * row_stride;
     for (int64_t p = 0; p < phases; ++p) {
@@ -329,9 +361,10 @@ EXPORTED(_pool)(const float* values, int64_t row_stride, int64_t token_stride, i
       const int32_t* own = tokens + start;
       const Pools pools = {out + b * strides[0] + p * strides[1], strides[2], count,
                            count ? row + own[count - 1] * token_stride : nullptr};
-      pool_row(row, token_stride, features, own, pools);
+      all &= pool_row(row, token_stride, features, own, pools);
     }
   }
+  *finite = all;
   return DONE;
 }
 

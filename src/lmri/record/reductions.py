@@ -31,7 +31,7 @@ POINTER, INTEGER, SMALL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "norms": (POINTER, POINTER, *[INTEGER] * 4, POINTER, SMALL),
-    "pool": (POINTER, *[INTEGER] * 5, *[POINTER] * 4, SMALL),
+    "pool": (POINTER, *[INTEGER] * 5, *[POINTER] * 5, SMALL),
     "attention": (*[POINTER] * 4, ctypes.c_float, *[POINTER] * 4, SMALL),
     "next_token": (POINTER, *[INTEGER] * 3, *[POINTER] * 3, SMALL),
 }
@@ -79,7 +79,7 @@ class Reductions:
 
     def pool(
         self, values: torch.Tensor, starts: torch.Tensor, tokens: torch.Tensor, out: torch.Tensor
-    ) -> None:
+    ) -> bool:
         """Pool one variable, see :class:`lmri.record.pooling.Pooling`.
 
         Parameters
@@ -92,8 +92,14 @@ class Reductions:
             Positions in their rows, ascending within a phase.
         out : Tensor of shape (batch, n_phases, n_statistics, features), float32
             Where to; features one after another.
+
+        Returns
+        -------
+        bool
+            Whether all sums are finite.
         """
         batch, phases, _, features = out.shape
+        finite = SMALL()
         self._call(
             "pool",
             values.data_ptr(),
@@ -105,7 +111,9 @@ class Reductions:
             tokens.data_ptr(),
             out.data_ptr(),
             _numbers(*out.stride()[:3]),
+            ctypes.byref(finite),
         )
+        return bool(finite)
 
     def attention(
         self,

@@ -111,10 +111,21 @@ def test_a_value_that_is_not_finite_shows_in_its_own_phases_only():
     assert found[1].isfinite().sum() == 39
 
 
+@pytest.mark.parametrize("feature", [0, 5, 100, 127, 130, 140])  # in a block, half a one, the rest
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan, 3e38])
+def test_filling_tells_whether_all_sums_are_finite(feature, value, by_torch):
+    values, masks = torch.ones(2, 4, 141), phases(2, 4)
+    out = torch.empty(2, len(masks[0]), len(STATISTICS), 141)
+    assert Pooling(masks).fill(values, out)
+    values[1, 2:, feature] = value  # twice: the sum of two large ones is not finite in float32
+    assert not Pooling(masks).fill(values, out)
+    assert not by_torch(Pooling, masks).fill(values, out)
+
+
 def test_pools_are_written_between_the_places_of_others(by_torch):
     values, masks = torch.randn(2, 9, 20), phases(2, 9)
     whole = torch.full((2, 6, len(STATISTICS), 3, 20), -7.0)
-    Pooling(masks)(values, whole[:, :, :, 1])
+    Pooling(masks).fill(values, whole[:, :, :, 1])
     torch.testing.assert_close(whole[:, :, :, 1], by_torch(pool, values, masks), equal_nan=True)
     assert (whole[:, :, :, [0, 2]] == -7).all()
 
