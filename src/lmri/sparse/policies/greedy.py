@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -32,6 +33,10 @@ MOST = 0.99
 """Share of a projection above which it is left alone."""
 
 Place = tuple[int, str]
+
+_PATHS: WeakKeyDictionary[Activity, dict[tuple, list[dict[str, float]]]] = WeakKeyDictionary()
+"""Of every activity, what the search in each layer has passed: steps do not depend on the target,
+so a search for a higher one goes on where that for a lower one ended."""
 
 
 def allocate(
@@ -67,12 +72,16 @@ def allocate(
     """
     counted = activity.coarse(scores)
     batches, shares = _sample(activity, sample_tokens), {}
+    paths = _PATHS.setdefault(activity, {})
     for layer, own in groupby(counted, key=lambda place: place[0]):
         names = [name for _, name in own]
         weights = _weights(activity, layer, names)
-        block = _Block(activity, layer, batches)
-        selections = {name: counted[layer, name] for name in names}
-        found = search(weights, target, step, _error(activity, block, layer, selections))
+        path = paths.setdefault((layer, *names, step, sample_tokens), [])
+        if not (path and _reaches(weights, path[-1], target)):
+            block = _Block(activity, layer, batches)
+            selections = {name: counted[layer, name] for name in names}
+            search(weights, target, step, _error(activity, block, layer, selections), path)
+        found = next(passed for passed in path if _reaches(weights, passed, target))
         shares |= {(layer, name): share for name, share in found.items()}
     return shares
 
@@ -82,6 +91,7 @@ def search(
     target: float,
     step: float,
     error: Callable[[Mapping[str, float]], float],
+    path: list[dict[str, float]] | None = None,
 ) -> dict[str, float]:
     """Search greedily: each step makes the projection sparser that adds the least error.
 
@@ -95,14 +105,20 @@ def search(
         A step is ``step / w_p``.
     error : callable
         From shares by name to the error of the block.
+    path : list of dict, optional
+        Shares after every step of a search for a lower target, where this one goes on; all that it
+        passes are appended.
 
     Returns
     -------
     dict of str to float
         Shares: their weighted mean is at least the target and less than one step above.
     """
-    total, shares = sum(weights.values()), dict.fromkeys(weights, 0.0)
-    while sum(weights[name] * share for name, share in shares.items()) / total < target - 1e-9:
+    path = [] if path is None else path
+    if not path:
+        path.append(dict.fromkeys(weights, 0.0))
+    shares = path[-1]
+    while not _reaches(weights, shares, target):
         tries = {
             name: {**shares, name: share + step / weights[name]}
             for name, share in shares.items()
@@ -116,7 +132,13 @@ def search(
         # Of equal errors the first name: the order does not depend on anything else.
         best = min(tries, key=lambda name: error(tries[name]))
         shares = tries[best]
+        path.append(shares)
     return shares
+
+
+def _reaches(weights: Mapping[str, float], shares: Mapping[str, float], target: float) -> bool:
+    mean = sum(weights[name] * share for name, share in shares.items()) / sum(weights.values())
+    return mean >= target - 1e-9
 
 
 def _weights(activity: Activity, layer: int, names: Sequence[str]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from families import FAMILIES
 
 from lmri.errors import SparseError
 from lmri.sparse.plan import SparsePlan
-from lmri.sparse.policies import calibrate
+from lmri.sparse.policies import calibrate, greedy
 from lmri.sparse.policies.greedy import _Block, _sample, search
 from lmri.sparse.rules import InputThreshold
 from lmri.sparse.runtime import sparse
@@ -45,6 +45,37 @@ def test_a_target_that_steps_cannot_reach_is_refused():
 
 def test_a_sparsity_of_0_asks_for_nothing():
     assert set(search(WEIGHTS, 0.0, 0.05, lambda own: 0.0).values()) == {0.0}
+
+
+def test_a_search_goes_on_where_one_for_less_ended():
+    asked = []
+
+    def error(own):
+        asked.append(own)
+        return own["query"] + 0.3 * own["key"] + own["gate"] ** 2
+
+    alone = search(WEIGHTS, 0.6, 0.05, error)
+    steps, path = len(asked), []
+    asked.clear()
+    search(WEIGHTS, 0.25, 0.05, error, path)
+    assert 0 < len(asked) < steps
+    assert search(WEIGHTS, 0.6, 0.05, error, path) == alone == path[-1]
+    assert len(asked) == steps
+
+
+def test_shares_do_not_depend_on_what_was_asked_before(reading, monkeypatch):
+    found = {}
+    for order in ((0.3, 0.6), (0.6, 0.3)):
+        activity = reading("qwen3_moe")
+        for target in order:
+            options = {"allocation": "greedy", "step": 0.4, "sparsity": target}
+            plan = calibrate("teal", activity, options)
+            found.setdefault(target, []).append([part.asked for part in plan.achieved])
+        with monkeypatch.context() as patched:
+            patched.setattr(greedy, "_Block", None)  # nothing is run for what was passed
+            options["sparsity"] = 0.5
+            calibrate("teal", activity, options)
+    assert found[0.3][0] == found[0.3][1] != found[0.6][0] == found[0.6][1]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
