@@ -11,8 +11,9 @@ it depends less than wall-clock time on what else a machine does. Ours is the wh
   and log-probability and entropy of the next token; the other modes add to it.
 - Against the peers: all keep the same quantities of every token. The peers keep them in memory, as
   float16; we write them, and pool them too. OLMoE: residual at three places, router. GPT-2:
-  residual at three places, neurons. Each side is a process of its own, in turn, several rounds;
-  the least counts. ``unfiltered`` is the peer with everything it can keep.
+  residual at three places, neurons. Nobody is asked for logits (``next_token: false``). Each side
+  is a process of its own, in turn, several rounds; the least counts. ``unfiltered`` is the peer
+  with everything it can keep.
 - Memory: the most that a process ever held while all trials, short ones, were kept by each.
 
 The peers are installed in an environment of their own the first time; where that fails their rows
@@ -49,8 +50,11 @@ MODES = {
 }
 BARS = dict(zip(list(MODES)[1:], (1.10, 1.25, 1.45, 1.30), strict=True))
 FULL = {
-    "olmoe": {"quantities": ("router", "residual"), "full": ("router", "residual")},
-    "gpt2": {"quantities": ("residual", "neuron"), "full": ("residual", "neuron")},
+    architecture: {"quantities": kept, "full": kept, "next_token": False}
+    for architecture, kept in {
+        "olmoe": ("router", "residual"),
+        "gpt2": ("residual", "neuron"),
+    }.items()
 }
 PEERS = {
     ("transformer_lens", "filtered"): {"olmoe": 1.1, "gpt2": 1.0},

@@ -3,7 +3,8 @@
 ``run_with_cache`` of TransformerLens and ``trace`` of nnsight get the batches that ours got. What
 they give is kept as this package stores it: float16 on the processor. The filtered variants keep
 the quantities that ours records for every token; the unfiltered one everything there is, until the
-next batch. All compute the log-probability of the next token.
+next batch. Nobody is asked for logits: nnsight stops after the last block; TransformerLens is told
+to return none, and its model computes them all the same.
 """
 
 import json
@@ -34,11 +35,6 @@ def narrow(values):
     return values.detach().to(kind).numpy()
 
 
-def next_token(logits, ids):
-    """Log-probability of the token that follows."""
-    return narrow(logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0])
-
-
 def transformer_lens(folder, architecture, filtered):
     """Return a function that runs one batch and returns what is kept."""
     from transformer_lens.model_bridge import TransformerBridge
@@ -54,9 +50,8 @@ def transformer_lens(folder, architecture, filtered):
 
     def run(ids):
         names = (lambda name: name.endswith(kept)) if filtered else None
-        logits, cache = bridge.run_with_cache(ids, names_filter=names)
-        found = {name: narrow(values) for name, values in cache.items() if values is not None}
-        return {**found, "logp": next_token(logits, ids)}
+        _, cache = bridge.run_with_cache(ids, names_filter=names, return_type=None)
+        return {name: narrow(values) for name, values in cache.items() if values is not None}
 
     return run
 
@@ -71,7 +66,7 @@ def nnsight(folder, architecture, filtered):
 
     def run(ids):
         found = {}
-        with torch.no_grad(), wrapped.trace({"input_ids": ids}):
+        with torch.no_grad(), wrapped.trace({"input_ids": ids}) as tracer:
             blocks = wrapped.model.layers if olmoe else wrapped.transformer.h
             for layer, block in enumerate(blocks):
                 found[f"{layer}.before"] = block.input.save()
@@ -86,11 +81,8 @@ def nnsight(folder, architecture, filtered):
                 found[f"{layer}.after"] = (
                     output[0] if isinstance(output, tuple) else output
                 ).save()
-            logits = wrapped.lm_head.output.save()
-        return {
-            **{name: narrow(values) for name, values in found.items()},
-            "logp": next_token(logits, ids),
-        }
+            tracer.stop()
+        return {name: narrow(values) for name, values in found.items()}
 
     return run
 

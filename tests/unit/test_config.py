@@ -272,6 +272,16 @@ def test_bad_input_is_named_in_one_line(default, key, value, words):
 
 
 @pytest.mark.parametrize(
+    ("key", "value"), [("localise.confounds", ["length"]), ("encode.tasks", ["events"])]
+)
+def test_who_reads_surprisal_needs_next_tokens(default, key, value):
+    values = changed(default, "record.next_token", False)
+    StudyConfig.from_dict(values)
+    with pytest.raises(ConfigError, match=f"'record.next_token' must be true .*'{key}'"):
+        StudyConfig.from_dict(changed(values, key, value))
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("study: [", "not valid YAML"),

@@ -220,10 +220,11 @@ class RecordOptions(Options):
     """What is recorded, of which trials, in how many stores.
 
     ``full`` names the quantities that are kept for every token, besides ids and weights of
-    experts. ``stored`` is the type of states and neurons in full. ``temperature`` 0 takes the most
-    likely token; above 0 every trial is sampled ``repeats`` times. ``non_finite`` is ``stop`` or
-    ``count``. ``when`` is ``after`` the response is complete, in one pass, or ``during`` its
-    generation. ``without`` are experts that are switched off all the while.
+    experts. ``next_token`` is whether log-probabilities and entropies of the next token are kept,
+    which need all logits. ``stored`` is the type of states and neurons in full. ``temperature`` 0
+    takes the most likely token; above 0 every trial is sampled ``repeats`` times. ``non_finite`` is
+    ``stop`` or ``count``. ``when`` is ``after`` the response is complete, in one pass, or
+    ``during`` its generation. ``without`` are experts that are switched off all the while.
     """
 
     splits: tuple[str, ...] = ("selection", "calibration")
@@ -237,6 +238,7 @@ class RecordOptions(Options):
     padding: float = 0.1
     quantities: tuple[str, ...] = ("router", "layer", "head", "attention")
     full: tuple[str, ...] = ()
+    next_token: bool = True
     stored: str = "float16"
     compression: str = "zstd"
     non_finite: str = "stop"

@@ -34,8 +34,19 @@ def record_problems(study: StudyConfig) -> Iterator[str]:
             "'record.repeats' must be 1 where 'record.temperature' is 0: every repeat would be the "
             f"same. Got {record.repeats}."
         )
+    if not record.next_token and (reader := _reader_of_surprisal(study)):
+        yield (
+            "'record.next_token' must be true for the surprisal of tokens, which "
+            f"'{reader}' reads. Got false."
+        )
     if record.without is not None and study.hypotheses:
         yield (
             "'record.without' must be left out of a study with a hypothesis: its maps would be of "
             "another subject than its claims. Make the contrasts exploratory."
         )
+
+
+def _reader_of_surprisal(study: StudyConfig) -> str:
+    if study.localise.confounds:
+        return "localise.confounds"
+    return "encode.tasks" if study.encoded_tasks else ""

@@ -28,9 +28,6 @@ from lmri.store import (
 
 ABOUT = "about.json"
 
-NEXT = "tokens/index/logp_next"
-"""What a recording of an encoder does not have."""
-
 
 def find_examples(
     *,
@@ -161,7 +158,7 @@ def _found(
     options: ExampleOptions,
     seed: int,
 ) -> Found:
-    causal = all(own[0].holds(NEXT) for own in stores.values())
+    causal = not any(own[0].attributes["encoder"] for own in stores.values())
     strongest = Strongest(len(activities), options.trials, options.window, causal=causal)
     traces: list[Trace] = []
     for task, recordings in stores.items():

@@ -87,7 +87,8 @@ def scan_during_generation(
             run = [Text(text.prompt, text.response[:-1]) for text in texts]
             batch, spans = _on_processor(subject, run, phases)
             capture.settle(batch)
-            index = {"spans": spans, **passes.next_token(texts, batch)}
+            found = passes.next_token(texts, batch) if options.next_token else {}
+            index = {"spans": spans, **found}
             progress.spare(sum(most - len(text.response) for text in run))
             sink.write(scored, batch, index)
             done.append(scored)

@@ -125,6 +125,7 @@ def record_task(
             "template": template_attributes(loaded.tokenizer, template),
             "max_new_tokens": options.max_new_tokens,
             "when": options.when,
+            "encoder": loaded.anatomy.encoder,
             "without": None if options.without is None else options.without.to_dict(),
             "provenance": provenance,
         }

@@ -116,7 +116,8 @@ def scan(
         for rows in batches:
             batch, spans = make_batch(subject, [texts[row] for row in rows], phases)
             states = _run(subject, capture, batch, session)
-            index = {"spans": spans, **_next_token(subject, states, batch)}
+            found = _next_token(subject, states, batch) if options.next_token else {}
+            index = {"spans": spans, **found}
             sink.write(trials.iloc[rows].reset_index(drop=True), batch, index)
             if len(rows) > 1:
                 kept |= _choices(capture, batch, rows, compared)

@@ -142,6 +142,20 @@ def test_states_as_bfloat16_and_without_compression(record, tmp_path):
     np.testing.assert_allclose(half, exact, rtol=2**-8, atol=1e-30)
 
 
+@pytest.mark.parametrize("when", ["after", "during"])
+def test_next_tokens_may_be_left_out_and_nothing_else_changes(record, tmp_path, when):
+    names = ("logp_next", "entropy_next")
+    own = {"when": when, "splits": ("calibration",)}
+    whole = record(tmp_path / "whole", **own)
+    part = record(tmp_path / "part", **own, next_token=False)
+    left = {name for name in whole["arrays"] if not name.endswith(names)}
+    assert len(whole["arrays"]) == len(left) + 2
+    assert set(part["arrays"]) == left
+    one, other = opened(tmp_path / "whole"), opened(tmp_path / "part")
+    for name in left - {"trials"}:
+        np.testing.assert_array_equal(one.array(name)[:], other.array(name)[:])
+
+
 @pytest.fixture
 def broken(tiny_model_folder, tmp_path):
     """A model whose second layer is infinite for one word."""
