@@ -15,6 +15,7 @@ from lmri.errors import AlteredError, StoreError
 from lmri.report import write_report
 from lmri.report.bundle.export import export_study
 from lmri.report.bundle.reopen import reopen_bundle
+from lmri.report.figures.memory import forget_drawings
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,7 @@ def test_a_bundle_reopens_to_the_same_report(plain, config, bundle, tmp_path):
     here = write_report(
         study=plain, out=tmp_path / "here", config=config, provenance={"lmri": "0.1.0"}
     )
+    forget_drawings()
     there = reopen_bundle(bundle, tmp_path / "there")
     files = sorted(p.relative_to(here.parent) for p in here.parent.rglob("*") if p.is_file())
     assert files == sorted(

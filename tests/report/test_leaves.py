@@ -13,6 +13,7 @@ import pytest
 from report_files import HOSTILE, Elements, assert_levels, assert_safe, visible, write
 
 from lmri.report import other_units
+from lmri.report.figures.memory import forget_drawings
 from lmri.report.leaves import leaf_paths
 
 MEGABYTE = 1_000_000
@@ -97,6 +98,7 @@ def test_heads_are_named_and_their_transition_dated(report):
 
 
 def test_same_inputs_give_the_same_bytes(report, plain, config, tmp_path):
+    forget_drawings()
     again = write(plain, tmp_path / "report", config).parent
     for name in PAGES:
         path = f"{name}.html"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 
 import pytest
 import yaml
@@ -16,12 +17,16 @@ PROFILES = ("default", "slurm", "slurm-no-accounting")
 def asked(workflow):
     """Resources of the jobs of a rule, as a dry run prints them."""
 
-    def resources(configfile: str, rule: str, *options: str) -> list[dict[str, str]]:
+    @cache
+    def planned(configfile: str, *options: str) -> str:
         done = workflow.run("--dry-run", "--configfile", configfile, *options)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def resources(configfile: str, rule: str, *options: str) -> list[dict[str, str]]:
         found = re.findall(
             rf"^(?:local)?rule {rule}:\n(?: +.*\n)*? +resources: (.*)$",
-            done.stdout + done.stderr,
+            planned(configfile, *options),
             re.M,
         )
         return [dict(part.split("=", 1) for part in line.split(", ")) for line in found]

@@ -75,12 +75,13 @@ def claimed_map(config: StudyConfig, contrast: ContrastOptions) -> MapName | Non
 
 @dataclass(frozen=True)
 class OtherMap:
-    """A map beside the primary one, reduced; what could not be read is None."""
+    """A map beside the primary one, reduced and whole; what could not be read is None."""
 
     name: MapName
     profile: Profile | None
     finding: dict | None
     map_path: str
+    statistics: xr.Dataset | None
 
 
 @dataclass(frozen=True)

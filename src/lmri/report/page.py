@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -127,7 +128,18 @@ def render_atlas(atlas: Atlas, links: Sequence[Link]) -> str:
 
 
 def _render(template: str, policy: str = POLICY, **values: object) -> str:
-    environment = Environment(
+    sheet = resources.files(assets).joinpath("report.css")
+    return (
+        _environment()
+        .get_template(template)
+        .render(css=Markup(sheet.read_text(encoding="utf-8")), policy=policy, **values)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Make the environment once: each one compiles all templates anew."""
+    return Environment(
         loader=PackageLoader("lmri.report", "assets"),
         # Explicitly for every template: the default goes by the suffix and would leave it off.
         autoescape=True,
@@ -135,10 +147,6 @@ def _render(template: str, policy: str = POLICY, **values: object) -> str:
         finalize=_without_directions,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    sheet = resources.files(assets).joinpath("report.css")
-    return environment.get_template(template).render(
-        css=Markup(sheet.read_text(encoding="utf-8")), policy=policy, **values
     )
 
 

@@ -238,6 +238,7 @@ def _read_other(reader: Reader, subject: str, place: str, name: MapName, alpha: 
         profile=None if statistics is None else profile(name.name, statistics, alpha),
         finding=finding,
         map_path=f"maps/{place}/{name.name}.zarr",
+        statistics=statistics,
     )
 
 

@@ -62,7 +62,7 @@ def write_report(*, study: Path, out: Path, config: StudyConfig, provenance: Map
         for leaf in leaves:
             (partial / leaf.path).write_text(render_leaf(leaf, links), encoding="utf-8")
         if has_maps(inputs):
-            atlas = atlas_page(config.study, atlas_maps(inputs, study))
+            atlas = atlas_page(config.study, atlas_maps(inputs))
             (partial / ATLAS).write_text(render_atlas(atlas, links), encoding="utf-8")
         files.write(partial)
     write_table(study / "verdicts.parquet", inputs.verdicts)

@@ -83,11 +83,12 @@ def code_hash(stage: str, root: Path | None = None) -> str:
     check_choice(stage, ENTRIES, "stage", "a code hash", StoreError)
     root = Path(__file__).parents[1] if root is None else root
     package, function = ENTRIES[stage]
-    start = _resolve(root, f"{root.name}.{package}", function)
-    if _module_file(root, start) is None:
+    modules = _Modules(root)
+    start = modules.resolve(f"{root.name}.{package}", function)
+    if modules.file(start) is None:
         raise StoreError(f"{root}: there is no module '{start}' to hash for the stage '{stage}'.")
     total = hashlib.sha256()
-    for path in sorted(_closure(root, start)):
+    for path in sorted(modules.closure(start)):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
     return total.hexdigest()
@@ -150,36 +151,74 @@ def provenance(
     }
 
 
-def _closure(root: Path, start: str) -> set[Path]:
-    """Collect the files of a module and of all it imports, with the data of their packages."""
-    files: set[Path] = set()
-    seen: set[str] = set()
-    waiting = [start]
-    while waiting:
-        module = waiting.pop()
-        path = _module_file(root, module)
-        if module in seen or path is None:
-            continue
-        seen.add(module)
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        files.add(path)
-        files.update(_data_files(root.parent.joinpath(*package.split("."))))
-        waiting.extend(_impure_packages(root, module))
-        for target in _imports(path.read_text(encoding="utf-8"), package):
-            waiting.append(_resolve(root, *target))
-    return files
+class _Modules:
+    """Modules of the package as they are now: a closure asks for the same ones again and again."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.file = cache(self._file)
+        self.resolve = cache(self._resolve)
+        self.passed_on = cache(self._passed_on)
 
-def _module_file(root: Path, module: str) -> Path | None:
-    """Return the file of a module of the package, or None if the name is not one of its modules."""
-    top, *rest = module.split(".")
-    if top != root.name or rest[:1] == ["cli"]:
+    def closure(self, start: str) -> set[Path]:
+        """Collect the files of a module and of all it imports, with the data of their packages."""
+        files: set[Path] = set()
+        seen: set[str] = set()
+        packages: set[str] = set()
+        waiting = [start]
+        while waiting:
+            module = waiting.pop()
+            path = self.file(module)
+            if module in seen or path is None:
+                continue
+            seen.add(module)
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            files.add(path)
+            packages.add(package)
+            waiting.extend(self._impure_packages(module))
+            for target in _imports(path.read_text(encoding="utf-8"), package):
+                waiting.append(self.resolve(*target))
+        for package in packages:
+            files.update(_data_files(self.root.parent.joinpath(*package.split("."))))
+        return files
+
+    def _file(self, module: str) -> Path | None:
+        """Return the file of a module of the package, or None if it has no module of that name."""
+        top, *rest = module.split(".")
+        if top != self.root.name or rest[:1] == ["cli"]:
+            return None
+        path = self.root.joinpath(*rest)
+        for candidate in (path / "__init__.py", path.with_suffix(".py")):
+            if candidate.is_file():
+                return candidate
         return None
-    path = root.joinpath(*rest)
-    for candidate in (path / "__init__.py", path.with_suffix(".py")):
-        if candidate.is_file():
-            return candidate
-    return None
+
+    def _impure_packages(self, module: str) -> Iterator[str]:
+        """Yield the packages above a module whose ``__init__`` does more than pass names on."""
+        while "." in module:
+            module = module.rpartition(".")[0]
+            if self.file(module) is not None and self.passed_on(module) is None:
+                yield module
+
+    def _resolve(self, module: str, name: str | None) -> str:
+        """Return the module an imported name comes from.
+
+        A package whose ``__init__`` only passes names on is looked through: a stage that imports
+        one function of ``lmri.store`` does not depend on the other modules there.
+        """
+        if name is None:
+            return module
+        if self.file(f"{module}.{name}") is not None:
+            return f"{module}.{name}"
+        path = self.file(module)
+        if path is not None and path.name == "__init__.py":
+            passed_on = self.passed_on(module) or {}
+            if name in passed_on:
+                return self.resolve(*passed_on[name])
+        return module
+
+    def _passed_on(self, package: str) -> dict[str, tuple[str, str | None]] | None:
+        return _passed_on(self.file(package).read_text(encoding="utf-8"), package)
 
 
 def _data_files(package: Path) -> Iterator[Path]:
@@ -190,33 +229,6 @@ def _data_files(package: Path) -> Iterator[Path]:
                 yield from _data_files(path)
         elif path.suffix not in {".py", ".pyc", WEIGHTS}:
             yield path
-
-
-def _impure_packages(root: Path, module: str) -> Iterator[str]:
-    """Yield the packages above a module whose ``__init__`` does more than pass names on."""
-    while "." in module:
-        module = module.rpartition(".")[0]
-        path = _module_file(root, module)
-        if path is not None and _passed_on(path.read_text(encoding="utf-8"), module) is None:
-            yield module
-
-
-def _resolve(root: Path, module: str, name: str | None) -> str:
-    """Return the module an imported name comes from.
-
-    A package whose ``__init__`` only passes names on is looked through: a stage that imports one
-    function of ``lmri.store`` does not depend on the other modules there.
-    """
-    if name is None:
-        return module
-    if _module_file(root, f"{module}.{name}") is not None:
-        return f"{module}.{name}"
-    path = _module_file(root, module)
-    if path is not None and path.name == "__init__.py":
-        passed_on = _passed_on(path.read_text(encoding="utf-8"), module) or {}
-        if name in passed_on:
-            return _resolve(root, *passed_on[name])
-    return module
 
 
 @cache
@@ -246,12 +258,25 @@ def _sets_dunder(node: ast.stmt) -> bool:
 def _imports(source: str, package: str) -> tuple[tuple[str, str | None], ...]:
     """Return every (module, name) that a source imports; the name is None for whole modules."""
     found: list[tuple[str, str | None]] = []
-    for node in ast.walk(ast.parse(source)):
+    for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             found.extend((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             found.extend((_from(node, package), alias.name) for alias in node.names)
     return tuple(found)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Walk over all statements, and over no expression: none of them holds an import."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        # Bodies of blocks and their branches, the handlers of a try, the cases of a match.
+        for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, name, ())
+            waiting.extend(inner)
+        if isinstance(node, ast.stmt):
+            yield node
 
 
 def _from(node: ast.ImportFrom, package: str) -> str:

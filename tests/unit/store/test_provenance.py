@@ -77,6 +77,31 @@ def test_hash_stays_with_what_it_does_not_use(root, name):
     assert code_hash("localise", root) == before
 
 
+BLOCKS = [
+    "if X:\n    {}\nelse:\n    pass\n",
+    "if X:\n    pass\nelif Y:\n    {}\n",
+    "for x in X:\n    pass\nelse:\n    {}\n",
+    "while X:\n    {}\n",
+    "with X:\n    {}\n",
+    "try:\n    {}\nfinally:\n    pass\n",
+    "try:\n    pass\nexcept X:\n    {}\n",
+    "try:\n    pass\nexcept* X:\n    {}\n",
+    "try:\n    pass\nexcept X:\n    pass\nelse:\n    {}\n",
+    "try:\n    pass\nfinally:\n    {}\n",
+    "match X:\n    case 1:\n        {}\n",
+    "class C:\n    def f(self):\n        {}\n",
+    "async def f():\n    async with X:\n        async for x in X:\n            {}\n",
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_imports_count_wherever_they_stand(root, block):
+    (root / "localise/helper.py").write_text(block.format("import lmri.localise.unused"))
+    before = code_hash("localise", root)
+    (root / "localise/unused.py").write_text("X = 2\n")
+    assert code_hash("localise", root) != before
+
+
 def test_hash_does_not_depend_on_the_place(root, tmp_path):
     moved = tmp_path / "elsewhere" / "lmri"
     moved.parent.mkdir()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from lmri.errors import LmriError
 from lmri.report import words
 from lmri.report.examples.tables import StudyExamples
-from lmri.report.inputs import Scan, StudyInputs
+from lmri.report.inputs import OtherMap, Scan, StudyInputs
 from lmri.report.kinds import MapName
-from lmri.store import read_map
 
 BUDGET = 40_000
 """Units on the page, over all maps: about 2 MB. Small maps are shown whole first."""
@@ -105,22 +102,20 @@ class AtlasMap:
         }
 
 
-def atlas_maps(inputs: StudyInputs, study: Path) -> list[AtlasMap]:
-    """Read the maps of the atlas.
+def atlas_maps(inputs: StudyInputs) -> list[AtlasMap]:
+    """Gather the maps of the atlas.
 
     Parameters
     ----------
     inputs : StudyInputs
         What was read of the study; maps that could not be read are among its problems already.
-    study : Path
-        Folder of the study.
 
     Returns
     -------
     list of AtlasMap
         By subject, contrast, phase and map, as the study has them.
     """
-    maps = list(_read(inputs, study))
+    maps = list(_read(inputs))
     left, whole = BUDGET, set()
     # The smallest first, so that no map of a few experts gives way to one of thousands of neurons.
     for number in sorted(range(len(maps)), key=lambda number: maps[number].total):
@@ -149,62 +144,42 @@ def atlas_json(maps: list[AtlasMap]) -> str:
     return text
 
 
-def _read(inputs: StudyInputs, study: Path) -> Iterator[AtlasMap]:
+def _read(inputs: StudyInputs) -> Iterator[AtlasMap]:
     for subject in inputs.subjects:
         for scans in subject.scans.values():
             for scan in scans:
-                for name, path, finding in _named(scan):
-                    statistics = _statistics(study / path, name)
-                    if statistics is not None:
-                        made = _table(subject.name, scan, name, path, statistics, finding)
-                        yield _with_examples(made, inputs.examples)
+                for own in (scan, *scan.others):
+                    if own.statistics is not None:
+                        yield _with_examples(_table(subject.name, scan, own), inputs.examples)
 
 
-def _named(scan: Scan) -> Iterator[tuple[MapName, str, dict | None]]:
-    """Maps of a scan that the report has read."""
-    if scan.profile is not None:
-        yield scan.name, scan.map_path, scan.finding
-    for other in scan.others:
-        if other.profile is not None:
-            yield other.name, other.map_path, other.finding
-
-
-def _statistics(path: Path, name: MapName) -> xr.Dataset | None:
-    try:
-        statistics = read_map(path)
-    except LmriError:
-        return None
+def _shown(statistics: xr.Dataset, name: MapName) -> xr.Dataset:
     dims = name.noun.dims
     shown = [own for own in COLUMNS if own in statistics and set(statistics[own].dims) == set(dims)]
     return statistics[shown].transpose(*dims)
 
 
-def _table(
-    subject: str,
-    scan: Scan,
-    name: MapName,
-    path: str,
-    statistics: xr.Dataset,
-    finding: Mapping | None,
-) -> AtlasMap:
-    dims = name.noun.dims
+def _table(subject: str, scan: Scan, own: Scan | OtherMap) -> AtlasMap:
+    name, dims = own.name, own.name.noun.dims
+    statistics = _shown(own.statistics, name)
     # Places of the residual have names in a map, and their numbers in the names of units.
     labels = [
         statistics[dim].to_numpy() if dim != "place" else np.arange(statistics.sizes[dim])
         for dim in dims
     ]
     grid = np.meshgrid(*labels, indexing="ij")
-    units = np.stack([own.ravel() for own in grid], axis=1).astype(np.int64)
-    named = {tuple(unit[dim] for dim in dims) for unit in (finding or {}).get("units", [])}
+    units = np.stack([axis.ravel() for axis in grid], axis=1).astype(np.int64)
+    named = {tuple(unit[dim] for dim in dims) for unit in (own.finding or {}).get("units", [])}
     return AtlasMap(
         subject=subject,
         contrast=scan.contrast.name,
         phase=scan.phase,
         name=name,
-        path=path,
+        path=own.map_path,
         units=units,
         columns={
-            str(own): statistics[own].to_numpy().astype(np.float64).ravel() for own in statistics
+            str(column): values.to_numpy().astype(np.float64).ravel()
+            for column, values in statistics.items()
         },
         found=np.array([tuple(unit) in named for unit in units.tolist()], dtype=bool),
         total=len(units),

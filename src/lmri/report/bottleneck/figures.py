@@ -19,6 +19,7 @@ from lmri.report.bottleneck.names import (
 from lmri.report.bottleneck.tables import SOURCE
 from lmri.report.figures.canvas import INK, RULE, SURFACE, new_figure, place, style, to_svg
 from lmri.report.figures.curves import COLOURS, Curve, draw_curves
+from lmri.report.figures.memory import drawn_once
 from lmri.report.view import Figure, Panel
 
 PLANE = "ebab"
@@ -157,6 +158,7 @@ def _penalty(penalties: Sequence[float]) -> str:
     return f"with L2 {words.listing(f'{own:g}' for own in penalties)}"
 
 
+@drawn_once
 def _draw_plane(rows: pd.DataFrame, key: str, ends: Sequence[float]) -> Markup:
     """Draw the path of every layer in one plane."""
     width, height = 400, 300

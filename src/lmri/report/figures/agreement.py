@@ -20,6 +20,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 from lmri.report.figures.strips import shades
 from lmri.report.words import short
 
@@ -33,6 +34,7 @@ BINS = 36
 """Steps of each axis of a comparison unit by unit."""
 
 
+@drawn_once
 def draw_agreement(
     rows: Mapping[str, Sequence[tuple[float, float, float]]], key: str, width: float = 330
 ) -> Markup:
@@ -83,6 +85,7 @@ def draw_agreement(
         return to_svg(figure, key)
 
 
+@drawn_once
 def draw_comparison(
     patched: np.ndarray, estimated: np.ndarray, axis: str, key: str, width: float = 230
 ) -> Markup:

@@ -19,6 +19,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 from lmri.report.figures.shams import BIN, NAME_GAP
 
 ROW = 44
@@ -28,6 +29,7 @@ REACH = 0.34
 """Height of a stack of dots, on either side of the middle of its row, of rows."""
 
 
+@drawn_once
 def draw_controls(
     draws: Mapping[str, Sequence[float]],
     finding: tuple[float, float, float],

@@ -24,6 +24,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 
 COLOURS = (FINDING, POSITIVE, LAYER_MATCHED, LOAD_MATCHED, SHAM)
 MARKS = ("o", "s", "D", "^", "v", "P", "X")
@@ -54,6 +55,7 @@ class Curve:
     faint: Sequence[bool] = ()
 
 
+@drawn_once
 def draw_curves(
     curves: Sequence[Curve],
     key: str,

@@ -24,6 +24,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 
 CONTROLS = {
     "sham": (SHAM, "o", -0.17),
@@ -34,6 +35,7 @@ CONTROLS = {
 """Colour, marker and sideways shift of each kind of control draw."""
 
 
+@drawn_once
 def draw_dose(
     arms: pd.DataFrame,
     doses: Sequence[int],

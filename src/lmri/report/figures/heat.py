@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from lmri.report.figures.canvas import INK, MUTED, new_figure, place, style, to_svg
+from lmri.report.figures.memory import drawn_once
 from lmri.report.words import short
 
 # Orange and blue stay apart in every common colour deficiency. The magnitude is the opacity, so
@@ -25,6 +26,7 @@ LETTER, LINE = 5.4, 11.5
 """Width of a letter and height of a line of the names of columns."""
 
 
+@drawn_once
 def draw_map(
     score: np.ndarray,
     units: Sequence[Sequence[int]],

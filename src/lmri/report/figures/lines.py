@@ -19,11 +19,13 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 
 FLAT = 1e-9
 """Range of values below which they are drawn as a level line, not as its rounding errors."""
 
 
+@drawn_once
 def draw_lines(
     steps: Sequence[float],
     lines: Mapping[str, np.ndarray],

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lmri.report.figures.canvas import INK, RULE, SURFACE, new_figure, place, style, to_svg
 from lmri.report.figures.curves import COLOURS, MARKS
+from lmri.report.figures.memory import drawn_once
 from lmri.report.words import short
 
 STEP = 15
@@ -40,6 +41,7 @@ class Mark:
     high: float = math.nan
 
 
+@drawn_once
 def draw_rows(
     marks: Sequence[Mark], key: str, *, axis: str, bars: bool = False, width: float = 430
 ) -> Markup:

@@ -22,6 +22,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 
 BIN = 0.02
 FINDING_ROW, POSITIVE_ROW, SHAM_ROW = 3.0, 2.1, 0.1
@@ -32,6 +33,7 @@ NAME_GAP = -0.03
 """Right end of the names of the rows, as a share of the width of the axes."""
 
 
+@drawn_once
 def draw_shams(
     shams: Sequence[float],
     finding: tuple[float, float, float],

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from lmri.report.figures.canvas import MUTED, new_figure, place, style, to_svg
 from lmri.report.figures.heat import POSITIVE_RGB
+from lmri.report.figures.memory import drawn_once
 
 GREY_RGB = (0x7F, 0x89, 0x92)
 """Legible on the cards of both schemes."""
@@ -17,6 +18,7 @@ FAINTEST = 90
 """Opacity, of 255, of a step with one unit: a single strong unit must be seen."""
 
 
+@drawn_once
 def draw_strips(
     edges: np.ndarray,
     units: np.ndarray,

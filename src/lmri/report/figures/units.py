@@ -20,6 +20,7 @@ from lmri.report.figures.canvas import (
     style,
     to_svg,
 )
+from lmri.report.figures.memory import drawn_once
 from lmri.report.figures.strips import shades
 from lmri.report.words import short
 
@@ -27,6 +28,7 @@ ROW = 17
 """Height of a row."""
 
 
+@drawn_once
 def draw_units(
     names: Sequence[str],
     scores: np.ndarray,

@@ -77,6 +77,6 @@ def test_links_to_examples_stay_with_their_units(monkeypatch):
 def test_small_maps_are_shown_whole_first(monkeypatch, budget, whole):
     monkeypatch.setattr(data, "BUDGET", budget)
     monkeypatch.setattr(data, "STRONGEST", 2)
-    monkeypatch.setattr(data, "_read", lambda inputs, study: iter([made(4), made(20)]))
-    maps = data.atlas_maps(None, None)
+    monkeypatch.setattr(data, "_read", lambda inputs: iter([made(4), made(20)]))
+    maps = data.atlas_maps(None)
     assert [len(own.units) == own.total for own in maps] == whole
