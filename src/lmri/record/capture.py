@@ -105,7 +105,7 @@ class Capture:
     collected: dict[str, dict[Place, list[torch.Tensor]]] | None = None
     _repeats: Repeats | None = None
     _poolings: dict[torch.device, Pooling] = field(default_factory=dict)
-    _real: torch.Tensor | None = None
+    _lengths: list[int] = field(default_factory=list)
     _memory: dict[tuple[str, str], LayerParts] = field(default_factory=dict)
 
     def begin(self, batch: Batch) -> None:
@@ -118,7 +118,7 @@ class Capture:
         """
         self.batch = batch
         self._poolings = {}
-        self._real = batch.real.flatten().nonzero().flatten() if batch.padded else None
+        self._lengths = batch.real.sum(1).tolist()
         for parts in self._memory.values():
             parts.clear()
         for part in (self.pooled, self.tokens, self.expert_pools, self.non_finite):
@@ -280,17 +280,24 @@ class Capture:
     def _keep_tokens(self, path: str, place: Place, values: torch.Tensor) -> None:
         if path not in self.full and path != EXPERT_NEURONS:
             return
-        rows = values.flatten(0, 1)
-        if self._real is not None:
-            rows = rows.index_select(0, self._real.to(rows.device))
-        stored = self.variables[path].dtype if rows.is_floating_point() else ""
+        stored = self.variables[path].dtype if values.is_floating_point() else ""
         kept = self._parts(self.tokens, path).part(
-            place, rows.shape[:1], HALF.get(stored, rows.dtype)
+            place, torch.Size([sum(self._lengths)]), HALF.get(stored, values.dtype)
         )
-        kept.copy_(rows)  # what comes later in the pass may change a tensor in place
-        if kept.dtype != rows.dtype and not all_finite(kept):
+        # Copied: what comes later in the pass may change a tensor in place.
+        if values.device == kept.device:
+            # Row by row, without the padding: gathered first, every value would be moved twice.
+            for own, row in zip(kept.split(self._lengths), values, strict=True):
+                own.copy_(row[: len(own)])
+        else:
+            kept.copy_(self._real_tokens(values))
+        if kept.dtype != values.dtype and not all_finite(kept):
             # Raises where a finite value does not fit.
+            rows = self._real_tokens(values)
             encode(rows.float().cpu().numpy(), stored, f"'tokens/{path}'")
+
+    def _real_tokens(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.cat([row[:n] for row, n in zip(values, self._lengths, strict=True)])
 
     def _keep_pooled(self, path: str, place: Place, values: torch.Tensor) -> None:
         pooling = self._pooling_of(values)
