@@ -1,11 +1,13 @@
 """A copy of the workflow in a folder of its own, and a way to run Snakemake there."""
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,10 +91,36 @@ def small(repository) -> dict:
     return study
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time go on; the lock of one that is killed is gone."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished(repository, small, tmp_path_factory) -> Workflow:
-    """A copy in which the small study was run once; tests leave it as they found it."""
-    made = copy_workflow(repository, tmp_path_factory.mktemp("run"))
-    done = made.run("--configfile", made.write("small.yaml", small))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return made
+    """A copy in which the small study was run once; tests leave it as they found it.
+
+    One process of the tests runs it, on both cores, and each has a copy of its own.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    first, done = shared / "small-study", shared / "small-study.done"
+    with alone(shared / "small-study.lock"):
+        if not done.exists():
+            run_small(repository, small, first)
+            done.touch()
+    own = tmp_path_factory.mktemp("run") / "own"
+    # With the times of all files: Snakemake goes by them.
+    shutil.copytree(first, own, symlinks=True)
+    return Workflow(own)
+
+
+def run_small(repository: Path, small: dict, root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    made = copy_workflow(repository, root)
+    run = made.run("--configfile", made.write("small.yaml", small))
+    assert run.returncode == 0, run.stdout + run.stderr

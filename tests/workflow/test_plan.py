@@ -19,6 +19,12 @@ STUDY = {
 }
 
 
+@pytest.fixture(scope="module")
+def bare(workflow) -> dict[str, int]:
+    """Plan of the study that asks for nothing more."""
+    return workflow.plan("--configfile", workflow.write("mine.yaml", STUDY))
+
+
 def test_default_study(workflow):
     assert workflow.plan() == {
         "subject": 2,
@@ -37,9 +43,8 @@ def test_default_study(workflow):
     }
 
 
-def test_another_study_inherits_nothing_from_the_default_one(workflow):
-    plan = workflow.plan("--configfile", workflow.write("mine.yaml", STUDY))
-    assert plan == {
+def test_another_study_inherits_nothing_from_the_default_one(bare):
+    assert bare == {
         "base": 1,
         "subject": 1,
         "stimuli": 2,
@@ -79,29 +84,29 @@ def test_networks_are_of_a_subject_and_alignments_of_all(workflow):
     assert (plan["connect"], plan["align"], plan["report"]) == (2, 1, 1)
 
 
-def test_decoding_is_planned_where_it_is_asked_for(workflow):
-    assert "decode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+def test_decoding_is_planned_where_it_is_asked_for(workflow, bare):
+    assert "decode" not in bare
     study = {**STUDY, "decode": {"analyses": ["profile"], "quantity": "layer"}}
     plan = workflow.plan("--configfile", workflow.write("decode.yaml", study))
     assert (plan["decode"], plan["report"]) == (1, 1)
 
 
-def test_encoding_is_planned_where_it_is_asked_for(workflow):
-    assert "encode" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+def test_encoding_is_planned_where_it_is_asked_for(workflow, bare):
+    assert "encode" not in bare
     study = {**STUDY, "encode": {"tasks": ["copying"]}}
     plan = workflow.plan("--configfile", workflow.write("encode.yaml", study))
     assert (plan["encode"], plan["report"]) == (1, 1)
 
 
-def test_examples_are_planned_where_they_are_asked_for(workflow):
-    assert "examples" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+def test_examples_are_planned_where_they_are_asked_for(workflow, bare):
+    assert "examples" not in bare
     study = {**STUDY, "examples": {"units": 2}}
     plan = workflow.plan("--configfile", workflow.write("examples.yaml", study))
     assert (plan["examples"], plan["report"]) == (1, 1)
 
 
-def test_experiments_are_planned_where_they_are_asked_for(workflow):
-    assert "experiment" not in workflow.plan("--configfile", workflow.write("none.yaml", STUDY))
+def test_experiments_are_planned_where_they_are_asked_for(workflow, bare):
+    assert "experiment" not in bare
     study = {**STUDY, "experiments": {"void_layers": {"tasks": ["copying"]}}}
     plan = workflow.plan("--configfile", workflow.write("experiment.yaml", study))
     assert (plan["experiment"], plan["report"]) == (1, 1)
