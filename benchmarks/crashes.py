@@ -255,10 +255,7 @@ def _write_shard(store: Path, shard: int, size: Recorded) -> None:
 def _run(folder: Path, writer: Writer, patience: float | None = None) -> int | None:
     """Run the writer; returns its process id if it was killed after so many seconds."""
     context = multiprocessing.get_context("forkserver")
-    # Imported once, not by every process: those begin with the module that was started, and what
-    # `python -m benchmarks.record` imports would take longer than writing a shard.
-    started = getattr(sys.modules["__main__"], "__spec__", None)
-    context.set_forkserver_preload([writer.preload, *([started.name] if started else [])])
+    context.set_forkserver_preload([writer.preload])  # imported once, not by every process
     process = context.Process(target=writer.write, args=(folder,))
     process.start()
     process.join(patience)

@@ -31,7 +31,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import crashes
 from benchmarks.recording.environment import PeersMissingError, peers_python, peers_variables
 from benchmarks.recording.subjects import save_batches, save_model
 from benchmarks.rows import Row, at_most, cheaper, parser, report
@@ -244,6 +243,25 @@ def _not_measured(figure: str, reason: str, unit: str) -> Row:
     return Row(figure, None, None, None, text, unit, "not_measured")
 
 
+def crashes() -> list[Row]:
+    """Run ``python -m benchmarks.crashes``.
+
+    In a process of its own: those that it kills would begin with the imports of this module, which
+    take longer than to write a store.
+
+    Returns
+    -------
+    list of Row
+        Its rows.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "crashes.json"
+        command = [sys.executable, "-m", "benchmarks.crashes", "--json", str(path)]
+        # The exit code only says whether a bar failed, as the rows do.
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
 def main() -> int:
     """Measure and report."""
     made = parser("record", "What recording costs, beside a bare pass and its peers.")
@@ -253,7 +271,7 @@ def main() -> int:
     size = quick() if arguments.quick else whole(arguments.rounds)
     rows = list(measure(size))
     if not arguments.quick:
-        rows += crashes.measure(200, 500, 0, crashes.Recorded())
+        rows += crashes()
     return report(rows, arguments)
 
 
