@@ -302,10 +302,12 @@ class Capture:
     def _keep_pooled(self, path: str, place: Place, values: torch.Tensor) -> None:
         pooling = self._pooling_of(values)
         kept = self._parts(self.pooled, path).part(place, pooling.shape, torch.float32)
-        if values.device == kept.device:
-            finite = pooling.fill(values, kept)
-        else:
-            finite = all_finite(kept.copy_(pooling(values))[:, :, SUM])
+        made = kept
+        if values.device != kept.device:
+            made = torch.empty(kept.shape, device=values.device)
+        finite = pooling.fill(values, made)
+        if made is not kept:
+            kept.copy_(made)
         if not finite:
             self._note_non_finite(path, place, kept)
 

@@ -11,8 +11,9 @@ from network_recordings import random_subject, record_events, write_events
 
 from lmri.config import ExampleOptions
 from lmri.errors import AlteredError, EvidenceError, StoreError
-from lmri.examples import find_examples
-from lmri.store import open_recordings, read_table, write_finding, write_map
+from lmri.examples import find_examples, job
+from lmri.examples.strongest import Strongest
+from lmri.store import open_recording, open_recordings, read_table, write_finding, write_map
 
 CONTRASTS = [
     {"name": "refusal", "task": "events", "conditions": ["sensitive", "benign"]},
@@ -120,6 +121,25 @@ def test_examples_are_the_trials_with_the_largest_weights(study, found):
         np.testing.assert_allclose(units["mean"], weight.mean(), rtol=1e-6)
         assert units["active"] == chosen.any(axis=1).mean()
         assert units["tokens"] == len(weight)
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_tokens_of_a_decoder_alone_see_only_what_is_before(study, tmp_path, monkeypatch, encoder):
+    said = []
+
+    def opened(*paths):
+        recording = open_recording(*paths)
+        recording.attributes["encoder"] = encoder
+        return recording
+
+    def strongest(*arguments, causal):
+        said.append(causal)
+        return Strongest(*arguments, causal=causal)
+
+    monkeypatch.setattr(job, "open_recording", opened)
+    monkeypatch.setattr(job, "Strongest", strongest)
+    run(study, tmp_path / "tiny")
+    assert said == [not encoder]
 
 
 def test_tokens_are_the_words_of_the_trial(study, found):

@@ -152,6 +152,7 @@ def test_next_tokens_may_be_left_out_and_nothing_else_changes(record, tmp_path, 
     assert len(whole["arrays"]) == len(left) + 2
     assert set(part["arrays"]) == left
     one, other = opened(tmp_path / "whole"), opened(tmp_path / "part")
+    assert other.attributes["encoder"] is False
     for name in left - {"trials"}:
         np.testing.assert_array_equal(one.array(name)[:], other.array(name)[:])
 
@@ -226,6 +227,7 @@ def test_an_encoder_is_recorded_without_responses(record, tiny_model_folder, sti
     random_model(configuration("bert", vocab_size=size)).save_pretrained(folder)
     record(tmp_path / "out", model=folder)
     found = opened(tmp_path / "out")
+    assert found.attributes["encoder"] is True
     assert (found.trials["n_response"] == 0).all()
     assert found.trials["exact"].isna().all()
     counts = found.array("pooled/head/norm")[:, :, COUNT, 0, 0]
