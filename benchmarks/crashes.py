@@ -249,7 +249,9 @@ def _write_shard(store: Path, shard: int, size: Recorded) -> None:
             names = [f"{shard}.{i}" for i in range(first, first + size.trials)]
             writer.append_trials(pd.DataFrame({"trial": names, "response": "é" * batch}))
         arrays = writer.close()
-    write_manifest(store, manifest_path(store), arrays=arrays, provenance=PROVENANCE)
+    write_manifest(
+        store, manifest_path(store), hashes=writer.hashes, arrays=arrays, provenance=PROVENANCE
+    )
 
 
 def _run(folder: Path, writer: Writer, patience: float | None = None) -> int | None:

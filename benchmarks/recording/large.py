@@ -187,7 +187,9 @@ def record(
     with RecordingWriter(store, {}, compression=options.compression) as writer:
         found = scan(subject, scored, texts, phases, options, writer)
         arrays = writer.close()
-    write_manifest(store, manifest_path(store), arrays=arrays, **found.to_dict())
+    write_manifest(
+        store, manifest_path(store), hashes=writer.hashes, arrays=arrays, **found.to_dict()
+    )
     return {
         "answering": answered - began,
         "recording": time.perf_counter() - answered,

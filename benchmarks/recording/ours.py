@@ -59,7 +59,9 @@ def record(
     with RecordingWriter(store, {}, compression=options.compression) as writer:
         report = scan(subject, trials, texts, PHASES, options, writer)
         arrays = writer.close()
-    write_manifest(store, manifest_path(store), arrays=arrays, **report.to_dict())
+    write_manifest(
+        store, manifest_path(store), hashes=writer.hashes, arrays=arrays, **report.to_dict()
+    )
 
 
 @torch.inference_mode()

@@ -142,6 +142,7 @@ def record_task(
         return write_manifest(
             out,
             manifest,
+            hashes=writer.hashes,
             provenance=provenance,
             arrays=shapes,
             trials=len(scored),

@@ -3,16 +3,21 @@
 Zarr's own writer spends more on each chunk than compressing it takes, resizes the array each time,
 and builds shards slowly; a block that is written once, whole and in order needs none of that. Files
 hold exactly what zarr would read back (its tests compare), metadata is written by zarr itself.
+
+A chunk that repeats an earlier one of its shard to the bit is not written again: the index of a
+shard says where each chunk lies, and two may lie in one place. The state after a layer is that
+before the next, so a third of a recording of the residual stream is never compressed, written or
+hashed. Files are hashed as they are written: read again, they would be moved twice.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -28,6 +33,9 @@ NAN_BITS = 0x7FC0
 """Not a number, in the bits of bfloat16."""
 
 Buffer: TypeAlias = bytes | np.ndarray
+
+Entry: TypeAlias = tuple[int, int]
+"""Where a chunk begins in its file, and how many bytes it has."""
 
 REUSED_BYTES = 64 * MIB
 """Largest block whose memory is used again: a new one costs as much as filling it."""
@@ -65,6 +73,11 @@ class BlockArray:
     submit : callable, optional
         Called as ``submit(bytes, function, *arguments)`` for every full block, see
         :meth:`lmri.store.background.Background.submit`; by default the function runs at once.
+
+    Attributes
+    ----------
+    hashes : dict of str to (int, str)
+        Bytes and SHA-256 of every file written so far, by its path within the store.
     """
 
     def __init__(
@@ -89,6 +102,7 @@ class BlockArray:
         self._submit = submit
         self._folder = root / name
         self._folder.mkdir(parents=True)
+        self.hashes: dict[str, tuple[int, str]] = {}
         self._spare: list[np.ndarray] = []
         self._block = self._new_block()
         self._filled = 0
@@ -182,13 +196,23 @@ class BlockArray:
         key = ".".join(["c", str(number), *("0" for _ in self._layout.trailing)])
         grid, chunk = self._layout.grid, self._layout.chunk
         by_chunk = block.reshape(math.prod(grid), block.shape[len(grid)], *chunk)
-        sizes = []
+        written: dict[bytes, list[tuple[np.ndarray, Entry]]] = {}
+        entries: list[Entry] = []
         with (self._folder / key).open("xb") as stream:
+            file = _Hashing(stream)
             for chunk in by_chunk:
                 chunk = np.ascontiguousarray(chunk[: self._layout.rows])
-                sizes.append(sum(stream.write(part) for part in self._encode(chunk)))
+                entry = _repeated(chunk, written)
+                if entry is None:
+                    start = file.size
+                    for part in self._encode(chunk):
+                        file.write(part)
+                    entry = start, file.size - start
+                    written.setdefault(_ends(chunk), []).append((chunk, entry))
+                entries.append(entry)
             if self._layout.shards is not None:
-                stream.write(_index(sizes))
+                file.write(_index(entries))
+        self.hashes[f"{self.name}/{key}"] = file.size, file.digest()
 
     def _encode(self, chunk: np.ndarray) -> tuple[Buffer, ...]:
         if self._compression == "zstd":
@@ -197,11 +221,47 @@ class BlockArray:
         return content, _checksum(content)
 
 
-def _index(sizes: list[int]) -> bytes:
+class _Hashing:
+    """A file that is hashed as it is written."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, part: Buffer) -> None:
+        self._hash.update(part)
+        self.size += self._stream.write(part)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _repeated(
+    chunk: np.ndarray, written: Mapping[bytes, list[tuple[np.ndarray, Entry]]]
+) -> Entry | None:
+    """Return where an equal chunk lies. Few that differ have equal ends, so few are compared."""
+    for earlier, entry in written.get(_ends(chunk), ()):
+        if np.array_equal(_words(chunk), _words(earlier)):
+            return entry
+    return None
+
+
+def _ends(chunk: np.ndarray) -> bytes:
+    content = chunk.reshape(-1)
+    return content[:16].tobytes() + content[-16:].tobytes()
+
+
+def _words(chunk: np.ndarray) -> np.ndarray:
+    # Bits, since NaN is not equal to itself; the widest words compare fastest.
+    content = chunk.reshape(-1).view(np.uint8)
+    return content.view(np.uint64) if content.size % 8 == 0 else content
+
+
+def _index(entries: list[Entry]) -> bytes:
     """Return the index of a shard: where each chunk begins and how long it is, with a checksum."""
-    starts = [0, *itertools.accumulate(sizes[:-1])]
-    entries = np.array([starts, sizes], dtype="<u8").T.tobytes()
-    return entries + _checksum(entries)
+    content = np.array(entries, dtype="<u8").tobytes()
+    return content + _checksum(content)
 
 
 def _checksum(content: Buffer) -> bytes:

@@ -5,9 +5,11 @@ rows. A block is one file. The bytes of a row decide how many rows it has:
 
 - An array with small rows has one chunk of 1 to 2 MiB in each block: a power of two of rows, so
   that the chunks of arrays that are read together nest.
-- An array with large rows (from 4 KiB) is also cut along ``layer``. A block then is a shard of the
-  zarr v3 sharding codec, with one chunk of up to 2 MiB for each layer: reading one layer reads
+- An array with large rows (from 4 KiB) is also cut along ``layer`` and ``place``. A block then is a
+  shard of the zarr v3 sharding codec, with up to 2 MiB for each layer: reading one layer reads
   about one part in n_layers of the bytes, and the number of files does not grow with the layers.
+  The state after one layer is mostly that before the next: cut apart, it is stored once (see
+  :mod:`lmri.store.blocks`).
 - A row that is larger still is cut along its other leading dimensions until a chunk has at most
   8 MiB.
 
@@ -99,13 +101,17 @@ def plan(dims: Sequence[str], trailing: Sequence[int], itemsize: int) -> Layout:
     """
     row = itemsize * math.prod(trailing)
     chunk = list(trailing)
+    of_a_layer = 1
     if row >= LARGE_ROW_BYTES and "layer" in dims[1:]:
         chunk[dims.index("layer") - 1] = 1
+        if "place" in dims[1:]:
+            of_a_layer = chunk[dims.index("place") - 1]
+            chunk[dims.index("place") - 1] = 1
     for axis, size in enumerate(chunk[:-1]):
         others = itemsize * math.prod(chunk) // max(1, size)
         if others * size > LARGEST_CHUNK_BYTES:
             chunk[axis] = _largest_divisor(size, LARGEST_CHUNK_BYTES // others)
-    unit = max(1, itemsize * math.prod(chunk))
+    unit = max(1, of_a_layer * itemsize * math.prod(chunk))
     rows = min(CHUNK_BYTES // unit, BLOCK_BYTES // max(1, row))
     # The largest power of two that is no more.
     return Layout(2 ** (max(1, rows).bit_length() - 1), tuple(trailing), tuple(chunk))

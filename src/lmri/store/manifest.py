@@ -55,7 +55,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(store: Path, manifest: Path, **description: object) -> dict:
+def write_manifest(
+    store: Path,
+    manifest: Path,
+    hashes: Mapping[str, tuple[int, str]] | None = None,
+    **description: object,
+) -> dict:
     """List every file of a store with its size and hash.
 
     Parameters
@@ -64,6 +69,9 @@ def write_manifest(store: Path, manifest: Path, **description: object) -> dict:
         The finished folder.
     manifest : Path
         The JSON file to write.
+    hashes : mapping of str to (int, str), optional
+        Bytes and SHA-256 of files that were hashed as they were written, by relative path; the
+        others are read.
     **description
         Further entries (shapes, provenance), JSON-able.
 
@@ -73,11 +81,27 @@ def write_manifest(store: Path, manifest: Path, **description: object) -> dict:
         The manifest: ``schema``, ``store`` (name), ``files`` (relative path to ``[bytes,
         sha256]``), ``sha256`` (hash of the list of files), the description, and ``hash`` (of all
         else in the manifest).
+
+    Raises
+    ------
+    StoreError
+        If a file that was written is missing, or has another size.
     """
-    files = {
-        str(path.relative_to(store)): [path.stat().st_size, sha256_file(path)]
-        for path in _files(store)
-    }
+    hashes = hashes or {}
+    files = {}
+    for path in _files(store):
+        name, size = str(path.relative_to(store)), path.stat().st_size
+        written, digest = hashes.get(name) or (size, sha256_file(path))
+        if size != written:
+            raise StoreError(
+                f"{path}: must have the {written} bytes that were written. Got {size}: look at the "
+                "disk, delete the store and run again."
+            )
+        files[name] = [size, digest]
+    for name in sorted(hashes.keys() - files.keys()):
+        raise StoreError(
+            f"{store / name}: was written and is missing. Delete the store, run again."
+        )
     listing = json.dumps(files, sort_keys=True)
     content = {
         "schema": SCHEMA,

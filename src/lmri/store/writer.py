@@ -7,6 +7,7 @@ computes. Memory is bounded by one block of each array and the queue, whatever t
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,12 @@ class RecordingWriter:
     queue_bytes : int
         Bytes of full blocks that may wait for the thread; :meth:`append` blocks beyond it.
 
+    Attributes
+    ----------
+    hashes : dict of str to (int, str)
+        Bytes and SHA-256 of every file, by its path within the store, as they were written; set by
+        :meth:`close`. For :func:`lmri.store.manifest.write_manifest`.
+
     Raises
     ------
     StoreError
@@ -74,6 +81,7 @@ class RecordingWriter:
         self._trials: list[pd.DataFrame] = []
         self._background = Background(queue_bytes, "lmri-writer")
         self._described: dict[str, dict] | None = None
+        self.hashes: dict[str, tuple[int, str]] = {}
 
     def __enter__(self) -> RecordingWriter:
         return self
@@ -209,6 +217,8 @@ class RecordingWriter:
             )
             zarr.consolidate_metadata(metadata)
         self._write_files(files)
+        for array in self._arrays.values():
+            self.hashes |= array.hashes
         described = {array.name: _describe(array) for array in self._arrays.values()}
         return {**described, "trials": {"shape": [len(trials)]}}
 
@@ -228,7 +238,9 @@ class RecordingWriter:
         for name in sorted(files, key=ROOT.__eq__):  # what makes it a store comes last
             path = self._path / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(files[name].to_bytes())
+            content = files[name].to_bytes()
+            path.write_bytes(content)
+            self.hashes[name] = len(content), hashlib.sha256(content).hexdigest()
 
 
 def _describe(array: BlockArray) -> dict[str, object]:

@@ -6,6 +6,7 @@ import zarr
 
 from lmri.store.blocks import CODECS, BlockArray
 from lmri.store.layout import Layout
+from lmri.store.manifest import sha256_file
 
 DIMS = ("trial", "phase", "layer", "x")
 SHAPE = (7, 2, 3, 4)
@@ -95,3 +96,45 @@ def test_a_missing_block_is_no_number_where_the_type_has_that(tmp_path, dtype, a
     (tmp_path / "a/c.1.0").unlink()
     read = zarr.open_array(tmp_path / "a", mode="r")[:]
     np.testing.assert_array_equal(read, np.repeat([1, missing], 2)[:, None] * np.ones(3))
+
+
+@pytest.mark.parametrize("compression", CODECS)
+@pytest.mark.parametrize("rows", [4, 8])
+def test_a_chunk_that_repeats_another_is_stored_once(tmp_path, values, rows, compression):
+    """Also where it holds NaN; one bit of difference is kept."""
+    values[2, 0, 0, 1] = np.nan
+    repeated, altered = values.copy(), values.copy()
+    repeated[:, :, 2] = repeated[:, :, 0]
+    altered[:, :, 2] = altered[:, :, 0]
+    altered[3, 1, 2, 1] = np.nextafter(altered[3, 1, 0, 1], 2, dtype=np.float32)
+    layout, sizes = Layout(rows, SHAPE[1:], (2, 1, 4)), []
+    for own in (values, repeated, altered):
+        folder = tmp_path / str(len(sizes))
+        array = written(folder, own, layout, compression)
+        np.testing.assert_array_equal(array[:].view(np.uint32), own.view(np.uint32))
+        np.testing.assert_array_equal(array[1:6, :, 2], own[1:6, :, 2])
+        with zarr.config.set({"codec_pipeline.batch_size": 1}):
+            np.testing.assert_array_equal(array[5], own[5])
+        sizes.append(sum(path.stat().st_size for path in folder.glob("a/c.*")))
+    if compression == "none":
+        blocks, chunk = -(-len(values) // rows), min(rows, len(values)) * 2 * 4 * 4 + 4
+        index = blocks * (3 * 16 + 4)
+        # The block of the altered row has all three of its chunks.
+        assert sizes == [
+            blocks * 3 * chunk + index,
+            blocks * 2 * chunk + index,
+            blocks * 2 * chunk + chunk + index,
+        ]
+
+
+@pytest.mark.parametrize("compression", CODECS)
+def test_hashes_are_those_of_the_files(tmp_path, values, compression):
+    layout = Layout(2, SHAPE[1:], (2, 1, 4))
+    array = BlockArray(tmp_path, "a", DIMS, values.dtype, layout, {}, compression)
+    array.append(values)
+    array.finish(zarr.create_group(tmp_path, zarr_format=3))
+    files = {f"a/{path.name}": path for path in (tmp_path / "a").glob("c.*")}
+    assert array.hashes == {
+        name: (path.stat().st_size, sha256_file(path)) for name, path in files.items()
+    }
+    assert len(files) == 4

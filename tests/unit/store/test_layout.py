@@ -23,8 +23,15 @@ POOLED = ("trial", "phase", "statistic", "layer", "place", "dim")
             2,
             Layout(128, (16, 8, 1024), (1, 8, 1024)),
         ),
-        # pooled residual of the same model: 9.4 MiB a trial
-        (POOLED, (5, 5, 16, 3, 2048), 4, Layout(2, (5, 5, 16, 3, 2048), (5, 5, 1, 3, 2048))),
+        # pooled residual of the same model: 9.4 MiB a trial, 1.2 MiB a layer of two, cut by place
+        (POOLED, (5, 5, 16, 3, 2048), 4, Layout(2, (5, 5, 16, 3, 2048), (5, 5, 1, 1, 2048))),
+        # its residual in full: as many rows as without a place, so the block is no larger
+        (
+            ("token", "layer", "place", "dim"),
+            (16, 3, 2048),
+            2,
+            Layout(128, (16, 3, 2048), (1, 1, 2048)),
+        ),
     ],
 )
 def test_known_layouts(dims, trailing, itemsize, expected):

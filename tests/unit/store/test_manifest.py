@@ -168,3 +168,26 @@ def test_a_missing_manifest_asks_for_the_job(store):
     manifest_of(store).unlink()
     with pytest.raises(StoreError, match=r"no such manifest\. Was the job"):
         verify(store)
+
+
+def test_hashes_made_while_writing_are_taken_and_the_other_files_read(store):
+    known = {"c/0": (256, "0" * 64)}
+    content = write_manifest(store, manifest_of(store), hashes=known)
+    assert content["files"] == {
+        "c/0": [256, "0" * 64],
+        "zarr.json": [2, sha256_file(store / "zarr.json")],
+    }
+    # What was altered on its way to the disk is found: the hash is of what was to be written.
+    with pytest.raises(StoreError, match="'c/0' was altered"):
+        verify_store(store, manifest_of(store))
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_", "message"),
+    [("c/0", 257, r"c/0: must have the 257 bytes that were written\. Got 256"), ("c/1", 3, "c/1")],
+)
+def test_a_file_that_is_not_as_it_was_written_gets_no_manifest(store, name, bytes_, message):
+    before = manifest_of(store).read_bytes()
+    with pytest.raises(StoreError, match=message):
+        write_manifest(store, manifest_of(store), hashes={name: (bytes_, "0" * 64)})
+    assert manifest_of(store).read_bytes() == before

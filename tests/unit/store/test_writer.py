@@ -59,6 +59,17 @@ def test_closing_tells_shapes_dtypes_and_units(write, tmp_path):
     }
 
 
+def test_every_file_is_hashed_as_it_is_written(folder, small_chunks):
+    with RecordingWriter(folder, ATTRIBUTES) as made:
+        append_zeros(made, 7)
+        made.append_trials(pd.DataFrame({"trial": ["a"]}))
+    files = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    assert made.hashes == {
+        name: (path.stat().st_size, sha256_file(path)) for name, path in files.items()
+    }
+    assert "zarr.json" in files
+
+
 @pytest.mark.parametrize("queue_bytes", [1, 10**9])
 def test_the_bytes_are_the_same_whatever_the_queue(write, tmp_path, queue_bytes):
     write(tmp_path / "a.zarr")
