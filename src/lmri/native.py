@@ -39,7 +39,7 @@ EXACT = ("-ffp-contract=off",)
 """For all but inner loops: no multiplication and addition in one, to round as torch does."""
 
 PORTABLE = {"portable": (16, ())}
-X86 = {"avx2": (32, ("-mavx2", "-mfma")), "avx512": (64, ("-mavx512f", "-mfma"))}
+X86 = {"avx2": (32, ("-mavx2", "-mfma", "-mf16c")), "avx512": (64, ("-mavx512f", "-mfma"))}
 """Sets of instructions: bytes of a vector register, and the flags that allow them."""
 
 SECONDS = 600

@@ -6,6 +6,7 @@ pooled values, and what was asked for in full, outlive the layer and come to the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from lmri.anatomy import Anatomy, Variable
 from lmri.record.attention import Attention, summarise, value_norms
 from lmri.record.layers import LayerParts, Place
 from lmri.record.pooling import SUM, ExpertPools, Pooling, all_finite, pool_experts
+from lmri.record.reductions import load_reductions, reads
 from lmri.record.repeats import Repeats
 from lmri.store import encode
 
@@ -285,16 +287,28 @@ class Capture:
             place, torch.Size([sum(self._lengths)]), HALF.get(stored, values.dtype)
         )
         # Copied: what comes later in the pass may change a tensor in place.
-        if values.device == kept.device:
-            # Row by row, without the padding: gathered first, every value would be moved twice.
-            for own, row in zip(kept.split(self._lengths), values, strict=True):
-                own.copy_(row[: len(own)])
-        else:
-            kept.copy_(self._real_tokens(values))
-        if kept.dtype != values.dtype and not all_finite(kept):
+        if not self._fitted(values, kept):
             # Raises where a finite value does not fit.
             rows = self._real_tokens(values)
             encode(rows.float().cpu().numpy(), stored, f"'tokens/{path}'")
+
+    def _fitted(self, values: torch.Tensor, kept: torch.Tensor) -> bool:
+        """Copy rows without their padding, and tell whether all that was narrowed is finite.
+
+        False also where finite values have a sum that is not: then look at each.
+        """
+        if values.device != kept.device:
+            kept.copy_(self._real_tokens(values))
+            return kept.dtype == values.dtype or all_finite(kept)
+        if kept.dtype == torch.float16 and (reductions := load_reductions()):
+            features = math.prod(kept.shape[1:])
+            flat = values.reshape(*values.shape[:2], features)
+            if reads(flat):
+                return reductions.narrow(flat, self._lengths, kept.view(len(kept), features))
+        # Row by row: gathered first, every value would be moved twice.
+        for own, row in zip(kept.split(self._lengths), values, strict=True):
+            own.copy_(row[: len(own)])
+        return kept.dtype == values.dtype or all_finite(kept)
 
     def _real_tokens(self, values: torch.Tensor) -> torch.Tensor:
         return torch.cat([row[:n] for row, n in zip(values, self._lengths, strict=True)])

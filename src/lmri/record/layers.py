@@ -15,8 +15,8 @@ Place = tuple[int, ...]
 class LayerParts(dict[Place, torch.Tensor]):
     """Activity of one variable in one batch: a dict of its parts, by place.
 
-    The parts are views of one tensor with the layers first, so that each is written once, where it
-    stays, and nothing has to be put together. The tensor is the next batch's too.
+    The parts are views of one tensor with layers and places first: each is contiguous and written
+    once, where it stays, and nothing has to be put together. The tensor is the next batch's too.
 
     Parameters
     ----------
@@ -28,8 +28,8 @@ class LayerParts(dict[Place, torch.Tensor]):
         super().__init__()
         self._path = variable.path
         self._positions = {layer: i for i, layer in enumerate(variable.layers)}
-        self._places = variable.shape[1] if "place" in variable.dims else 0
-        self._trailing = variable.shape[1:]
+        self._leading = variable.shape[: 2 if "place" in variable.dims else 1]
+        self._trailing = variable.shape[len(self._leading) :]
         self._memory = torch.empty(0)
         self._whole: torch.Tensor | None = None
 
@@ -53,12 +53,11 @@ class LayerParts(dict[Place, torch.Tensor]):
         Returns
         -------
         Tensor of shape (*rows, ...)
-            On the processor; anything may be in it.
+            On the processor, contiguous; anything may be in it.
         """
         if self._whole is None:
-            self._whole = self._reserve((len(self._positions), *rows, *self._trailing), dtype)
-        part = self._whole[self._positions[place[0]]]
-        self[place] = part.select(len(rows), place[1]) if self._places else part
+            self._whole = self._reserve((*self._leading, *rows, *self._trailing), dtype)
+        self[place] = self._whole[self._positions[place[0]], *place[1:]]
         return self[place]
 
     def together(self) -> torch.Tensor:
@@ -67,18 +66,20 @@ class LayerParts(dict[Place, torch.Tensor]):
         Returns
         -------
         Tensor of shape (*rows, layers, ...)
-            With the variable's dimensions after the rows; valid until the next batch.
+            A view, with the variable's dimensions after the rows; valid until the next batch.
 
         Raises
         ------
         KeyError
             If a part is missing.
         """
-        expected = len(self._positions) * max(1, self._places)
+        expected = math.prod(self._leading)
         if len(self) != expected:
             missing = expected - len(self)
             raise KeyError(f"{self._path}: {missing} of {expected} parts were not captured")
-        return self._whole.movedim(0, self._whole.ndim - 1 - len(self._trailing))
+        rows = self._whole.ndim - len(self._leading) - len(self._trailing)
+        own = range(len(self._leading))
+        return self._whole.movedim(tuple(own), tuple(rows + axis for axis in own))
 
     def _reserve(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         size = math.prod(shape)

@@ -2,11 +2,14 @@
 //
 // Compiled once for each instruction set of a processor: LMRI_SET names it, LMRI_BYTES is the size
 // of its vector registers. Nothing of the standard library is included: code of the wrong set could
-// be left in a function that the linker shares. Called by lmri/record/reductions.py, which sees to
+// be left in a function that the linker shares (intrinsics are inlined always). Called by lmri/record/reductions.py, which sees to
 // it that shapes and lengths are right. Every number is the work of one thread, in a fixed order:
 // its bits do not depend on how many there are.
 #include <stdint.h>
 #include <stdlib.h>
+#if LMRI_BYTES >= 32
+#include <immintrin.h>
+#endif
 
 #define JOINED_AGAIN(a, b) a##b
 #define JOINED(a, b) JOINED_AGAIN(a, b)
@@ -137,6 +140,53 @@ bool pool_row(const float* row, int64_t stride, int64_t features, const int32_t*
     finite &= pools.put(feature, sum, squares);
   }
   return finite;
+}
+
+// --------------------------------------------------------------------------------------- narrowing
+
+// Bits of numbers in half precision, as many as a register holds in single precision.
+typedef int16_t Halves __attribute__((vector_size(LMRI_BYTES / 2)));
+typedef int16_t HalvesAnywhere
+    __attribute__((vector_size(LMRI_BYTES / 2), aligned(2), may_alias));
+
+constexpr int16_t SIGN_OF_HALF = INT16_MIN, INFINITE_HALF = 0x7c00;
+
+// Rounded to the nearest, ties to even.
+inline Halves narrowed(Floats values) {
+#if LMRI_BYTES == 64
+  return reinterpret_cast<Halves>(_mm512_cvtps_ph(reinterpret_cast<__m512>(values),
+                                                  _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif LMRI_BYTES == 32
+  return reinterpret_cast<Halves>(
+      _mm256_cvtps_ph(reinterpret_cast<__m256>(values), _MM_FROUND_TO_NEAREST_INT));
+#else
+  constexpr uint32_t least_normal = 0x38800000u, infinite = 0x7f800000u, half = 0x3f000000u;
+  const Words bits = reinterpret_cast<Words>(values), size = bits & 0x7fffffffu;
+  // The exponent counts from 15, not from 127; a carry into it gives the next power of two.
+  const Words normal = ((size + 0xfffu + (size >> 13 & 1u)) >> 13) - ((127u - 15u) << 10);
+  // Subnormal ones are multiples of 2^-24, as the numbers from 1/2 to 1 are: adding 1/2 rounds.
+  const Words subnormal = reinterpret_cast<Words>(reinterpret_cast<Floats>(size) + 0.5f) - half;
+  Words made = size < least_normal ? subnormal : normal;
+  made = size >= 0x47800000u ? Words{} + INFINITE_HALF : made;  // from 2^16 on
+  made = size > infinite ? Words{} + 0x7e00u : made;
+  return __builtin_convertvector(made | (bits >> 16 & 0x8000u), Halves);
+#endif
+}
+
+// Narrow n values. What is largest without its sign goes to `most`, lane by lane.
+inline void narrow_run(const float* values, int64_t n, int16_t* out, Halves& most) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    const Halves made = narrowed(load(values + i)), size = made & ~SIGN_OF_HALF;
+    *reinterpret_cast<HalvesAnywhere*>(out + i) = made;
+    most = size > most ? size : most;
+  }
+  if (i == n) return;
+  Floats rest = {};
+  for (int64_t lane = 0; lane < n - i; ++lane) rest[lane] = values[i + lane];
+  const Halves made = narrowed(rest), size = made & ~SIGN_OF_HALF;
+  for (int64_t lane = 0; lane < n - i; ++lane) out[i + lane] = made[lane];
+  most = size > most ? size : most;
 }
 
 // ----------------------------------------------------------------------------------- exponentials
@@ -363,6 +413,29 @@ EXPORTED(_pool)(const float* values, int64_t row_stride, int64_t token_stride, i
                            count ? row + own[count - 1] * token_stride : nullptr};
       all &= pool_row(row, token_stride, features, own, pools);
     }
+  }
+  *finite = all;
+  return DONE;
+}
+
+// Narrow values (batch, tokens, features) to half precision. Row b has the tokens before lengths[b]
+// of its own, and they go to the rows of `out` from starts[b] on; *finite tells whether all results
+// are.
+EXPORTED(_narrow)(const float* values, int64_t row_stride, int64_t token_stride, int64_t batch,
+                  int64_t tokens, int64_t features, const int64_t* starts, const int64_t* lengths,
+                  int16_t* out, int64_t out_stride, int32_t* finite, int32_t threads) {
+  int32_t all = 1;
+#pragma omp parallel num_threads(threads) reduction(& : all)
+  {
+    Halves most = {};
+#pragma omp for schedule(static)
+    for (int64_t token = 0; token < batch * tokens; ++token) {
+      const int64_t row = token / tokens, position = token % tokens;
+      if (position < lengths[row])
+        narrow_run(values + row * row_stride + position * token_stride, features,
+                   out + (starts[row] + position) * out_stride, most);
+    }
+    for (int64_t lane = 0; lane < LANES; ++lane) all &= most[lane] < INFINITE_HALF;
   }
   *finite = all;
   return DONE;

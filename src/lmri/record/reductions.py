@@ -1,4 +1,4 @@
-"""Reductions in C++: pools, summaries of attention and next-token statistics in one reading.
+"""Reductions in C++: pools, summaries of attention, next-token statistics, halves in one reading.
 
 The same numbers come out of a few operations of torch each, on any device; on a processor those
 read and write what they make between them, and moving it takes longer than the arithmetic. Here
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ POINTER, INTEGER, SMALL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "norms": (POINTER, POINTER, *[INTEGER] * 4, POINTER, SMALL),
     "pool": (POINTER, *[INTEGER] * 5, *[POINTER] * 5, SMALL),
+    "narrow": (POINTER, *[INTEGER] * 5, *[POINTER] * 3, INTEGER, POINTER, SMALL),
     "attention": (*[POINTER] * 4, ctypes.c_float, *[POINTER] * 4, SMALL),
     "next_token": (POINTER, *[INTEGER] * 3, *[POINTER] * 3, SMALL),
 }
@@ -111,6 +113,56 @@ class Reductions:
             tokens.data_ptr(),
             out.data_ptr(),
             _numbers(*out.stride()[:3]),
+            ctypes.byref(finite),
+        )
+        return bool(finite)
+
+    def narrow(self, values: torch.Tensor, lengths: Sequence[int], out: torch.Tensor) -> bool:
+        """Narrow the tokens of rows to half precision, one row after another without padding.
+
+        To the nearest, ties to even: the bits are those of torch, but for which NaN it is.
+
+        Parameters
+        ----------
+        values : Tensor of shape (batch, tokens, features), float32
+            Activity; the features of a token one after another.
+        lengths : sequence of int
+            Of the rows, in tokens, without padding.
+        out : Tensor of shape (n_tokens, features), float16
+            Where to; features one after another.
+
+        Returns
+        -------
+        bool
+            Whether all that was written is finite.
+
+        Raises
+        ------
+        ValueError
+            If ``out`` has not as many rows and columns as there are tokens and features, or a row
+            has fewer tokens than its length.
+        """
+        batch, tokens, features = values.shape
+        *starts, total = accumulate(lengths, initial=0)
+        if (
+            len(lengths) != batch
+            or max(lengths, default=0) > tokens
+            or out.shape != (total, features)
+        ):
+            raise ValueError(
+                f"rows of {list(lengths)} tokens of {tuple(values.shape)} do not go to "
+                f"{tuple(out.shape)}"
+            )
+        finite = SMALL()
+        self._call(
+            "narrow",
+            values.data_ptr(),
+            *values.stride()[:2],
+            *values.shape,
+            _numbers(*starts),
+            _numbers(*lengths),
+            out.data_ptr(),
+            out.stride(0),
             ctypes.byref(finite),
         )
         return bool(finite)

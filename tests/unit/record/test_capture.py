@@ -358,6 +358,62 @@ def test_a_value_too_large_for_its_type_is_refused(stored, fits):
         captured(large, batch, asked, asked, stored)
 
 
+@pytest.fixture(params=["compiled", "by torch"])
+def narrowing(request, monkeypatch):
+    """With the loops in C++, and without."""
+    if request.param == "by torch":
+        monkeypatch.setattr("lmri.record.capture.load_reductions", lambda: None)
+
+
+RESIDUAL = "residual/residual"
+
+
+@pytest.fixture
+def halves(narrowing):
+    """A capture of the residual in half precision, before a batch whose second row is padded."""
+    subject, asked = subject_of("llama"), {"residual"}
+    with capturing(subject, asked, asked, "float16") as capture:
+        capture.begin(batch_of(tokens("llama"), [14, 9, 14]))
+        yield capture
+
+
+def test_values_that_fit_are_not_looked_at_one_by_one(halves, monkeypatch):
+    monkeypatch.setattr("lmri.record.capture.encode", lambda *_: pytest.fail("looked at each"))
+    values = 90 + torch.rand(3, 14, 32)  # their sum is not finite in half precision
+    values[1, 9:] = 1e6  # padding
+    halves.keep(RESIDUAL, (0, 1), values)
+    real = torch.cat([values[0], values[1, :9], values[2]])
+    assert real.sum().half().isinf()
+    assert halves.tokens[RESIDUAL][0, 1].equal(real.half())
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_is_what_torch_narrows(halves, apart, dtype):
+    values = torch.randn(3, 14, 32).to(dtype)
+    values = values.transpose(0, 2).contiguous().transpose(0, 2) if apart else values
+    halves.keep(RESIDUAL, (1, 2), values)
+    real = torch.cat([values[0], values[1, :9], values[2]])
+    assert halves.tokens[RESIDUAL][1, 2].equal(real.half())
+
+
+def test_values_that_do_not_fit_are_refused(halves):
+    values = torch.ones(3, 14, 32)
+    values[2, 3, 4] = -7e4
+    with pytest.raises(StoreError, match=r"1 of 1184 values exceed float16"):
+        halves.keep(RESIDUAL, (0, 0), values)
+
+
+def test_values_that_are_not_finite_are_kept(halves):
+    values = torch.ones(3, 14, 32)
+    values[0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    halves.keep(RESIDUAL, (0, 0), values)
+    kept = halves.tokens[RESIDUAL][0, 0]
+    assert kept[0, 0].isnan()
+    assert kept[0, 1:3].tolist() == [torch.inf, -torch.inf]
+    assert kept.isfinite().sum() == kept.numel() - 3
+
+
 def test_only_what_is_asked_for_is_captured():
     subject = subject_of("olmoe")
     capture = captured(subject, batch_of(tokens("olmoe")), {"router"}, set())

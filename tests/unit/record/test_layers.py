@@ -30,6 +30,23 @@ def test_parts_stand_where_the_table_says(residual):
     assert torch.equal(parts[1, 2], parts.together()[:, 1, 2])
 
 
+@pytest.mark.parametrize("rows", [(4,), (2, 3, 5)])  # of tokens, of pools
+@pytest.mark.parametrize("path", ["residual/residual", "neuron/activation"])
+def test_every_part_is_contiguous_and_seen_from_the_whole(rows, path):
+    variable = next(v for v in variables(describe(tiny_model("llama"))) if v.path == path)
+    parts, rows = LayerParts(variable), torch.Size(rows)
+    places = [(place,) for place in range(3)] if "place" in variable.dims else [()]
+    for number, own in enumerate((layer, *place) for layer in (0, 1) for place in places):
+        parts.part(own, rows, torch.float16)[:] = number
+    whole = parts.together()
+    assert whole.shape == (*rows, *variable.shape)
+    for own, part in parts.items():
+        assert part.is_contiguous()
+        seen = whole[(slice(None),) * len(rows) + own]
+        assert seen.data_ptr() == part.data_ptr()
+        assert seen.equal(part)
+
+
 @pytest.mark.parametrize("rows", [2, 4, 9])  # less, as much and more than before
 def test_the_next_batch_takes_no_more_memory_than_it_needs(residual, rows):
     parts = LayerParts(residual)

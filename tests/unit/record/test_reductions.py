@@ -1,5 +1,6 @@
 """Reductions in C++: against closed forms, against torch, and what happens without a compiler."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import torch
 from scipy.special import entr, log_softmax
 
 from lmri.errors import BuildError
-from lmri.native import find_compiler
+from lmri.native import built, find_compiler
 from lmri.record import attention, next_token, pooling, reductions
 from lmri.record.attention import Attention, summarise, value_norms, weights_of
 from lmri.record.pooling import STATISTICS, Pooling, pool
-from lmri.record.reductions import REDUCTIONS, load_reductions, norms
+from lmri.record.reductions import REDUCTIONS, Reductions, load_reductions, norms
 from lmri.record.repeats import Repeats
 
 COMPARE = """
@@ -233,6 +234,81 @@ def test_norms_are_those_of_torch(size):
     assert norms(torch.full((1, 1, 1, 4), 1e30)).item() == pytest.approx(2e30)
 
 
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def narrow(request):
+    """The function of every set of instructions that this processor has."""
+    capability = torch.backends.cpu.get_cpu_capability().lower()
+    has = {"avx2": ("avx2", "avx512"), "avx512": ("avx512",)}
+    if not capability.startswith(has.get(request.param, "")):
+        pytest.skip(f"this processor has no {request.param}")
+    return Reductions(ctypes.CDLL(str(built(REDUCTIONS))), request.param).narrow
+
+
+def assert_same_halves(got, values):
+    """Bits are those of torch; of what is no number there are several, and any will do."""
+    expected = values.half()
+    numbers = ~expected.isnan()
+    assert got.view(torch.int16)[numbers].equal(expected.view(torch.int16)[numbers])
+    assert got.isnan().equal(~numbers)
+
+
+def all_halves():
+    return torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.float16).float()
+
+
+def between_halves():
+    """The middle of every two neighbours, where ties are, and the numbers beside it."""
+    positive = torch.arange(0x7C00, dtype=torch.int16).view(torch.float16).float()
+    middle = (positive + torch.cat([positive[1:], torch.tensor([65536.0])])) / 2
+    beside = [middle.nextafter(torch.tensor(to)) for to in (0.0, torch.inf)]
+    found = torch.cat([middle, *beside])
+    return torch.cat([found, -found])
+
+
+def any_bits():
+    """Of single precision: the ends of the range, its subnormal numbers, and a million others."""
+    ends = [1, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FFFFFFF]
+    drawn = np.random.default_rng(0).integers(0, 2**31, 2**20)
+    bits = np.concatenate([ends, drawn]).astype(np.uint32)
+    return torch.from_numpy(np.concatenate([bits, bits | 2**31]).astype(np.uint32).view(np.float32))
+
+
+@pytest.mark.parametrize("made", [all_halves, between_halves, any_bits])
+def test_halves_are_those_of_torch(made, narrow):
+    values = made()
+    out = torch.empty(1, len(values), dtype=torch.float16)
+    assert narrow(values.view(1, 1, -1), [1], out) == bool(values.half().isfinite().all())
+    assert_same_halves(out[0], values)
+
+
+@pytest.mark.parametrize("features", [1, 3, 4, 8, 15, 16, 17, 100])
+@pytest.mark.parametrize("lengths", [[7, 7, 7], [7, 0, 4], [0, 0, 0]])
+def test_halves_of_rows_lie_one_after_another_without_padding(features, lengths, narrow):
+    values = torch.randn(7, 3, features + 2).transpose(0, 1)[..., 1:-1]  # (batch, tokens, features)
+    for row, length in zip(values, lengths, strict=True):
+        row[length:] = torch.inf
+    whole = torch.full((sum(lengths), features + 3), 7.0).half()
+    assert narrow(values, lengths, whole[:, 2:-1])
+    real = torch.cat([row[:length] for row, length in zip(values, lengths, strict=True)])
+    assert whole[:, 2:-1].equal(real.half())
+    assert (whole[:, [0, 1, -1]] == 7).all()
+
+
+@pytest.mark.parametrize("feature", [0, 5, 31, 32, 36])  # in a register, in the rest
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan, 65520.0, -1e30])
+def test_narrowing_tells_whether_all_is_finite(feature, value, narrow):
+    values, out = torch.full((2, 3, 37), 65519.0), torch.empty(5, 37).half()
+    assert narrow(values, [3, 2], out)
+    values[1, 1, feature] = value
+    assert not narrow(values, [3, 2], out)
+
+
+@pytest.mark.parametrize("lengths", [[2, 2], [2, 4], [3], [1, 1, 3]])
+def test_halves_that_have_no_place_are_refused(lengths):
+    with pytest.raises(ValueError, match=r"tokens of \(2, 3, 4\) do not go to \(5, 4\)"):
+        load_reductions().narrow(torch.zeros(2, 3, 4), lengths, torch.zeros(5, 4).half())
+
+
 def test_half_precision_is_left_to_torch():
     values = torch.randn(2, 3, 4, 8).bfloat16()
     assert norms(values).equal(values.float().norm(dim=-1))
@@ -246,7 +322,10 @@ def test_bits_do_not_depend_on_threads():
 
     def everything():
         chances = load_reductions().next_token(logits, following)
-        return [pool(values, masks), *summarise(call, found).values(), *chances, norms(call.query)]
+        halves = torch.empty(5 * 33, 70).half()
+        load_reductions().narrow(values, [33] * 5, halves)
+        summaries = summarise(call, found).values()
+        return [pool(values, masks), *summaries, *chances, norms(call.query), halves]
 
     before = torch.get_num_threads()
     try:
