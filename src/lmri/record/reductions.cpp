@@ -2,9 +2,9 @@
 //
 // Compiled once for each instruction set of a processor: LMRI_SET names it, LMRI_BYTES is the size
 // of its vector registers. Nothing of the standard library is included: code of the wrong set could
-// be left in a function that the linker shares (intrinsics are inlined always). Called by lmri/record/reductions.py, which sees to
-// it that shapes and lengths are right. Every number is the work of one thread, in a fixed order:
-// its bits do not depend on how many there are.
+// be left in a function that the linker shares (intrinsics are always inlined). Called by
+// lmri/record/reductions.py, which sees to it that shapes and lengths are right. Every number is the
+// work of one thread, in a fixed order: its bits do not depend on how many there are.
 #include <stdint.h>
 #include <stdlib.h>
 #if LMRI_BYTES >= 32
