@@ -201,24 +201,26 @@ class BlockArray:
         with (self._folder / key).open("xb") as stream:
             file = _Hashing(stream)
             for chunk in by_chunk:
-                chunk = np.ascontiguousarray(chunk[: self._layout.rows])
-                entry = _repeated(chunk, written)
+                content = _bytes(np.ascontiguousarray(chunk[: self._layout.rows]))
+                # Chunks are compared only where their checksums are equal: never many with many.
+                checksum = _checksum(content)
+                same = written.setdefault(checksum, [])
+                entry = next((entry for own, entry in same if _equal(own, content)), None)
                 if entry is None:
                     start = file.size
-                    for part in self._encode(chunk):
+                    for part in self._encode(content, checksum):
                         file.write(part)
                     entry = start, file.size - start
-                    written.setdefault(_ends(chunk), []).append((chunk, entry))
+                    same.append((content, entry))
                 entries.append(entry)
             if self._layout.shards is not None:
                 file.write(_index(entries))
         self.hashes[f"{self.name}/{key}"] = file.size, file.digest()
 
-    def _encode(self, chunk: np.ndarray) -> tuple[Buffer, ...]:
+    def _encode(self, content: np.ndarray, checksum: bytes) -> tuple[Buffer, ...]:
         if self._compression == "zstd":
-            return (Zstd(level=LEVEL, checksum=True).encode(chunk),)
-        content = chunk.reshape(-1).view(np.uint8)
-        return content, _checksum(content)
+            return (Zstd(level=LEVEL, checksum=True).encode(content),)
+        return content, checksum
 
 
 class _Hashing:
@@ -237,25 +239,14 @@ class _Hashing:
         return self._hash.hexdigest()
 
 
-def _repeated(
-    chunk: np.ndarray, written: Mapping[bytes, list[tuple[np.ndarray, Entry]]]
-) -> Entry | None:
-    """Return where an equal chunk lies. Few that differ have equal ends, so few are compared."""
-    for earlier, entry in written.get(_ends(chunk), ()):
-        if np.array_equal(_words(chunk), _words(earlier)):
-            return entry
-    return None
+def _bytes(chunk: np.ndarray) -> np.ndarray:
+    return chunk.reshape(-1).view(np.uint8)
 
 
-def _ends(chunk: np.ndarray) -> bytes:
-    content = chunk.reshape(-1)
-    return content[:16].tobytes() + content[-16:].tobytes()
-
-
-def _words(chunk: np.ndarray) -> np.ndarray:
-    # Bits, since NaN is not equal to itself; the widest words compare fastest.
-    content = chunk.reshape(-1).view(np.uint8)
-    return content.view(np.uint64) if content.size % 8 == 0 else content
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    # Wide words compare faster.
+    words = np.uint64 if one.size % 8 == 0 else np.uint8
+    return np.array_equal(one.view(words), other.view(words))
 
 
 def _index(entries: list[Entry]) -> bytes:
