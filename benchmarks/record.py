@@ -12,8 +12,8 @@ it depends less than wall-clock time on what else a machine does. Ours is the wh
 - Against the peers: all keep the same quantities of every token. The peers keep them in memory, as
   float16; we write them, and pool them too. OLMoE: residual at three places, router. GPT-2:
   residual at three places, neurons. Nobody is asked for logits (``next_token: false``). Each side
-  is a process of its own that reads all batches several times, in turn, several rounds; the least
-  counts. ``unfiltered`` is the peer with everything it can keep.
+  is a process of its own; they take turns to read all batches, one at a time, several rounds; the
+  least counts. ``unfiltered`` is the peer with everything it can keep.
 - Memory: the most that a process ever held while all trials, short ones, were kept by each.
 
 The peers are installed in an environment of their own the first time; where that fails their rows
@@ -22,6 +22,7 @@ are ``not_measured``. Crashes are those of ``python -m benchmarks.crashes``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.recording.environment import PeersMissingError, peers_python, peers_variables
+from benchmarks.recording.sides import Side, SideError
 from benchmarks.recording.subjects import save_batches, save_model
 from benchmarks.rows import Row, at_most, cheaper, parser, report
 
@@ -68,7 +70,7 @@ SHORTEST, LONGEST = 120, 136
 SHORT = 16
 """Tokens of a trial where memory is measured: ten thousand of them take a minute."""
 
-READINGS = 3
+READINGS = 4
 """Times that a process reads all batches: machines that others use have slow spells of seconds."""
 
 GROWTH = 10.0
@@ -139,15 +141,16 @@ def against_bare(folder: Path, architecture: str, rounds: int) -> Iterator[Row]:
     architecture : str
         Its name.
     rounds : int
-        How many, of :data:`READINGS` readings each; the best counts.
+        How many, of :data:`READINGS` readings each; the least counts.
 
     Yields
     ------
     Row
         One for each mode.
     """
-    found = _ours(folder, MODES, READINGS * rounds)
-    spent = {name: min(all_) for name, all_ in found["cpu"].items()}
+    with _ours(folder, MODES) as side:
+        found = [side.measure()["cpu"] for _ in range(READINGS * rounds)]
+    spent = {mode: min(reading[mode] for reading in found) for mode in MODES}
     for mode, bar in BARS.items():
         ours, bare = spent[mode], spent["bare"]
         status = "held" if ours <= bar * bare else "failed"
@@ -174,21 +177,42 @@ def against_peers(folder: Path, architecture: str, rounds: int) -> Iterator[Row]
         One for each peer and variant.
     """
     spent: dict[object, list[float]] = {side: [] for side in ("ours", *PEERS)}
-    missing = ""
+    missing: dict[object, str] = {}
     for _ in range(rounds):
-        spent["ours"] += _ours(folder, {"full": FULL[architecture]}, READINGS)["cpu"]["full"]
-        for peer, variant in PEERS:
-            try:
-                spent[peer, variant] += _peer(folder, architecture, peer, variant, READINGS)["cpu"]
-            except PeersMissingError as error:
-                missing = str(error)
+        _take_turns(folder, architecture, spent, missing)
     for (peer, variant), bars in PEERS.items():
         figure = f"{architecture}: full tokens, against {peer} {variant}"
-        if spent[peer, variant]:
+        if (peer, variant) in missing:
+            yield _not_measured(figure, missing[peer, variant], "CPU s")
+        else:
             ours, theirs = min(spent["ours"]), min(spent[peer, variant])
             yield cheaper(figure, ours, theirs, bars[architecture], "CPU s")
-        else:
-            yield _not_measured(figure, missing, "CPU s")
+
+
+def _take_turns(
+    folder: Path,
+    architecture: str,
+    spent: dict[object, list[float]],
+    missing: dict[object, str],
+) -> None:
+    """Have each side read all batches, then each again: a slow spell falls on all of them."""
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(_ours(folder, {"full": FULL[architecture]}))
+        peers = {}
+        for side in PEERS:
+            try:
+                peers[side] = stack.enter_context(_peer(folder, architecture, *side))
+            except PeersMissingError as error:
+                missing[side] = str(error)
+        for _ in range(READINGS):
+            spent["ours"].append(ours.measure()["cpu"]["full"])
+            for side, process in peers.items():
+                if side in missing:
+                    continue
+                try:
+                    spent[side].append(process.measure()["cpu"])
+                except SideError as error:
+                    missing[side] = str(error)
 
 
 def memory(folder: Path, trials: int) -> Iterator[Row]:
@@ -208,39 +232,35 @@ def memory(folder: Path, trials: int) -> Iterator[Row]:
     """
     modes = {"full": FULL["olmoe"]}
     save_batches(folder, trials // 10, SHORT, SHORT, 64)
-    few = _ours(folder, modes, 1)["peak"]
+    few = _peak(_ours(folder, modes))
     save_batches(folder, trials, SHORT, SHORT, 64)
-    many = _ours(folder, modes, 1)["peak"]
+    many = _peak(_ours(folder, modes))
     growth = f"olmoe: peak memory, {trials // 10} and {trials} trials of {SHORT} tokens: difference"
     yield at_most(growth, 100 * abs(many / few - 1), GROWTH, "%")
     for peer in dict.fromkeys(name for name, _ in PEERS):
         figure = f"olmoe: peak memory, {trials} trials of {SHORT} tokens, against {peer}"
         try:
-            theirs = _peer(folder, "olmoe", peer, "filtered", 1)["peak"]
-        except PeersMissingError as error:
+            theirs = _peak(_peer(folder, "olmoe", peer, "filtered"))
+        except (PeersMissingError, SideError) as error:
             yield _not_measured(figure, str(error), "MB")
         else:
             yield cheaper(figure, many, theirs, 2.0, "MB")
 
 
-def _ours(folder: Path, modes: dict[str, dict | None], rounds: int) -> dict:
-    command = [sys.executable, "-m", "benchmarks.recording.ours", str(folder)]
-    return _json([*command, json.dumps(modes), str(rounds)], {**os.environ, "OMP_NUM_THREADS": "1"})
+def _ours(folder: Path, modes: dict[str, dict | None]) -> Side:
+    command = [sys.executable, "-m", "benchmarks.recording.ours", str(folder), json.dumps(modes)]
+    return Side(command, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def _peer(folder: Path, architecture: str, peer: str, variant: str, readings: int) -> dict:
+def _peer(folder: Path, architecture: str, peer: str, variant: str) -> Side:
     script = Path(__file__).parent / "recording" / "peers.py"
-    side = str(folder), architecture, peer, variant
-    command = [str(peers_python()), str(script), *side, str(readings)]
-    try:
-        return _json(command, peers_variables())
-    except subprocess.CalledProcessError as error:
-        raise PeersMissingError((error.stderr or str(error)).strip().splitlines()[-1]) from None
+    command = [str(peers_python()), str(script), str(folder), architecture, peer, variant]
+    return Side(command, peers_variables())
 
 
-def _json(command: list[str], environment: dict[str, str]) -> dict:
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout.splitlines()[-1])
+def _peak(opened: Side) -> float:
+    with opened as side:
+        return side.measure()["peak"]
 
 
 def _not_measured(figure: str, reason: str, unit: str) -> Row:

@@ -1,4 +1,4 @@
-"""What recording costs here: run in a process of its own, it prints one line of JSON.
+"""What recording costs here: run in a process of its own, it measures once for each line it reads.
 
 The code is that of the stage ``record`` without its generation: :func:`lmri.record.scan.scan` into
 a :class:`lmri.store.RecordingWriter`, and the manifest with its hashes. The bare pass runs the same
@@ -79,8 +79,8 @@ def run_bare(subject: Subject, batches: list[tuple[np.ndarray, np.ndarray]]) -> 
         subject.model(input_ids=torch.from_numpy(ids), use_cache=False)
 
 
-def measure(folder: Path, modes: dict[str, dict | None], rounds: int) -> dict[str, object]:
-    """Measure modes in turn, several times.
+class Reading:
+    """Measures modes in turn; once at the beginning, on one batch, that is not counted.
 
     Parameters
     ----------
@@ -88,33 +88,36 @@ def measure(folder: Path, modes: dict[str, dict | None], rounds: int) -> dict[st
         With a model and its batches.
     modes : dict of str to dict
         Options of the recorder by name; None is the bare pass.
-    rounds : int
-        How often; a round runs every mode once. One before the first is not counted.
-
-    Returns
-    -------
-    dict
-        ``cpu`` (CPU seconds of every round by mode), ``bytes`` (of the store by mode) and
-        ``peak`` (most memory of the process, in MB).
     """
-    subject = load_subject(folder, "random", threads=1)
-    batches = read_batches(folder)
-    rows = max(len(ids) for ids, _ in batches)
-    cpu: dict[str, list[float]] = {name: [] for name in modes}
-    sizes: dict[str, int] = {}
-    for number in range(rounds + 1):
-        for name, changes in modes.items():
-            own = batches if number else batches[:1]
-            with _scratch() as scratch:
-                start = time.process_time()
-                if changes is None:
-                    run_bare(subject, own)
-                else:
-                    record(subject, own, RecordOptions(rows=rows, **changes), scratch)
-                if number:
-                    cpu[name].append(time.process_time() - start)
-                    sizes[name] = sum(p.stat().st_size for p in scratch.rglob("*") if p.is_file())
-    return {"cpu": cpu, "bytes": sizes, "peak": peak_memory()}
+
+    def __init__(self, folder: Path, modes: dict[str, dict | None]) -> None:
+        self._subject = load_subject(folder, "random", threads=1)
+        self._batches = read_batches(folder)
+        self._rows = max(len(ids) for ids, _ in self._batches)
+        self._modes = modes
+        for name in modes:
+            self._seconds(name, self._batches[:1])
+
+    def measure(self) -> dict[str, object]:
+        """Run every mode once.
+
+        Returns
+        -------
+        dict
+            ``cpu`` (CPU seconds by mode) and ``peak`` (most memory of the process so far, in MB).
+        """
+        spent = {name: self._seconds(name, self._batches) for name in self._modes}
+        return {"cpu": spent, "peak": peak_memory()}
+
+    def _seconds(self, name: str, batches: list[tuple[np.ndarray, np.ndarray]]) -> float:
+        changes = self._modes[name]
+        with _scratch() as scratch:
+            start = time.process_time()
+            if changes is None:
+                run_bare(self._subject, batches)
+            else:
+                record(self._subject, batches, RecordOptions(rows=self._rows, **changes), scratch)
+            return time.process_time() - start
 
 
 def _text(ids: np.ndarray) -> Text:
@@ -136,10 +139,12 @@ def _scratch():
 
 
 def main() -> None:
-    """Read the arguments ``FOLDER MODES ROUNDS`` (modes as JSON) and print the result."""
+    """Read the arguments ``FOLDER MODES`` (modes as JSON); answer each line with one of JSON."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    folder, modes, rounds = sys.argv[1:]
-    print(json.dumps(measure(Path(folder), json.loads(modes), int(rounds))))
+    folder, modes = sys.argv[1:]
+    reading = Reading(Path(folder), json.loads(modes))
+    for _ in sys.stdin:
+        print(json.dumps(reading.measure()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the peers cost: run by the interpreter of their own environment, prints one line of JSON.
+"""What the peers cost: run by their own interpreter, measures once for each line that it reads.
 
 ``run_with_cache`` of TransformerLens and ``trace`` of nnsight get the batches that ours got. What
 they give is kept as this package stores it: float16 on the processor. The filtered variants keep
@@ -94,24 +94,23 @@ def peak_memory():
 
 
 def main():
-    """Read ``FOLDER ARCHITECTURE PEER VARIANT ROUNDS``, measure and print."""
-    folder, architecture, peer, variant, rounds = sys.argv[1:]
+    """Read the arguments ``FOLDER ARCHITECTURE PEER VARIANT``; answer lines with lines of JSON."""
+    folder, architecture, peer, variant = sys.argv[1:]
     torch.set_num_threads(1)
     make = {"transformer_lens": transformer_lens, "nnsight": nnsight}[peer]
     filtered = variant == "filtered"
     run = make(Path(folder), architecture, filtered)
     batches = read_batches(Path(folder))
     with torch.inference_mode() if peer == "transformer_lens" else torch.no_grad():
-        keys = len(run(batches[0]))
-        cpu = []
-        for _ in range(int(rounds)):
+        run(batches[0])
+        for _ in sys.stdin:
             everything = []
             start = time.process_time()
             for ids in batches:
                 found = run(ids)
                 everything = [*everything, found] if filtered else [found]
-            cpu.append(time.process_time() - start)
-    print(json.dumps({"cpu": cpu, "peak": peak_memory(), "kept": keys}))
+            spent = time.process_time() - start
+            print(json.dumps({"cpu": spent, "peak": peak_memory()}), flush=True)
 
 
 if __name__ == "__main__":

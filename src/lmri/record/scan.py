@@ -23,13 +23,13 @@ from lmri.record.arrays import ArrayWriter
 from lmri.record.capture import EXPERT_NEURONS, Batch, Capture
 from lmri.record.generation import Text, lesion
 from lmri.record.hooks import capturing
-from lmri.record.memory import give_back_freed_memory
+from lmri.record.memory import give_back_freed_memory, keep_freed_memory
 from lmri.record.next_token import next_token_statistics
 from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
 from lmri.store import RecordingWriter
 
-BYTES_BETWEEN_CLEARINGS = 512 * 2**20
+BYTES_BETWEEN_CLEARINGS = 2**30
 """Bytes of values after which freed memory is given back."""
 
 MOST_COMPARED = 8
@@ -181,6 +181,7 @@ class Sink:
         self._arrays = ArrayWriter(writer, capture, phases)
         self._written = 0
         self._cleared = 0
+        keep_freed_memory()
 
     def write(self, trials: pd.DataFrame, batch: Batch, index: dict[str, np.ndarray]) -> None:
         """Write one batch.

@@ -1,10 +1,15 @@
-"""A small version of ``benchmarks.record``: every mode runs, and bars judge the best round."""
+"""A small version of ``benchmarks.record``: every mode runs, and bars judge the best reading."""
+
+import contextlib
+import itertools
+import sys
 
 import pytest
 
 from benchmarks import record
 from benchmarks.recording import ours
 from benchmarks.recording.environment import PeersMissingError
+from benchmarks.recording.sides import Side, SideError
 from benchmarks.recording.subjects import save_batches, save_model
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 16, "vocab_size": 256}
@@ -19,35 +24,101 @@ def small(tmp_path):
     return tmp_path
 
 
-def test_every_mode_is_timed_in_every_round(small):
-    measured = ours.measure(small, record.MODES, 1)
+class Said(contextlib.nullcontext):
+    """A side that says what it was told to, again and again."""
+
+    def __init__(self, *said):
+        super().__init__(self)
+        self.said = itertools.cycle(said)
+
+    def measure(self):
+        """Return the next."""
+        return next(self.said)
+
+
+def test_every_mode_is_timed(small):
+    measured = ours.Reading(small, record.MODES).measure()
     assert list(measured["cpu"]) == list(record.MODES)
-    assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in measured["cpu"].values())
-    sizes = measured["bytes"]
-    assert sizes["bare"] == 0 < sizes["pooled"] < sizes["pooled and attention"]
+    assert all(seconds > 0 for seconds in measured["cpu"].values())
     assert measured["peak"] > 0
 
 
-def test_bars_judge_the_best_round(tmp_path, monkeypatch):
-    said = {"cpu": {mode: [99.0, least] for mode, least in SPENT.items()}}
-    monkeypatch.setattr(record, "_ours", lambda *_: said)
-    rows = list(record.against_bare(tmp_path, "olmoe", 2))
+def test_bars_judge_the_best_reading(tmp_path, monkeypatch):
+    slow = {"cpu": dict.fromkeys(SPENT, 99.0)}
+    monkeypatch.setattr(record, "_ours", lambda *_: Said(slow, {"cpu": SPENT}))
+    rows = list(record.against_bare(tmp_path, "olmoe", 1))
     assert [(row.ours, row.theirs) for row in rows] == [
         (own, 10.0) for own in [*SPENT.values()][1:]
     ]
     assert [row.status for row in rows] == ["held", "failed", "held", "failed"]
 
 
+def test_sides_take_turns(tmp_path, monkeypatch):
+    turns = []
+
+    class Noted(Said):
+        def measure(self):
+            said = super().measure()
+            turns.append(said)
+            return said
+
+    monkeypatch.setattr(record, "_ours", lambda *_: Noted({"cpu": {"full": 2.0}}))
+    cost = {"transformer_lens": 3.0, "nnsight": 1.0}
+    monkeypatch.setattr(record, "_peer", lambda *side: Noted({"cpu": cost[side[2]]}))
+    rows = list(record.against_peers(tmp_path, "olmoe", 1))
+    assert [row.status for row in rows] == ["held", "held", "failed"]
+    assert len(turns) == record.READINGS * 4
+    assert all(turns[i] == turns[i % 4] for i in range(len(turns)))
+
+
 def test_peers_that_cannot_be_installed_are_not_measured(tmp_path, monkeypatch):
     def missing(*_):
         raise PeersMissingError("no network")
 
-    monkeypatch.setattr(record, "_ours", lambda *_: {"cpu": {"full": [1.0]}, "peak": 1.0})
+    monkeypatch.setattr(record, "_ours", lambda *_: Said({"cpu": {"full": 1.0}}))
     monkeypatch.setattr(record, "_peer", missing)
     rows = list(record.against_peers(tmp_path, "olmoe", 1))
     assert {row.status for row in rows} == {"not_measured"}
     assert len(rows) == len(record.PEERS)
     assert all("(no network)" in row.bar for row in rows)
+
+
+def test_a_peer_that_fails_does_not_keep_the_others_from_being_measured(tmp_path, monkeypatch):
+    class Failing(Said):
+        def measure(self):
+            raise SideError("out of memory")
+
+    def peer(folder, architecture, name, variant):
+        return Failing() if variant == "unfiltered" else Said({"cpu": 3.0})
+
+    monkeypatch.setattr(record, "_ours", lambda *_: Said({"cpu": {"full": 1.0}}))
+    monkeypatch.setattr(record, "_peer", peer)
+    rows = {
+        row.figure.rpartition("against ")[2]: row for row in record.against_peers("", "gpt2", 1)
+    }
+    assert rows["transformer_lens unfiltered"].status == "not_measured"
+    assert "out of memory" in rows["transformer_lens unfiltered"].bar
+    assert rows["transformer_lens filtered"].status == rows["nnsight filtered"].status == "held"
+
+
+def test_a_side_answers_every_line():
+    script = """
+import sys
+for number, _ in enumerate(sys.stdin):
+    print("a warning")
+    print(f'{{"n": {number}}}', flush=True)
+"""
+    with Side([sys.executable, "-c", script], {}) as side:
+        assert [side.measure() for _ in range(3)] == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
+def test_a_side_that_ends_says_why():
+    script = "raise MemoryError('too large')"
+    with (
+        Side([sys.executable, "-c", script], {}) as side,
+        pytest.raises(SideError, match="MemoryError: too large"),
+    ):
+        side.measure()
 
 
 @pytest.mark.slow

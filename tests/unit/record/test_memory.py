@@ -1,12 +1,14 @@
-"""Freed memory goes back where the C library can do so, and nothing happens elsewhere."""
+"""Freed memory is kept or goes back where the C library can do so; elsewhere nothing happens."""
 
+import resource
+import subprocess
 import sys
 
 import pytest
 import torch
 
 from lmri.record import memory
-from lmri.record.memory import give_back_freed_memory
+from lmri.record.memory import give_back_freed_memory, keep_freed_memory
 
 
 def resident():
@@ -27,12 +29,41 @@ def test_holes_between_living_tensors_are_given_back():
     assert held - resident() > 0.4 * len(kept) * 80_000
 
 
+FAULTS = """
+import resource, sys
+import torch
+from lmri.record.memory import keep_freed_memory
+
+assert sys.argv[1] == "default" or keep_freed_memory()
+for step in range(11):
+    if step == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(12 * 2**20)  # 48 MiB: more than the largest threshold the library sets by itself
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts faults of pages")
+def test_memory_that_is_kept_is_not_asked_for_again():
+    """In processes of their own: it cannot be taken back."""
+
+    def faults(how):
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    pages = 10 * 48 * 2**20 // resource.getpagesize()
+    assert faults("default") > pages / 1024  # huge pages fault once for hundreds
+    assert faults("kept") < pages / 4096
+
+
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_another_system_is_left_alone(platform, monkeypatch):
+@pytest.mark.parametrize("function", [give_back_freed_memory, keep_freed_memory])
+def test_another_system_is_left_alone(function, platform, monkeypatch):
     monkeypatch.setattr(memory.sys, "platform", platform)
-    assert not give_back_freed_memory()
+    assert not function()
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+@pytest.mark.parametrize("function", [give_back_freed_memory, keep_freed_memory])
+def test_another_c_library_is_left_alone(function, monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
-    assert not give_back_freed_memory()
+    assert not function()
