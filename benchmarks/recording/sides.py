@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
+SECONDS_TO_END = 60
+
 
 class SideError(Exception):
     """A side ended before it had answered; the message is the last line that it said."""
@@ -44,8 +46,12 @@ class Side:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        # It ends with its input, and tidies up.
+        try:
+            self._process.communicate(timeout=SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
         self._said.close()
 
     def measure(self) -> dict:

@@ -29,7 +29,7 @@ from lmri.record.phases import phase_masks, trial_spans
 from lmri.record.progress import Progress
 from lmri.store import RecordingWriter
 
-BYTES_BETWEEN_CLEARINGS = 2**30
+BYTES_BETWEEN_CLEARINGS = 512 * 2**20
 """Bytes of values after which freed memory is given back."""
 
 MOST_COMPARED = 8

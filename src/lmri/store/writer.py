@@ -31,7 +31,7 @@ from lmri.store.storage import encode, stored_dtype
 ROOT = "zarr.json"
 """Metadata of the root group, and of all."""
 
-QUEUE_BYTES = 64 * MIB
+QUEUE_BYTES = 32 * MIB
 
 
 class RecordingWriter:
