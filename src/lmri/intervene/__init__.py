@@ -12,7 +12,12 @@ from lmri.intervene.decoding import (
     says_exactly,
 )
 from lmri.intervene.directions import ablated_direction, ablated_subspace
-from lmri.intervene.experts import run_chosen, skipping_experts, tapped_experts
+from lmri.intervene.experts import (
+    run_chosen,
+    runs_grouped,
+    skipping_experts,
+    tapped_experts,
+)
 from lmri.intervene.key_space import Hypercube, abstained, last_keys
 from lmri.intervene.likelihood import continuation_log_probabilities, next_token_distributions
 from lmri.intervene.means import (
@@ -121,6 +126,7 @@ __all__ = [
     "respond",
     "row_space_report",
     "run_chosen",
+    "runs_grouped",
     "same_plans",
     "says_exactly",
     "scale_curve",

@@ -24,7 +24,7 @@ from lmri.anatomy import (
 )
 from lmri.checks import quoted
 from lmri.errors import SubjectError
-from lmri.intervene import tapped_experts
+from lmri.intervene import runs_grouped, skipping_experts, tapped_experts
 from lmri.record.attention import OBSERVED, observed_attention
 from lmri.record.capture import ALWAYS_FULL, EXPERT_NEURONS, EXTREMES, Capture
 from lmri.record.extremes import extremes
@@ -100,6 +100,9 @@ def capturing(
     with ExitStack() as stack:
         if EXPERT_NEURONS in asked:
             stack.enter_context(tapped_experts(subject.model, capture.keep_experts))
+        elif runs_grouped(subject.model):
+            # The same bits for less time.
+            stack.enter_context(skipping_experts(subject.model))
         if quantities & {*OBSERVING}:
             observe = capture.summarise_attention
             stack.enter_context(observed_attention(subject.model, observe))

@@ -15,7 +15,14 @@ from lmri.anatomy import (
     routers,
 )
 from lmri.errors import LmriError
-from lmri.intervene import MODES, Plan, intervened, skipping_experts, tapped_experts
+from lmri.intervene import (
+    MODES,
+    Plan,
+    intervened,
+    runs_grouped,
+    skipping_experts,
+    tapped_experts,
+)
 
 REROUTED = tuple(kind for kind in MIXTURES if kind != "llama4_text")
 
@@ -27,9 +34,11 @@ def no_gradients():
         yield
 
 
+@pytest.mark.parametrize("piece", [1, 300, 2**18], ids=["alone", "some", "all"])
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype):
+def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype, piece, monkeypatch):
+    monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", piece)
     model = tiny_model(kind)
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
@@ -40,6 +49,14 @@ def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype):
     with tapped_experts(model, lambda layer, neurons, experts: None):
         assert torch.equal(model(input_ids=ids).logits, before)
     assert torch.equal(model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_what_the_library_runs_grouped_is_known(kind):
+    model = tiny_model(kind)
+    assert runs_grouped(model) == (kind in REROUTED)
+    with skipping_experts(model):
+        assert not runs_grouped(model)
 
 
 @pytest.mark.parametrize("kind", MIXTURES)

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from lmri.anatomy import expert_groups
 from lmri.intervene import run_chosen, skipping_experts, tapped_experts
+from lmri.intervene.experts import _pieces, changed_experts
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +141,60 @@ def test_what_was_there_before_is_restored(tiny_subject, implementation, fails):
     assert model.get_experts_implementation() == before == {"": implementation}
     assert not any(hasattr(group, "lmri_tap") for group in expert_groups(model).values())
     model.set_experts_implementation(original)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 5])
+def test_bits_are_those_of_the_library_with_several_threads(threads, monkeypatch):
+    monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", 2**12)
+    # Wide enough that threads meet within the neurons of a pair.
+    config = OlmoeConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_experts=8,
+        num_experts_per_tok=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    model, before = OlmoeForCausalLM(config).eval(), torch.get_num_threads()
+    ids = torch.randint(1, 64, (16, 128))
+    torch.set_num_threads(threads)
+    try:
+        wanted = model(input_ids=ids, use_cache=False).logits
+        with skipping_experts(model):
+            assert torch.equal(model(input_ids=ids, use_cache=False).logits, wanted)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pieces_are_as_large_as_the_cache_allows(monkeypatch):
+    counts, hidden = [3, 2, 0, 2, 1], torch.zeros(4, 32)
+
+    def sizes(rows):
+        monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", rows * 32 * 4)
+        pieces = list(_pieces(hidden, counts))
+        assert [run for runs, _ in pieces for run in runs] == [(0, 3), (1, 2), (3, 2), (4, 1)]
+        return [(rows.start, rows.stop) for _, rows in pieces]
+
+    assert sizes(1) == [(0, 3), (3, 5), (5, 7), (7, 8)]
+    assert sizes(4) == [(0, 3), (3, 7), (7, 8)]
+    assert sizes(8) == [(0, 8)]
+    assert list(_pieces(hidden, [0, 0])) == []
+
+
+def test_a_change_sees_all_pairs_at_once(tiny_subject, experts, monkeypatch):
+    monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", 1)
+    seen = []
+
+    def change(neurons, pairs):
+        seen.append(pairs)
+        return neurons
+
+    hidden, indices, weights = draw(5)
+    with changed_experts(tiny_subject.model, 0, change):
+        changed = run_chosen(experts, hidden, indices, weights)
+    (pairs,) = seen
+    assert pairs.experts.tolist() == sorted(indices.flatten().tolist())
+    assert torch.equal(changed, run_chosen(experts, hidden, indices, weights))

@@ -112,6 +112,16 @@ def test_outputs_stay_the_same_to_the_bit_and_all_is_restored(kind):
     assert set(capture.pooled) | set(capture.tokens) == set(capture.variables)
 
 
+@pytest.mark.parametrize("asked", ["grouped_mm", "eager", "batched_mm"])
+def test_only_grouped_experts_are_run_in_another_way(asked):
+    subject = copy.deepcopy(subject_of("olmoe"))
+    subject.model.set_experts_implementation(asked)
+    with capturing(subject, {"router"}, set()):
+        used = subject.model.get_experts_implementation()
+    assert used == {"": "lmri" if asked == "grouped_mm" else asked}
+    assert subject.model.get_experts_implementation() == {"": asked}
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_variable_has_the_shape_the_table_says(kind):
     subject = subject_of(kind)
