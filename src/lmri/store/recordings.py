@@ -103,8 +103,8 @@ class Recording:
         found = self._root.get(name)
         if not isinstance(found, zarr.Array):
             raise StoreError(
-                f"{self.path}: the recording holds no '{name}'. "
-                "Add its quantity to 'record.quantities' of the configuration and record again."
+                f"{self.path}: the recording holds no '{name}'. {_advice(name)} of the "
+                "configuration and record again."
             )
         return StoredArray(found)
 
@@ -133,6 +133,13 @@ class Recording:
         step = min(array.chunks[0] for array in arrays)
         for start in range(0, arrays[0].shape[0], step):
             yield tuple(reader.rows(start, start + step) for reader in readers)
+
+
+def _advice(name: str) -> str:
+    """Say what to do about an array that a recording does not hold."""
+    if name.rpartition("/")[2] in ("logp_next", "entropy_next"):
+        return "Leave out 'record.next_token: false'"
+    return "Add its quantity to 'record.quantities'"
 
 
 def open_recording(store: Path, manifest: Path) -> Recording:

@@ -83,6 +83,12 @@ def test_a_missing_quantity_says_what_to_add(path):
             Recording(path).array(name)
 
 
+@pytest.mark.parametrize("name", ["logp_next", "entropy_next"])
+def test_missing_statistics_of_next_tokens_name_their_option(path, name):
+    with pytest.raises(StoreError, match=f"no 'tokens/index/{name}'.* 'record.next_token: false'"):
+        Recording(path).array(f"tokens/index/{name}")
+
+
 @pytest.mark.parametrize("chunk", ["tokens/router/expert_id/c.1.0.0", "trials/score/c/0"])
 def test_an_altered_chunk_is_refused_on_opening(path, chunk):
     content = bytearray((path / chunk).read_bytes())
