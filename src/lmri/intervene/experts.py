@@ -43,6 +43,10 @@ class Pairs:
     experts: torch.Tensor
     n_tokens: int
 
+    def part(self, rows: slice) -> Pairs:
+        """Return some of the pairs."""
+        return Pairs(self.tokens[rows], self.experts[rows], self.n_tokens)
+
 
 Change = Callable[[torch.Tensor, Pairs], torch.Tensor]
 """From neurons (n_pairs, expert_size) and their pairs to the neurons that are used instead."""
@@ -84,44 +88,56 @@ def run_chosen(
     executed = len(chosen) - counts[-1]  # empty slots sort last and are left out
     experts, chosen = experts[:executed], chosen[:executed]
     pairs = Pairs(chosen // top_k, experts, n_tokens)
-    pieces = list(_pieces(hidden, counts[:-1]))
-    products = hidden.new_empty(executed, _matrices(module, "gate_up_proj").shape[2])
-    for runs, rows in pieces:
-        inputs = hidden.index_select(0, pairs.tokens[rows])
-        _per_expert(module, "gate_up_proj", inputs, runs, out=products[rows])
-    neurons = module._apply_gate(_changed(module, products, pairs, BEFORE))  # (executed, size)
-    neurons = _changed(module, neurons, pairs)
-    _tap(module, neurons, chosen, indices)
     factors = weights.reshape(-1, 1)[chosen]
     make = torch.zeros if counts[-1] else torch.empty
-    kind = torch.result_type(neurons, factors)
+    kind = torch.result_type(hidden, factors)
     slots = make(n_tokens * top_k, hidden.shape[1], dtype=kind, device=hidden.device)
-    for runs, rows in pieces:
-        outputs = _per_expert(module, "down_proj", neurons[rows], runs)  # (pairs, hidden)
-        slots.index_copy_(0, chosen[rows], outputs * factors[rows])
+    tap: Tap | None = getattr(module, "lmri_tap", None)
+    width = _matrices(module, "down_proj").shape[1]
+    tapped = None if tap is None else hidden.new_zeros(n_tokens * top_k, width)
+    for runs, rows in _pieces(module, hidden, counts[:-1]):
+        own = pairs.part(rows)
+        products = _per_expert(module, "gate_up_proj", hidden.index_select(0, own.tokens), runs)
+        neurons = module._apply_gate(_changed(module, products, own, BEFORE))  # (pairs, size)
+        neurons = _changed(module, neurons, own)
+        if tapped is not None:
+            tapped.index_copy_(0, chosen[rows], neurons)
+        outputs = _per_expert(module, "down_proj", neurons, runs)  # (pairs, hidden)
+        slots.index_copy_(0, chosen[rows], _product(outputs, factors[rows], kind))
+    if tapped is not None:
+        tap(tapped.view(n_tokens, top_k, -1), indices)
     return slots.view(n_tokens, top_k, -1).sum(dim=1).to(hidden.dtype)
+
+
+def _product(outputs: torch.Tensor, factors: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """Multiply, in place where the type allows: the cache has room for few copies."""
+    return outputs.mul_(factors) if outputs.dtype == kind else outputs * factors
 
 
 Run = tuple[int, int]
 """An expert and how many pairs it is run on."""
 
 PIECE_BYTES = 2**18
-"""Input of the experts that are taken together on a processor."""
+"""Input of the experts that are taken together."""
+
+VECTORS = 64
+"""Numbers that whole vectors hold, of any type and processor."""
 
 
 def _runs(counts: list[int]) -> list[Run]:
     return [(expert, count) for expert, count in enumerate(counts) if count]
 
 
-def _pieces(hidden: torch.Tensor, counts: list[int]) -> Iterator[tuple[list[Run], slice]]:
-    """Divide the pairs, in the order of experts, into those whose inputs are collected together.
+def _pieces(
+    module: nn.Module, hidden: torch.Tensor, counts: list[int]
+) -> Iterator[tuple[list[Run], slice]]:
+    """Divide the pairs, in the order of experts, into those that are taken together.
 
-    On a processor these are few: what was collected, and what a product left, is then still in the
-    cache when it is read. Only numbers are moved and multiplied there, so that no bit depends on
-    how they are divided; those of activation functions may, and these get all pairs at once.
+    Where they may be divided these are few: what a product left is then still in the cache when it
+    is read.
     """
-    on_cpu = hidden.device.type == "cpu"
-    most = PIECE_BYTES // (hidden.shape[1] * hidden.element_size()) if on_cpu else math.inf
+    size = hidden.shape[1] * hidden.element_size()
+    most = PIECE_BYTES // size if _divisible(module, hidden) else math.inf
     runs: list[Run] = []
     start = stop = 0
     for run in _runs(counts):
@@ -130,28 +146,34 @@ def _pieces(hidden: torch.Tensor, counts: list[int]) -> Iterator[tuple[list[Run]
             runs, start = [], stop
         runs.append(run)
         stop += run[1]
-    if runs:
-        yield runs, slice(start, stop)
+    yield runs, slice(start, stop)
+
+
+def _divisible(module: nn.Module, hidden: torch.Tensor) -> bool:
+    """Return whether no bit depends on which pairs are taken together, and it takes less time.
+
+    torch computes an activation function vector by vector, and what is left over at the end, or
+    where two threads meet, number by number: these may differ in the last bit. A change has to see
+    all pairs at once. Other devices run few large operations faster.
+    """
+    changed = hasattr(module, AFTER) or hasattr(module, BEFORE)
+    whole = _matrices(module, "down_proj").shape[1] % VECTORS == 0
+    alone = hidden.device.type == "cpu" and torch.get_num_threads() == 1
+    return alone and whole and not changed
 
 
 def _per_expert(
-    module: nn.Module,
-    name: str,
-    inputs: torch.Tensor,
-    runs: list[Run],
-    out: torch.Tensor | None = None,
+    module: nn.Module, name: str, inputs: torch.Tensor, runs: list[Run]
 ) -> torch.Tensor:
     matrices = _matrices(module, name)
     bias = getattr(module, f"{name}_bias", None)  # (experts, out)
-    outputs = inputs.new_empty(len(inputs), matrices.shape[2]) if out is None else out
-    start = 0
-    for expert, count in runs:
-        rows = slice(start, start + count)
-        torch.mm(inputs[rows], matrices[expert], out=outputs[rows])
-        if bias is not None:
-            outputs[rows] += bias[expert]
-        start += count
-    return outputs
+    outputs = []
+    for (expert, _), rows in zip(runs, inputs.split([count for _, count in runs]), strict=True):
+        product = torch.mm(rows, matrices[expert])
+        outputs.append(product if bias is None else product.add_(bias[expert]))
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.cat(outputs) if outputs else inputs.new_empty(0, matrices.shape[2])
 
 
 def _matrices(module: nn.Module, name: str) -> torch.Tensor:
@@ -172,22 +194,11 @@ def _changed(
     return activity if change is None else change(activity, pairs)
 
 
-def _tap(
-    module: nn.Module, neurons: torch.Tensor, chosen: torch.Tensor, indices: torch.Tensor
-) -> None:
-    tap: Tap | None = getattr(module, "lmri_tap", None)
-    if tap is None:
-        return
-    slots = neurons.new_zeros(indices.numel(), neurons.shape[-1])
-    slots[chosen] = neurons
-    tap(slots.view(*indices.shape, -1), indices)
-
-
 def runs_grouped(model: nn.Module) -> bool:
     """Return whether :func:`run_chosen` gives the bits of what a model uses now, for less time.
 
     That is so on a processor for ``grouped_mm``, which is what transformers chooses by itself: it
-    collects the inputs of all experts before the first product, and all outputs after the last.
+    takes all experts through one product before the next.
 
     Parameters
     ----------
@@ -336,6 +347,7 @@ def _dense_hooks(router: nn.Module, module: nn.Module) -> list:
         products = _per_expert(module, "gate_up_proj", inputs, _runs(counts))
         gate, up = _changed(module, products, pairs, BEFORE).chunk(2, dim=-1)
         neurons = _changed(module, up * module.act_fn(gate), pairs)
-        _tap(module, neurons, order, indices)
+        slots = torch.empty_like(neurons).index_copy_(0, order, neurons)
+        module.lmri_tap(slots.view(*indices.shape, -1), indices)
 
     return [router.register_forward_hook(keep_choice), module.register_forward_pre_hook(compute)]

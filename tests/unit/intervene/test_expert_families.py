@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from families import FAMILIES, MIXTURES, tiny_model, tokens
+from families import FAMILIES, MIXTURES, configuration, random_model, tiny_model, tokens
 
 from lmri.anatomy import (
     Subject,
@@ -34,11 +34,9 @@ def no_gradients():
         yield
 
 
-@pytest.mark.parametrize("piece", [1, 300, 2**18], ids=["alone", "some", "all"])
 @pytest.mark.parametrize("kind", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype, piece, monkeypatch):
-    monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", piece)
+def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype):
     model = tiny_model(kind)
     if dtype != torch.float32:
         model = copy.deepcopy(model).to(dtype)
@@ -49,6 +47,32 @@ def test_outputs_are_those_of_the_library_to_the_bit(kind, dtype, piece, monkeyp
     with tapped_experts(model, lambda layer, neurons, experts: None):
         assert torch.equal(model(input_ids=ids).logits, before)
     assert torch.equal(model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("piece", [1, 300, 2**18], ids=["alone", "some", "all"])
+@pytest.mark.parametrize("kind", REROUTED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_are_the_same_however_experts_are_divided(kind, dtype, piece, monkeypatch):
+    monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", piece)
+    config = configuration(kind)
+    own = hasattr(config, "moe_intermediate_size")
+    setattr(config, "moe_intermediate_size" if own else "intermediate_size", 64)
+    model, ids, sizes = random_model(config).to(dtype), tokens(kind), []
+    before = model(input_ids=ids).logits
+    group = expert_groups(model)[1]
+    gate = group._apply_gate
+
+    def seen(products):
+        sizes.append(len(products))
+        return gate(products)
+
+    group._apply_gate = seen
+    with skipping_experts(model):
+        assert torch.equal(model(input_ids=ids).logits, before)
+    # 42 tokens choose 2 of 8 experts.
+    assert sum(sizes) == 84
+    assert (len(sizes) > 3) == (piece < 2**18)
+    assert max(sizes) == 84 or piece < 2**18
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -169,23 +169,29 @@ def test_bits_are_those_of_the_library_with_several_threads(threads, monkeypatch
         torch.set_num_threads(before)
 
 
-def test_pieces_are_as_large_as_the_cache_allows(monkeypatch):
+@pytest.mark.parametrize("size", [16, 64])
+def test_pieces_are_as_large_as_the_cache_allows(experts, size, monkeypatch):
+    monkeypatch.setattr("lmri.intervene.experts.VECTORS", size)
     counts, hidden = [3, 2, 0, 2, 1], torch.zeros(4, 32)
 
-    def sizes(rows):
+    def sizes(rows, counts=counts):
         monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", rows * 32 * 4)
-        pieces = list(_pieces(hidden, counts))
-        assert [run for runs, _ in pieces for run in runs] == [(0, 3), (1, 2), (3, 2), (4, 1)]
+        pieces = list(_pieces(experts, hidden, counts))
+        assert [n for runs, _ in pieces for n in runs] == [
+            (i, n) for i, n in enumerate(counts) if n
+        ]
         return [(rows.start, rows.stop) for _, rows in pieces]
 
-    assert sizes(1) == [(0, 3), (3, 5), (5, 7), (7, 8)]
-    assert sizes(4) == [(0, 3), (3, 7), (7, 8)]
+    # Neurons that do not fill vectors are never divided.
+    assert sizes(1) == ([(0, 3), (3, 5), (5, 7), (7, 8)] if size == 16 else [(0, 8)])
+    assert sizes(4) == ([(0, 3), (3, 7), (7, 8)] if size == 16 else [(0, 8)])
     assert sizes(8) == [(0, 8)]
-    assert list(_pieces(hidden, [0, 0])) == []
+    assert sizes(8, [0, 0]) == [(0, 0)]
 
 
 def test_a_change_sees_all_pairs_at_once(tiny_subject, experts, monkeypatch):
     monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", 1)
+    monkeypatch.setattr("lmri.intervene.experts.VECTORS", 16)
     seen = []
 
     def change(neurons, pairs):
