@@ -15,6 +15,7 @@ it depends less than wall-clock time on what else a machine does. Ours is the wh
   is a process of its own; they take turns to read all batches, one at a time, several rounds; the
   least counts. ``unfiltered`` is the peer with everything it can keep.
 - Memory: the most that a process ever held while all trials, short ones, were kept by each.
+- Writing alone, on the clock: with two threads against one.
 
 The peers are installed in an environment of their own the first time; where that fails their rows
 are ``not_measured``. Crashes are those of ``python -m benchmarks.crashes``.
@@ -35,6 +36,7 @@ from pathlib import Path
 from benchmarks.recording.environment import PeersMissingError, peers_python, peers_variables
 from benchmarks.recording.sides import Side, SideError
 from benchmarks.recording.subjects import save_batches, save_model
+from benchmarks.recording.writing import writing
 from benchmarks.rows import Row, at_most, cheaper, parser, report
 
 POOLED = ("router", "residual", "head")
@@ -87,6 +89,8 @@ class Size:
         By architecture: trials in all and of a batch.
     kept : int
         Trials that are kept where memory is measured.
+    appends : int
+        Times 25 MB that are written where threads are compared.
     rounds : int
         Rounds; the best counts.
     """
@@ -94,17 +98,18 @@ class Size:
     trials: dict[str, int]
     rows: dict[str, int]
     kept: int
+    appends: int
     rounds: int
 
 
 def whole(rounds: int) -> Size:
     """Return the size that the figures are reported for."""
-    return Size({"olmoe": 256, "gpt2": 24}, {"olmoe": 16, "gpt2": 8}, 10_000, rounds)
+    return Size({"olmoe": 256, "gpt2": 24}, {"olmoe": 16, "gpt2": 8}, 10_000, 40, rounds)
 
 
 def quick() -> Size:
     """Return a size that shows that the benchmark works, and little more."""
-    return Size({"olmoe": 32, "gpt2": 4}, {"olmoe": 16, "gpt2": 4}, 200, 1)
+    return Size({"olmoe": 32, "gpt2": 4}, {"olmoe": 16, "gpt2": 4}, 200, 2, 1)
 
 
 def measure(size: Size) -> Iterator[Row]:
@@ -129,6 +134,7 @@ def measure(size: Size) -> Iterator[Row]:
             yield from against_bare(folder, architecture, size.rounds)
             yield from against_peers(folder, architecture, size.rounds)
         yield from memory(Path(name) / "olmoe", size.kept)
+    yield from writing(size.appends, size.rounds * READINGS)
 
 
 def against_bare(folder: Path, architecture: str, rounds: int) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from lmri.anatomy import (
     Prompt,
@@ -129,10 +130,12 @@ def record_task(
             "without": None if options.without is None else options.without.to_dict(),
             "provenance": provenance,
         }
+        # As many as the job was given: beside a GPU they have little else to do.
+        writing = {"compression": options.compression, "threads": torch.get_num_threads()}
         with (
             running(loaded),
             atomic_directory(out) as partial,
-            RecordingWriter(partial, attributes, compression=options.compression) as writer,
+            RecordingWriter(partial, attributes, **writing) as writer,
         ):
             record = loaded, trials, prompts, phases, options, seed, writer
             generating = options.when == "during" and not loaded.anatomy.encoder

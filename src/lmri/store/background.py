@@ -1,4 +1,4 @@
-"""Work done by one background thread, in order, with a bound on the bytes that wait."""
+"""Work done by background threads, begun in order, with a bound on the bytes that wait."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class Background:
-    """One thread that does what is submitted, in the order in which it is submitted.
+    """Threads that do what is submitted, begun in the order in which it is submitted.
 
     Parameters
     ----------
     limit : int
-        Bytes that may wait; a submission beyond them blocks until there is room. A single larger
-        one is taken when nothing else waits.
+        Bytes that may wait or be worked on; a submission beyond them blocks until there is room. A
+        single larger one is taken when there is nothing else.
     name : str
-        Name of the thread.
+        What the names of the threads begin with.
+    threads : int
+        How many; with one, work is also finished in order.
     """
 
-    def __init__(self, limit: int, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+    def __init__(self, limit: int, name: str, threads: int = 1) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=name)
         self._waiting: deque[tuple[Future, int]] = deque()
         self._bytes = 0
         self._limit = limit
@@ -50,7 +52,7 @@ class Background:
         self._bytes += size
 
     def close(self) -> None:
-        """Finish all work and end the thread.
+        """Finish all work and end the threads.
 
         Raises
         ------
@@ -65,7 +67,7 @@ class Background:
         self._raise()
 
     def abort(self) -> None:
-        """Drop the work that has not begun, and end the thread."""
+        """Drop the work that has not begun, and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._waiting.clear()
 

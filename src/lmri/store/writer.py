@@ -1,8 +1,9 @@
 """Writing a recording: one subject's labelled activity on one shard of a task, in zarr v3.
 
 The layout of the store is in ``docs/artefacts.md``, that of its arrays in
-:mod:`lmri.store.layout`. A background thread compresses and writes full blocks while the model
-computes. Memory is bounded by one block of each array and the queue, whatever the number of trials.
+:mod:`lmri.store.layout`. Background threads compress, hash and write full blocks while the model
+computes; a block is a file, so the bytes do not depend on how many threads there are. Memory is
+bounded by one block of each array and the queue, whatever the number of trials.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ROOT = "zarr.json"
 """Metadata of the root group, and of all."""
 
 QUEUE_BYTES = 32 * MIB
+"""Of each thread: some blocks of most arrays."""
 
 
 class RecordingWriter:
@@ -50,7 +52,9 @@ class RecordingWriter:
         ``zstd`` is level -1, a fast one, with its checksum. ``none`` stores the values as they
         are, followed by CRC-32C, so that an altered byte is found on reading there too.
     queue_bytes : int
-        Bytes of full blocks that may wait for the thread; :meth:`append` blocks beyond it.
+        Bytes of full blocks that may wait for each thread; :meth:`append` blocks beyond it.
+    threads : int
+        How many threads write.
 
     Attributes
     ----------
@@ -71,6 +75,7 @@ class RecordingWriter:
         *,
         compression: str = "zstd",
         queue_bytes: int = QUEUE_BYTES,
+        threads: int = 1,
     ) -> None:
         check_choice(compression, CODECS, "compression", "a recording", StoreError)
         self._path = path
@@ -79,7 +84,7 @@ class RecordingWriter:
         self._arrays: dict[str, BlockArray] = {}
         self._coordinates: dict[str, list] = {}
         self._trials: list[pd.DataFrame] = []
-        self._background = Background(queue_bytes, "lmri-writer")
+        self._background = Background(threads * queue_bytes, "lmri-writer", threads)
         self._described: dict[str, dict] | None = None
         self.hashes: dict[str, tuple[int, str]] = {}
 
@@ -134,7 +139,7 @@ class RecordingWriter:
         StoreError
             If a finite value does not fit into the type.
         Exception
-            What went wrong in the thread since the last call, unchanged (``OSError`` for a full
+            What went wrong in a thread since the last call, unchanged (``OSError`` for a full
             disk).
         """
         name = f"{node}/{variable}"
@@ -160,7 +165,7 @@ class RecordingWriter:
         self._trials.append(trials)
 
     def close(self) -> dict[str, dict]:
-        """Write what still waits, the table of trials and the metadata, and end the thread.
+        """Write what still waits, the table of trials and the metadata, and end the threads.
 
         Returns
         -------
@@ -171,7 +176,7 @@ class RecordingWriter:
         Raises
         ------
         Exception
-            What went wrong in the thread, unchanged.
+            What went wrong in a thread, unchanged.
         """
         if self._described is None:
             self._background.close()
@@ -179,7 +184,7 @@ class RecordingWriter:
         return self._described
 
     def abort(self) -> None:
-        """End the thread without writing what still waits: the store remains unreadable."""
+        """End the threads without writing what still waits: the store remains unreadable."""
         self._background.abort()
 
     def _array(

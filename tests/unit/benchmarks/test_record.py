@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks import record
-from benchmarks.recording import ours
+from benchmarks.recording import ours, writing
 from benchmarks.recording.environment import PeersMissingError
 from benchmarks.recording.sides import Side, SideError
 from benchmarks.recording.subjects import save_batches, save_model
@@ -119,6 +119,15 @@ def test_a_side_that_ends_says_why():
         pytest.raises(SideError, match="MemoryError: too large"),
     ):
         side.measure()
+
+
+def test_writing_is_measured_with_one_thread_and_with_several(monkeypatch):
+    monkeypatch.setattr(writing, "CHANNELS", 8)
+    rows = list(writing.writing(appends=1, rounds=1, threads=3))
+    assert [row.figure.split("written ")[1] for row in rows] == [
+        f"({name}), 3 threads against one" for name in ("zstd", "none")
+    ]
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
 
 
 @pytest.mark.slow

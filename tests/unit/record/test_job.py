@@ -198,6 +198,20 @@ def test_two_recordings_are_the_same_to_the_bit(record, recorded, tmp_path):
     assert again == first
 
 
+def test_as_many_threads_write_as_torch_has(record, tmp_path, monkeypatch):
+    seen = []
+
+    class Seen(job.RecordingWriter):
+        def __init__(self, *arguments, **options):
+            seen.append(options["threads"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(job, "RecordingWriter", Seen)
+    record(tmp_path)
+    assert seen == [3]
+
+
 def test_shards_partition_the_trials(record, recorded, tmp_path):
     found = []
     for shard in range(3):

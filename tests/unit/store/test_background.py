@@ -1,4 +1,4 @@
-"""One thread, in order, with a bound on what waits."""
+"""Threads, in order, with a bound on what waits."""
 
 import threading
 
@@ -57,6 +57,33 @@ def test_the_first_error_is_raised_unchanged_from_then_on(background):
         with pytest.raises(ZeroDivisionError, match="broken"):
             background.submit(100, fail)
     with pytest.raises(ZeroDivisionError, match="broken"):
+        background.close()
+
+
+def test_several_threads_work_side_by_side():
+    background = Background(100, "lmri-test", threads=3)
+    together = threading.Barrier(3)
+    for _ in range(3):
+        background.submit(10, together.wait, 10)  # breaks unless three wait at a time
+    background.close()
+    assert not together.broken
+
+
+def test_of_several_errors_that_of_the_first_work_is_raised():
+    background = Background(100, "lmri-test", threads=2)
+    later = threading.Event()
+
+    def fail_later():
+        later.wait(10)
+        raise ZeroDivisionError("first")
+
+    def fail_at_once():
+        later.set()
+        raise OverflowError("second")
+
+    background.submit(10, fail_later)
+    background.submit(10, fail_at_once)
+    with pytest.raises(ZeroDivisionError, match="first"):
         background.close()
 
 

@@ -1,4 +1,4 @@
-"""The writer: its thread, its bound on memory, and what it refuses."""
+"""The writer: its threads, its bound on memory, and what it refuses."""
 
 import errno
 import itertools
@@ -70,10 +70,12 @@ def test_every_file_is_hashed_as_it_is_written(folder, small_chunks):
     assert "zarr.json" in files
 
 
-@pytest.mark.parametrize("queue_bytes", [1, 10**9])
-def test_the_bytes_are_the_same_whatever_the_queue(write, tmp_path, queue_bytes):
+@pytest.mark.parametrize(
+    "options", [{"queue_bytes": 1}, {"queue_bytes": 10**9}, {"threads": 4}], ids=str
+)
+def test_the_bytes_are_the_same_whatever_the_queue_and_the_threads(write, tmp_path, options):
     write(tmp_path / "a.zarr")
-    write(tmp_path / "b.zarr", queue_bytes=queue_bytes)
+    write(tmp_path / "b.zarr", **options)
     first, second = (
         {str(p.relative_to(store)): sha256_file(p) for p in store.rglob("*") if p.is_file()}
         for store in (tmp_path / "a.zarr", tmp_path / "b.zarr")
