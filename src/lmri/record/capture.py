@@ -65,6 +65,22 @@ class Batch:
         return not bool(self.real.all())
 
 
+@dataclass(frozen=True)
+class ExpertStorage:
+    """How neurons of experts are kept.
+
+    Attributes
+    ----------
+    full : bool
+        For every token; otherwise pooled.
+    reason : str
+        Why, for the attributes of their arrays.
+    """
+
+    full: bool
+    reason: str
+
+
 @dataclass
 class Capture:
     """Activity of one forward pass over a batch.
@@ -209,24 +225,17 @@ class Capture:
             pools = pool_experts(neurons, ids.to(neurons.device), masks, self.anatomy.experts)
             self.expert_pools[layer] = pools
 
-    def choose_expert_storage(self) -> str:
-        """Settle how neurons of experts are kept: whichever was smaller in the last pass.
+    def expert_bytes(self) -> tuple[int, int]:
+        """Count what neurons of experts took in the last pass, which must have kept them both ways.
 
         Returns
         -------
-        str
-            The choice and its reason; empty if there was none to make.
+        full, pooled : int
+            Bytes, before compression.
         """
-        if self.experts_full is not None or not self.expert_pools:
-            return ""
-        variable = self.variables[EXPERT_NEURONS]
-        full = variable.bytes_per_token * int(self.batch.real.sum())
+        full = self.variables[EXPERT_NEURONS].bytes_per_token * int(self.batch.real.sum())
         pools = self.expert_pools.values()
-        pooled = sum(p.total.nbytes + p.squares.nbytes + 13 * len(p.row) for p in pools)
-        self.experts_full = full <= pooled
-        (self.expert_pools if self.experts_full else self.tokens.pop(EXPERT_NEURONS)).clear()
-        chosen = "full" if self.experts_full else "pooled"
-        return f"{chosen}: {full} bytes in full, {pooled} pooled in the batch that was looked at"
+        return full, sum(p.total.nbytes + p.squares.nbytes + 13 * len(p.row) for p in pools)
 
     def summarise_attention(self, layer: int, attention: Attention) -> None:
         """Keep the summaries of one layer's attention.

@@ -15,7 +15,7 @@ import torch
 from lmri.anatomy import SPANS, Prompt, Subject, equal_length_batches, trunk
 from lmri.config import RecordOptions
 from lmri.intervene import most_new_tokens
-from lmri.record.capture import RECEIVED, Batch, Capture
+from lmri.record.capture import RECEIVED, Batch, Capture, ExpertStorage
 from lmri.record.generation import Text, repeat_trials, respond_to_rows
 from lmri.record.next_token import next_token_statistics
 from lmri.record.progress import Progress
@@ -32,6 +32,7 @@ def scan_during_generation(
     options: RecordOptions,
     seed: int,
     writer: RecordingWriter,
+    storage: ExpertStorage | None = None,
 ) -> tuple[pd.DataFrame, ScanReport]:
     """Generate, score and record the responses to a table of trials in one go.
 
@@ -54,6 +55,8 @@ def scan_during_generation(
         Seed of the study.
     writer : RecordingWriter
         Where to.
+    storage : ExpertStorage, optional
+        How neurons of experts are kept, see :func:`lmri.record.scan.scan`.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def scan_during_generation(
     with opened(subject, options) as capture:
         for path in ("attention/retrieval", RECEIVED):
             capture.variables.pop(path, None)
-        sink = Sink(subject, capture, phases, options, writer, progress)
+        sink = Sink(subject, capture, phases, options, writer, progress, storage)
         for rows in equal_length_batches(lengths, rows_at_once):
             own = repeated.iloc[rows].reset_index(drop=True)
             with _Passes(subject, capture, [asked[row] for row in rows]) as passes:

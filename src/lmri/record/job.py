@@ -22,7 +22,9 @@ from lmri.anatomy import (
 from lmri.config import LoadOptions, RecordOptions
 from lmri.errors import StimuliError
 from lmri.intervene import most_new_tokens
+from lmri.record.capture import ExpertStorage
 from lmri.record.during import scan_during_generation
+from lmri.record.expert_storage import choose_expert_storage, needs_choice, typical_trials
 from lmri.record.generation import respond_to_trials
 from lmri.record.hooks import check_observable
 from lmri.record.phases import phase_names, span_names
@@ -109,7 +111,9 @@ def record_task(
         # Before the weights are read.
         if load is not None:
             check_observable(load.attention, options.quantities, subject)
-        check_prompts(model, subject, {task: trials}, options.max_new_tokens, thought)
+        typical = typical_trials(_recorded(table, options))
+        read = pd.concat([trials, typical]).drop_duplicates("trial")
+        check_prompts(model, subject, {task: read}, options.max_new_tokens, thought)
         loaded = load_subject(model, subject, load=load)
         template = read_template(table["template"].iloc[0])
         phases = phase_names(loaded.tokenizer, template, table["prompt"].iloc[0])
@@ -137,7 +141,11 @@ def record_task(
             atomic_directory(out) as partial,
             RecordingWriter(partial, attributes, **writing) as writer,
         ):
-            record = loaded, trials, prompts, phases, options, seed, writer
+            storage = None
+            if needs_choice(loaded, options):
+                asked = render_trials(loaded.tokenizer, typical, room)
+                storage = choose_expert_storage(loaded, typical, asked, phases, options, seed)
+            record = loaded, trials, prompts, phases, options, seed, writer, storage
             generating = options.when == "during" and not loaded.anatomy.encoder
             run = scan_during_generation if generating else _respond_and_scan
             scored, report = run(*record)
@@ -163,21 +171,26 @@ def _respond_and_scan(
     options: RecordOptions,
     seed: int,
     writer: RecordingWriter,
+    storage: ExpertStorage | None,
 ) -> tuple[pd.DataFrame, ScanReport]:
     scored, texts = respond_to_trials(subject, trials, prompts, options, seed)
-    return scored, scan(subject, scored, texts, phases, options, writer)
+    return scored, scan(subject, scored, texts, phases, options, writer, storage)
 
 
 def _shard_trials(
     trials: pd.DataFrame, shard: int, options: RecordOptions, stimuli: Path
 ) -> pd.DataFrame:
-    chosen = trials[trials["split"].isin(options.splits)].iloc[shard :: options.shards]
+    chosen = _recorded(trials, options).iloc[shard :: options.shards]
     if chosen.empty:
         raise StimuliError(
             f"{stimuli}: shard {shard} of {options.shards} has no trial in the splits "
             f"{', '.join(options.splits)}. Ask for fewer 'shards'."
         )
     return chosen.reset_index(drop=True)
+
+
+def _recorded(trials: pd.DataFrame, options: RecordOptions) -> pd.DataFrame:
+    return trials[trials["split"].isin(options.splits)]
 
 
 def _per_condition(trials: pd.DataFrame, chosen: pd.Series) -> dict[str, int]:

@@ -20,7 +20,7 @@ from lmri.config import RecordOptions
 from lmri.errors import StimuliError
 from lmri.intervene import Session, intervened
 from lmri.record.arrays import ArrayWriter
-from lmri.record.capture import EXPERT_NEURONS, Batch, Capture
+from lmri.record.capture import Batch, Capture, ExpertStorage
 from lmri.record.generation import Text, lesion
 from lmri.record.hooks import capturing
 from lmri.record.memory import give_back_freed_memory, keep_freed_memory
@@ -72,6 +72,7 @@ def scan(
     phases: tuple[str, ...],
     options: RecordOptions,
     writer: RecordingWriter,
+    storage: ExpertStorage | None = None,
 ) -> ScanReport:
     """Record every text.
 
@@ -89,6 +90,8 @@ def scan(
         What is recorded, and how.
     writer : RecordingWriter
         Where to.
+    storage : ExpertStorage, optional
+        How neurons of experts are kept; by default in full if the options say so, or both ways.
 
     Returns
     -------
@@ -105,17 +108,11 @@ def scan(
     lengths = [len(text) for text in texts]
     kept: dict[int, np.ndarray] = {}
     with opened(subject, options) as capture, without_experts(subject, options) as session:
-        sink = Sink(subject, capture, phases, options, writer, progress)
+        sink = Sink(subject, capture, phases, options, writer, progress, storage)
         limits = options.rows, options.padding, options.batch_tokens
-        batches = list(similar_length_batches(lengths, *limits))
-        if capture.experts_full is None and EXPERT_NEURONS in capture.variables:
-            typical = batches[_middle(batches, lengths)]
-            batch, _ = make_batch(subject, [texts[row] for row in typical], phases)
-            _run(subject, capture, batch, session)
-            sink.choose_expert_storage()
-        for rows in batches:
+        for rows in similar_length_batches(lengths, *limits):
             batch, spans = make_batch(subject, [texts[row] for row in rows], phases)
-            states = _run(subject, capture, batch, session)
+            states = run_batch(subject, capture, batch, session)
             found = _next_token(subject, states, batch) if options.next_token else {}
             index = {"spans": spans, **found}
             sink.write(trials.iloc[rows].reset_index(drop=True), batch, index)
@@ -159,6 +156,8 @@ class Sink:
         Where to.
     progress : Progress
         Told of every batch.
+    storage : ExpertStorage, optional
+        How neurons of experts are kept, see :func:`scan`.
 
     Attributes
     ----------
@@ -174,11 +173,15 @@ class Sink:
         options: RecordOptions,
         writer: RecordingWriter,
         progress: Progress,
+        storage: ExpertStorage | None = None,
     ) -> None:
         self.report = ScanReport()
         self._subject, self._capture, self._phases = subject, capture, phases
         self._options, self._writer, self._progress = options, writer, progress
         self._arrays = ArrayWriter(writer, capture, phases)
+        if storage is not None:
+            capture.experts_full = storage.full
+            self._arrays.expert_storage = storage.reason
         self._written = 0
         self._cleared = 0
         keep_freed_memory()
@@ -202,7 +205,6 @@ class Sink:
         """
         _check_finite(self._capture, self._subject, trials, self.report, self._options)
         arrays, tokens = self._arrays, int(batch.real.sum())
-        self.choose_expert_storage()
         arrays.write(batch, index, first_trial=self._written)
         last = batch.masks[:, self._phases.index("content_last")].int().argmax(dim=1)
         self._writer.append_trials(trials.assign(content_last=last.cpu().numpy()))
@@ -212,11 +214,6 @@ class Sink:
         if arrays.bytes - self._cleared > BYTES_BETWEEN_CLEARINGS:
             give_back_freed_memory()
             self._cleared = arrays.bytes
-
-    def choose_expert_storage(self) -> None:
-        """Settle how neurons of experts are kept by the last pass, unless that was done before."""
-        own = self._arrays
-        own.expert_storage = own.expert_storage or self._capture.choose_expert_storage()
 
 
 def make_batch(
@@ -259,13 +256,27 @@ def make_batch(
     return Batch(ids.to(on), real.to(on), masks.to(on), content.to(on)), np.concatenate(spans)
 
 
-def _middle(batches: list[np.ndarray], lengths: list[int]) -> int:
-    """Batch with the token in the middle: the first is that of the shortest rows."""
-    tokens = np.cumsum([sum(lengths[row] for row in rows) for rows in batches])
-    return int(np.searchsorted(tokens, tokens[-1] / 2))
+def run_batch(
+    subject: Subject, capture: Capture, batch: Batch, session: Session | None
+) -> torch.Tensor:
+    """Run one batch; the capture then holds its activity.
 
+    Parameters
+    ----------
+    subject : Subject
+        The subject.
+    capture : Capture
+        What the pass leaves behind.
+    batch : Batch
+        What is run.
+    session : Session or None
+        From :func:`without_experts`.
 
-def _run(subject: Subject, capture: Capture, batch: Batch, session: Session | None) -> torch.Tensor:
+    Returns
+    -------
+    Tensor of shape (batch, tokens, hidden)
+        States after the last norm.
+    """
     capture.begin(batch)
     if session is not None:
         session.rows = torch.zeros(len(batch.ids), dtype=torch.int64, device=subject.device)
@@ -355,7 +366,7 @@ def _compare(
     with capturing_choices as capture, without_experts(subject, options) as session:
         for row, batched in kept.items():
             batch, _ = make_batch(subject, [texts[row]], phases)
-            _run(subject, capture, batch, session)
+            run_batch(subject, capture, batch, session)
             alone = capture.tokens["router/expert_id"].together().numpy()
             same = (batched[..., :, None] == alone[..., None, :]).any(-1)
             report.compared += same.size

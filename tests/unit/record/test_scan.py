@@ -15,6 +15,7 @@ from lmri.anatomy import SPANS, Prompt
 from lmri.config import RecordOptions
 from lmri.errors import StimuliError, StoreError
 from lmri.record import STATISTICS, job, scan
+from lmri.record.capture import ExpertStorage
 from lmri.record.generation import Text
 from lmri.record.phases import PHASES
 from lmri.store import Recording, RecordingWriter, read_manifest, write_table, writing_lock
@@ -58,7 +59,7 @@ def test_a_padding_token_may_be_without_an_embedding(record, tiny_model_folder, 
 
 
 def test_choices_that_depend_on_the_batch_are_counted(record, tmp_path, monkeypatch):
-    original = scan._run
+    original = scan.run_batch
     calls = []
 
     def run(subject, capture, batch, session):
@@ -69,7 +70,7 @@ def test_choices_that_depend_on_the_batch_are_counted(record, tmp_path, monkeypa
             ids[:, 0] = (ids[:, 1] + 1) % 8
         return states
 
-    monkeypatch.setattr(scan, "_run", run)
+    monkeypatch.setattr(scan, "run_batch", run)
     unbatched = record(tmp_path, quantities=("router",), full=())["unbatched"]
     assert calls[-1] == 1
     assert 0 < unbatched["choices_flipped"] <= unbatched["choices_compared"] / 4
@@ -107,28 +108,26 @@ def test_experts_neurons_are_kept_in_the_smaller_way(record, tmp_path):
         long.array("tokens/expert_neuron/activation")
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_neurons_of_experts_are_kept_as_it_is_told(tiny_subject, tmp_path, full):
+    texts = [random_text(tokens) for tokens in (4, 4, 9)]
+    trials = pd.DataFrame({"trial": [f"t{i}" for i in range(len(texts))], "condition": "a"})
+    options = RecordOptions(quantities=("router", "neuron"), full=(), rows=8)
+    storage = ExpertStorage(full, "because")
+    with RecordingWriter(tmp_path / "a.zarr", {}) as writer:
+        scan.scan(tiny_subject, trials, texts, PHASES, options, writer, storage)
+    kept = Recording(tmp_path / "a.zarr")
+    names = "tokens/expert_neuron/activation", "pooled/expert_neuron/sum"
+    assert [kept.holds(name) for name in names] == [full, not full]
+    assert kept.array(names[not full]).attrs["storage"] == "because"
+
+
 def random_text(tokens):
     """All of it content, and a response of one token."""
     ids = np.random.default_rng(tokens).integers(3, 50, tokens)
     spans = np.full(tokens - 1, SPANS.index("content"), np.uint8)
     prompt = Prompt("", ids[:-1].tolist(), np.zeros((tokens - 1, 2), np.int64), spans, tokens - 2)
     return Text(prompt, ids[-1:].astype(np.int32))
-
-
-@pytest.mark.parametrize(("long_rows", "chosen"), [(1, "full"), (8, "pooled")])
-def test_experts_neurons_are_kept_as_suits_the_middle(tiny_subject, tmp_path, long_rows, chosen):
-    """The first batch, that of the shortest rows, says "full" in both cases."""
-    texts = [random_text(4)] * 40 + [random_text(100)] * long_rows
-    trials = pd.DataFrame({"trial": [f"t{i}" for i in range(len(texts))], "condition": "a"})
-    options = RecordOptions(quantities=("router", "neuron"), full=(), rows=8)
-    with RecordingWriter(tmp_path / "a.zarr", {}) as writer:
-        scan.scan(tiny_subject, trials, texts, PHASES, options, writer)
-    kept = Recording(tmp_path / "a.zarr")
-    name = "tokens/expert_neuron/activation"
-    array = kept.array(name if chosen == "full" else "pooled/expert_neuron/sum")
-    assert array.attrs["storage"].startswith(f"{chosen}: ")
-    rows = kept.array("pooled/router/logits").shape[0]
-    assert rows == len(texts)  # the batch that was looked at is written once
 
 
 def test_states_as_bfloat16_and_without_compression(record, tmp_path):
