@@ -7,6 +7,8 @@ could not be read as one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -95,8 +97,9 @@ def choose_expert_storage(
     ExpertStorage
         The choice.
     """
-    repeated, asked = repeat_trials(trials, prompts, 1)
-    _, texts = respond_to_rows(subject, repeated, asked, options, seed)
+    once = replace(options, repeats=1)
+    repeated, asked = repeat_trials(trials, prompts, once.repeats)
+    _, texts = respond_to_rows(subject, repeated, asked, once, seed)
     full = pooled = 0
     limits = options.rows, options.padding, options.batch_tokens
     with (

@@ -80,6 +80,14 @@ def test_shards_of_one_task_are_kept_alike(record, tables):
     assert lengths[shard == 0].max() < lengths[shard == 1].min()
 
 
+def test_repeats_of_sampled_responses_are_kept_as_one_of_each_would_be(record, tables):
+    once, _ = kept(record, tables, "turns", shards=2, temperature=1.0)
+    told = once["sum"].attrs["storage"]
+    (tables / "turns").rename(tables / "once")
+    twice, _ = kept(record, tables, "turns", shards=2, temperature=1.0, repeats=2)
+    assert twice["sum"].attrs["storage"] == told
+
+
 def test_prompts_of_other_shards_are_read_before_the_subject_is_loaded(record, tables, monkeypatch):
     monkeypatch.setattr(job, "load_subject", lambda *args, **options: pytest.fail("loaded"))
     trials = pd.read_parquet(tables / "short.parquet")
