@@ -28,6 +28,7 @@ from lmri.record.expert_storage import choose_expert_storage, needs_choice, typi
 from lmri.record.generation import respond_to_trials
 from lmri.record.hooks import check_observable
 from lmri.record.phases import phase_names, span_names
+from lmri.record.reductions import what_reduces
 from lmri.record.scan import ScanReport, scan
 from lmri.store import (
     RecordingWriter,
@@ -156,6 +157,7 @@ def record_task(
             hashes=writer.hashes,
             provenance=provenance,
             arrays=shapes,
+            reductions=what_reduces(loaded.device),
             trials=len(scored),
             truncated_responses=_per_condition(scored, ~scored["ended"]),
             truncated_prompts=_per_condition(scored, scored["n_dropped"] > 0),

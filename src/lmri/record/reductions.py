@@ -52,9 +52,15 @@ class Reductions:
         The library.
     instructions : str
         Name of the set.
+
+    Attributes
+    ----------
+    instructions : str
+        The same.
     """
 
     def __init__(self, library: ctypes.CDLL, instructions: str) -> None:
+        self.instructions = instructions
         self._functions: dict[str, Callable[..., int]] = {}
         for name, types in FUNCTIONS.items():
             function = getattr(library, f"{instructions}_{name}")
@@ -314,6 +320,24 @@ def load_reductions() -> Reductions | None:
             stacklevel=2,
         )
         return None
+
+
+def what_reduces(device: torch.device) -> str:
+    """Say what reduces activity on a device: the last bits of a recording depend on it.
+
+    Parameters
+    ----------
+    device : device
+        Where activity is.
+
+    Returns
+    -------
+    str
+        ``torch``, or the set of instructions of the functions here: ``avx512``, ``avx2`` or
+        ``portable``.
+    """
+    reductions = load_reductions() if device.type == "cpu" else None
+    return "torch" if reductions is None else reductions.instructions
 
 
 def _numbers(*values: int) -> ctypes.Array[ctypes.c_int64]:

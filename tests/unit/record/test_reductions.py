@@ -72,6 +72,11 @@ def phases(batch, tokens, seed=0):
     return masks
 
 
+def test_what_is_not_on_a_processor_is_reduced_by_torch():
+    assert reductions.what_reduces(torch.device("meta")) == "torch"
+    assert reductions.what_reduces(torch.device("cpu")) == load_reductions().instructions
+
+
 def test_pools_of_whole_numbers_are_exact():
     values = torch.arange(24.0).view(1, 4, 6)
     masks = torch.tensor([[[True, False, True, True], [False, False, False, False]]])
