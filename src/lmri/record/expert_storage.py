@@ -74,13 +74,13 @@ def choose_expert_storage(
     phases: tuple[str, ...],
     options: RecordOptions,
     seed: int,
-) -> ExpertStorage:
+) -> ExpertStorage | None:
     """Answer and run trials, and choose what takes fewer bytes for them.
 
     Parameters
     ----------
     subject : Subject
-        The subject; see :func:`needs_choice`.
+        The subject.
     trials : DataFrame
         From :func:`typical_trials`.
     prompts : list of Prompt
@@ -94,9 +94,11 @@ def choose_expert_storage(
 
     Returns
     -------
-    ExpertStorage
-        The choice.
+    ExpertStorage or None
+        The choice; None, without running anything, if there is none, see :func:`needs_choice`.
     """
+    if not needs_choice(subject, options):
+        return None
     once = replace(options, repeats=1)
     repeated, asked = repeat_trials(trials, prompts, once.repeats)
     _, texts = respond_to_rows(subject, repeated, asked, once, seed)
@@ -111,8 +113,6 @@ def choose_expert_storage(
             run_batch(subject, capture, batch, session)
             own = capture.expert_bytes()
             full, pooled = full + own[0], pooled + own[1]
-    chosen = "full" if full <= pooled else "pooled"
-    looked_at = f"{len(texts)} trials of middle length"
-    return ExpertStorage(
-        full <= pooled, f"{chosen}: {full} bytes in full, {pooled} pooled in {looked_at}"
-    )
+    in_full = full <= pooled
+    sizes = f"{full} bytes in full, {pooled} pooled in {len(texts)} trials of middle length"
+    return ExpertStorage(in_full, f"{'full' if in_full else 'pooled'}: {sizes}")

@@ -24,7 +24,7 @@ from lmri.errors import StimuliError
 from lmri.intervene import most_new_tokens
 from lmri.record.capture import ExpertStorage
 from lmri.record.during import scan_during_generation
-from lmri.record.expert_storage import choose_expert_storage, needs_choice, typical_trials
+from lmri.record.expert_storage import choose_expert_storage, typical_trials
 from lmri.record.generation import respond_to_trials
 from lmri.record.hooks import check_observable
 from lmri.record.phases import phase_names, span_names
@@ -142,10 +142,8 @@ def record_task(
             atomic_directory(out) as partial,
             RecordingWriter(partial, attributes, **writing) as writer,
         ):
-            storage = None
-            if needs_choice(loaded, options):
-                asked = render_trials(loaded.tokenizer, typical, room)
-                storage = choose_expert_storage(loaded, typical, asked, phases, options, seed)
+            asked = render_trials(loaded.tokenizer, typical, room)
+            storage = choose_expert_storage(loaded, typical, asked, phases, options, seed)
             record = loaded, trials, prompts, phases, options, seed, writer, storage
             generating = options.when == "during" and not loaded.anatomy.encoder
             run = scan_during_generation if generating else _respond_and_scan

@@ -91,7 +91,7 @@ def scan(
     writer : RecordingWriter
         Where to.
     storage : ExpertStorage, optional
-        How neurons of experts are kept; by default in full if the options say so, or both ways.
+        How neurons of experts are kept; None where the options or the subject leave no choice.
 
     Returns
     -------

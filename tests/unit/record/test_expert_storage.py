@@ -43,7 +43,7 @@ def tables(stimuli, tmp_path):
 
 
 def kept(record, tables, name, shards=1, **options):
-    """Record all shards of a table; returns what is kept of neurons, and how many trials."""
+    """Record all shards of a table; returns what is kept of neurons, and the tree."""
     for shard in range(shards):
         table = tables / f"{name}.parquet"
         record(tables / name, shard, table, shards=shards, **QUICK, **options)

@@ -14,7 +14,7 @@ from lmri.anatomy import ATTENTION_SUMMARIES
 from lmri.config import LoadOptions
 from lmri.errors import StimuliError, StoreError, SubjectError
 from lmri.intervene import respond
-from lmri.record import PHASES, STATISTICS, attention, capture, job, next_token, pooling, reductions
+from lmri.record import PHASES, STATISTICS, job
 from lmri.record.arrays import ArrayWriter
 from lmri.score import SCORES, encode, onset_tokens
 from lmri.store import Recording, read_manifest, write_table
@@ -237,18 +237,6 @@ def test_a_manifest_counts_the_responses_that_were_cut(recorded):
     assert sum(cut.values()) == len(recorded.trials)
     assert set(cut) == set(recorded.trials["condition"])
     assert manifest["provenance"] == recorded.attributes["provenance"] == {"stage": "record"}
-
-
-@pytest.mark.parametrize("compiler", [True, False])
-def test_a_manifest_says_what_reduced(record, tmp_path, monkeypatch, compiler):
-    found = reductions.load_reductions()
-    if compiler and found is None:
-        pytest.skip("there is no C++ compiler")
-    for module in (pooling, attention, next_token, reductions, capture):
-        monkeypatch.setattr(module, "load_reductions", lambda: found if compiler else None)
-    told = record(tmp_path)["reductions"]
-    assert told == (found.instructions if compiler else "torch")
-    assert told in ("avx512", "avx2", "portable", "torch")
 
 
 def test_an_empty_shard_is_refused_before_the_subject_is_loaded(record, tmp_path, monkeypatch):

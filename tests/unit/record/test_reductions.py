@@ -77,6 +77,11 @@ def test_what_is_not_on_a_processor_is_reduced_by_torch():
     assert reductions.what_reduces(torch.device("cpu")) == load_reductions().instructions
 
 
+def test_a_manifest_says_what_reduced(record, by_torch, tmp_path):
+    assert record(tmp_path / "own")["reductions"] == load_reductions().instructions
+    assert by_torch(record, tmp_path / "torch")["reductions"] == "torch"
+
+
 def test_pools_of_whole_numbers_are_exact():
     values = torch.arange(24.0).view(1, 4, 6)
     masks = torch.tensor([[[True, False, True, True], [False, False, False, False]]])

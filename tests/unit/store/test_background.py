@@ -100,3 +100,5 @@ def test_abort_drops_what_has_not_begun(background):
 def test_closing_without_work_is_fine(background):
     background.close()
     background.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        background.submit(1, fail)
