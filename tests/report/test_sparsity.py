@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from report_files import visible, write
 
+from lmri.report.sparsity.figures import speed_figure
 from lmri.report.sparsity.names import amount
 from lmri.report.words import NOTHING
 from lmri.store import write_table
@@ -48,6 +49,28 @@ def test_the_figure_of_speed_says_what_it_shows_and_a_table_has_tokens_per_secon
     assert "Speed of decoding at batch 1, over that of the same runtime that skips" in text
     # Eight tokens in 10, 20 and 40 ms; decoding and then prefill.
     assert "localised TEAL 50 % 800 400 200 800 400 200" in text
+
+
+def test_speeds_are_compared_within_rounds():
+    # Rounds on busy cores: the medians of the arms are 1.44 apart, the rounds about the same.
+    seconds = {
+        "sparse": (5.7, 5.9, 10.0),
+        "dense": (8.5, 5.3, 10.2),
+        "transformers": (17.0, 10.6, 20.4),
+    }
+    rows = [
+        ("small", "cats", "cats_80", 0.2, 1.25, "cpu", 1, "decode", arm, number, 4, own / 1000)
+        for arm, times in seconds.items()
+        for number, own in enumerate(times)
+    ]
+    columns = [
+        *("subject", "policy", "plan", "sparsity", "ideal", "backend", "threads"),
+        *("phase", "arm", "round", "tokens", "seconds"),
+    ]
+    figure = speed_figure(pd.DataFrame(rows, columns=columns), "speed.csv")
+    assert "small: at most 1.02 times the same at 0 % (CATS), which is 2.00 times" in figure.alt
+    assert "small at 0 % 2.00" in figure.look_for
+    assert "(3 rounds)" in figure.look_for
 
 
 def test_what_was_asked_and_achieved_is_listed(page):

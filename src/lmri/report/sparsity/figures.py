@@ -12,6 +12,8 @@ from lmri.report.view import Figure, Panel
 HIGHEST_RATIO = 10.0
 """Perplexity ratios above are cut: the model is lost there, whatever the number."""
 
+QUARTILES = [0.25, 0.5, 0.75]
+
 
 def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
     """Draw perplexity against sparsity, a panel per subject and a curve per policy.
@@ -78,6 +80,9 @@ def quality_figure(overall: pd.DataFrame, data: str) -> Figure | None:
 def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
     """Draw how many times faster decoding is than at 0 %, beside the ideal; a panel per subject.
 
+    Arms are compared within a round, whose times are of the same minute: on shared cores those of
+    different rounds differ by more than what is looked for.
+
     Parameters
     ----------
     speed : DataFrame
@@ -93,18 +98,21 @@ def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
     decode = speed[speed["phase"] == "decode"]
     if decode.empty:
         return None
-    rates = decode.assign(rate=decode["tokens"] / decode["seconds"])
     keys = ["subject", "policy", "plan", "sparsity", "ideal"]
-    medians = rates.pivot_table(index=keys, columns="arm", values="rate", aggfunc="median")
-    ratios = (medians["sparse"] / medians["dense"]).rename("ratio").reset_index()
-    plain = (medians["dense"] / medians["transformers"]).groupby("subject").median()
+    seconds = decode.pivot_table(index=[*keys, "round"], columns="arm", values="seconds")
+    gains = (seconds["dense"] / seconds["sparse"]).groupby(keys).quantile(QUARTILES).unstack()
+    ratios = gains.set_axis(["low", "ratio", "high"], axis=1).reset_index()
+    plain = (seconds["transformers"] / seconds["dense"]).groupby("subject").median()
     panels, told = [], []
     timed = set(ratios["subject"])
     for number, subject in enumerate(n for n in speed["subject"].unique() if n in timed):
         rows = ratios[ratios["subject"] == subject]
         ordered = rows.sort_values("sparsity")
         curves = [
-            Curve(policy_name(str(policy)), own["sparsity"].tolist(), own["ratio"].tolist())
+            Curve(
+                policy_name(str(policy)),
+                *(own[name].tolist() for name in ("sparsity", "ratio", "low", "high")),
+            )
             for policy, own in ordered.groupby("policy", sort=True)
         ]
         ideal = Curve("ideal", ordered["sparsity"].tolist(), ordered["ideal"].tolist())
@@ -124,15 +132,26 @@ def speed_figure(speed: pd.DataFrame, data: str) -> Figure | None:
         alt=f"{'; '.join(told)}.",
         look_for=(
             "Curves along the dashed line, which is all weights over those that are read. "
-            f"Backend {first['backend']}, {words.plural(int(first['threads']), 'thread')}, "
-            "median of the repeats, in turns on the same machine. Against plain transformers: "
+            f"Backend {first['backend']}, {words.plural(int(first['threads']), 'thread')}. The "
+            "plan, the same at 0 % and plain transformers took turns on the same machine: a point "
+            "is the median over the rounds of the ratio within a round, and the line through it "
+            f"goes from quartile to quartile ({_rounds(decode)}). Against plain transformers: "
             f"{words.listing(f'{name} at 0 % {words.number(own)}' for name, own in plain.items())}."
         ),
         falsify=(
             "Curves below 1: the model is so small that calling a product takes longer than "
-            "reading its weights, and nothing is gained. Times are not reproducible bit for bit."
+            "reading its weights, and nothing is gained. Points above the dashed line, or long "
+            "lines through them: the cores were busy otherwise. Times are not reproducible."
         ),
         source=SOURCE.format("speed"),
         data=data,
         layout="medium",
     )
+
+
+def _rounds(decode: pd.DataFrame) -> str:
+    """Say how often every plan was timed."""
+    counts = decode.groupby(["subject", "plan"])["round"].nunique()
+    if counts.min() == counts.max():
+        return words.plural(int(counts.max()), "round")
+    return f"{counts.min()} to {counts.max()} rounds"

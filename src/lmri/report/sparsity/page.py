@@ -187,9 +187,11 @@ def speed_table(speed: pd.DataFrame, data: str) -> Table | None:
         )
     return Table(
         caption=(
-            "Tokens per second at batch 1 on the wall clock, median of the repeats: under the "
+            "Tokens per second at batch 1 on the wall clock, median of the rounds: under the "
             "plan, under the same plan at 0 %, and in plain transformers. Decoding runs on kernels "
-            "that skip; a prefill of more than a few tokens on masked products, which save nothing."
+            "that skip; a prefill of more than a few tokens on masked products, which save "
+            "nothing. The figure compares within rounds: quotients of two columns are not its "
+            "points."
         ),
         columns=[
             Column("Subject"),

@@ -97,13 +97,12 @@ def read_sparse(reader: Reader, config: StudyConfig) -> Sparse:
     wanted = dict(TABLES) if config.sparse.policies else {}
     if config.tested_tasks:
         wanted["survival"] = ("survival", SURVIVAL)
-    read = {
-        name: pd.concat(
-            [_read(reader, subject, file, columns) for subject in config.subjects],
-            ignore_index=True,
-        )
-        for name, (file, columns) in wanted.items()
-    }
+    read = {}
+    for name, (file, columns) in wanted.items():
+        tables = [_read(reader, subject, file, columns) for subject in config.subjects]
+        # One that could not be read has no types, and would take those of the others away.
+        found = [table for table in tables if len(table)]
+        read[name] = pd.concat(found, ignore_index=True) if found else _empty(columns)
     return Sparse(**read)
 
 

@@ -1,7 +1,8 @@
 """How fast a plan runs at batch 1, beside the same runtime that skips nothing, in turns.
 
 Times are of the wall clock: what a user waits for. They are not reproducible, and on cores shared
-with other work they say little; the table keeps every repeat so that their spread can be seen.
+with other work they say little; the table keeps every repeat, so that arms can be compared within a
+round and the spread of the rounds can be seen.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import torch
 from lmri.anatomy import Subject
 from lmri.sparse.measures.trials import Trials
 
-ROUNDS = 3
+LEAST_ROUNDS, MOST_ROUNDS = 3, 25
 """Repeats of every measurement; one more comes before them and is not counted."""
+
+SECONDS = 0.5
+"""Rounds go on until so much has been timed: a few tokens of a small model take milliseconds, of
+which three say nothing on cores that others use too."""
 
 
 @torch.inference_mode()
@@ -28,6 +33,9 @@ def measure_speed(
     tokens: int,
 ) -> pd.DataFrame:
     """Time prefill and decoding in several contexts, in turns.
+
+    There are ``LEAST_ROUNDS`` rounds, and more, up to ``MOST_ROUNDS``, while less than ``SECONDS``
+    have been timed.
 
     Parameters
     ----------
@@ -46,14 +54,20 @@ def measure_speed(
         Columns ``phase`` (prefill, decode), ``arm``, ``round``, ``tokens``, ``seconds``.
     """
     prompt, room = _longest(subject, trials, tokens)
-    rows = []
-    for number in range(ROUNDS + 1):
-        for arm, around in arms.items():
+    order = list(arms.items())
+    rows: list[tuple] = []
+    timed = 0.0
+    for number in range(MOST_ROUNDS + 1):
+        if number > LEAST_ROUNDS and timed >= SECONDS:
+            break
+        # Who is first changes, so that a machine that slows down or speeds up favours no arm.
+        for arm, around in order if number % 2 else reversed(order):
             with around():
                 prefill, decode = _times(subject, prompt, room)
             if number:
                 rows.append(("prefill", arm, number - 1, prompt.shape[1], prefill))
                 rows.append(("decode", arm, number - 1, room, decode))
+                timed += prefill + decode
     return pd.DataFrame(rows, columns=["phase", "arm", "round", "tokens", "seconds"])
 
 
