@@ -46,7 +46,8 @@ class Resampler:
     Parameters
     ----------
     carriers : DataFrame
-        One column per carrier, one row per trial.
+        One column per carrier, one row per trial; missing where a trial, of a task of its own, does
+        not have the carrier, whose draws then leave its weight as it is.
     resamples : int
         Bootstrap draws.
     seed : int
@@ -64,7 +65,8 @@ class Resampler:
         for name in carriers.columns:
             codes, values = pd.factorize(carriers[name])
             share = np.full(len(values), 1 / len(values))
-            weights *= rng.multinomial(len(values), share, size=resamples)[:, codes]
+            drawn = rng.multinomial(len(values), share, size=resamples)
+            weights *= np.where(codes >= 0, drawn[:, codes], 1)
         # With few carriers a draw can leave no trial: it says nothing and is dropped.
         weights = weights[weights.sum(axis=1) > 0]
         self.weights = weights / weights.sum(axis=1, keepdims=True)

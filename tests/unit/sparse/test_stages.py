@@ -277,13 +277,55 @@ def test_a_change_of_the_loss_is_told_with_its_interval():
             "exact_dense": [1.0, 1.0, np.nan, np.nan],
         }
     )
-    trials = pd.DataFrame({"carrier_place": ["a", "b", "c", "d"]})
+    trials = pd.DataFrame({"task": "events", "carrier_place": ["a", "b", "c", "d"]})
+    trials["trial"] = trials["carrier_place"]
     summary = summarise(scores, trials, seed=0)
     assert summary["perplexity_ratio"] == pytest.approx(np.exp(0.2))
     assert summary["ratio_low"] < np.exp(0.2) < summary["ratio_high"]
     assert summary["exact"] == 0.5
     assert summary["exact_change"] == -0.5
     assert (summary["n"], summary["n_carriers"]) == (4, 4)
+
+
+def losses(differences: np.ndarray) -> pd.DataFrame:
+    dense = np.ones_like(differences)
+    return pd.DataFrame(
+        {"nll": dense + differences, "nll_dense": dense, "divergence": differences, "exact": np.nan}
+    ).assign(exact_dense=np.nan)
+
+
+def log_width(summary: dict) -> float:
+    return np.log(summary["ratio_high"]) - np.log(summary["ratio_low"])
+
+
+@pytest.mark.parametrize("second", ["carrier_year", "carrier_place", None])
+def test_the_interval_of_several_tasks_is_that_of_their_carriers(second):
+    # Two tasks of 100 independent trials: of other carriers, of the same kind, or without any.
+    rng = np.random.default_rng(0)
+    scores = losses(rng.normal(size=200))
+    trials = pd.DataFrame({"task": np.repeat(["a", "b"], 100), "trial": np.tile(range(100), 2)})
+    names = pd.Series(range(200)).astype(str)
+    trials["carrier_place"] = names.where(trials["task"] == "a")
+    if second is not None:
+        own = names.where(trials["task"] == "b")
+        trials[second] = trials[second].fillna(own) if second in trials else own
+    summary = summarise(scores, trials, seed=0)
+    wanted = 2 * 1.96 * scores["divergence"].std() / np.sqrt(200)
+    assert log_width(summary) == pytest.approx(wanted, rel=0.1)
+    assert summary["n_carriers"] == (200 if second == "carrier_place" else 100)
+
+
+def test_carriers_that_tasks_share_are_drawn_once_for_both():
+    rng = np.random.default_rng(0)
+    differences = np.tile(rng.normal(size=20).repeat(5), 2)  # of 20 places, in both tasks
+    places = pd.Series(range(20)).astype(str).repeat(5).tolist() * 2
+    trials = pd.DataFrame(
+        {"task": np.repeat(["a", "b"], 100), "trial": np.tile(range(100), 2)}
+    ).assign(carrier_place=places, carrier_year=None)
+    trials.loc[trials["task"] == "b", "carrier_year"] = "1990"
+    summary = summarise(losses(differences), trials, seed=0)
+    wanted = 2 * 1.96 * differences.std() / np.sqrt(20)
+    assert log_width(summary) == pytest.approx(wanted, rel=0.15)
 
 
 def test_perplexity_of_the_dense_plan_is_that_of_the_subject(study, tiny_subject):

@@ -168,19 +168,17 @@ class _Run:
             for own, before in zip(trials, dense, strict=True):
                 session.counts.clear()
                 scores = paired_scores(self.subject, before, own, self.options.rows)
-                every.append((scores, own.table.assign(task=own.task)))
+                table = own.table.assign(task=own.task)
+                every.append((scores, table))
                 sums.append(session.counts.total("prefill"))
-                summary = summarise(scores, own.table, self.seed)
+                summary = summarise(scores, table, self.seed)
                 quality.append({"task": own.task, **_avoided(sums[-1:]), **summary})
                 counted = _counted(session)
                 achieved += _achieved(own.task, counted, self.plan)
                 for key, pair in counted.items():
                     units[key] = units.get(key, 0) + pair
         scores, tables = (pd.concat(part, ignore_index=True) for part in zip(*every, strict=True))
-        together = summarise(scores, tables, self.seed)
-        # Trials without a carrier of another task stand for themselves there: not to be counted.
-        together["n_carriers"] = min(row["n_carriers"] for row in quality)
-        quality.append({"task": ALL, **_avoided(sums), **together})
+        quality.append({"task": ALL, **_avoided(sums), **summarise(scores, tables, self.seed)})
         return quality, achieved + _achieved(ALL, units, self.plan)
 
     def speed(self, trials: Sequence[Trials]) -> pd.DataFrame:

@@ -121,7 +121,7 @@ def summarise(scores: pd.DataFrame, trials: pd.DataFrame, seed: int) -> dict[str
     scores : DataFrame
         From :func:`paired_scores`.
     trials : DataFrame
-        The same trials, with their carriers.
+        The same trials, with their ``task`` and carriers.
     seed : int
         Seed of the draws.
 
@@ -164,15 +164,14 @@ def _exact_change(scores: pd.DataFrame, trials: pd.DataFrame, seed: int) -> Effe
 
 
 def _carriers(trials: pd.DataFrame) -> pd.DataFrame:
-    """Carriers of trials of any tasks: what a task does not have is each trial's own there."""
-    own = carrier_columns(trials)
-    if not own.columns.empty:
-        return own
-    named = trials[[name for name in trials.columns if name.startswith("carrier_")]]
-    alone = "trial " + trials["task"].astype(str) + " " + trials["trial"].astype(str)
-    return (
-        named.apply(lambda column: column.fillna(alone)) if len(named.columns) else alone.to_frame()
-    )
+    """Carriers of trials of any tasks, missing where the task of a trial does not have them."""
+    tasks = []
+    for task, own in trials.groupby("task", sort=False):
+        carriers = carrier_columns(own)
+        # Without any, each trial stands for itself.
+        alone = own["trial"].rename(f"trial of {task}").to_frame()
+        tasks.append(alone if carriers.columns.empty else carriers)
+    return pd.concat(tasks).loc[trials.index]
 
 
 def largest_within(sparsity: np.ndarray, ratio: np.ndarray, loss: float) -> int | None:
