@@ -8,11 +8,16 @@ import numpy as np
 
 from lmri.localise.activity import UNITS_AT_ONCE, Activity
 from lmri.localise.design import Design
+from lmri.localise.inference import relabellings
+from lmri.localise.labelling import Labelling
 from lmri.localise.shams import Best
 from lmri.localise.units import ROUNDING
 
 SPLITS = 20
 """Random halvings of the carriers."""
+
+TRIES = 10
+"""Relabellings drawn for a half, of which the first is taken that leaves it all conditions."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class Reliability:
     dice : float
         Dice coefficient of the ``best`` units of both halves.
     chance : float
-        The Dice coefficient of random sets of as many units.
+        The Dice coefficient of maps of the same halves, each relabelled on its own: units that
+        vary more than others are among the strongest of any map. NaN where no half could be.
     best : int
         Units compared by the Dice coefficient.
     splits : int
@@ -72,14 +78,18 @@ def split_half(
     if min(int(size.min()) for size in sizes) < 2:
         return None
     rng = np.random.default_rng([seed, 11])
-    own = design.encode(activity.labels).own()
-    labels = []
-    for _ in range(splits):
-        half = np.stack([_halves(activity, design, rng, i) for i in range(len(design.carriers))])
-        labels += [np.where((half == side).all(axis=0), own, -1) for side in (0, 1)]
+    labelling = design.encode(activity.labels)
+    halvings = [
+        np.stack([_halves(activity, design, rng, i) for i in range(len(design.carriers))])
+        for _ in range(splits)
+    ]
+    halves = [(half == side).all(axis=0) for half in halvings for side in (0, 1)]
+    own = labelling.own()
+    labels = [np.where(half, own, -1) for half in halves]
     used = np.flatnonzero(design.weights)
-    if not all(np.isin(used, row).all() for row in labels):
+    if not all(_complete(row, used) for row in labels):
         return None
+    labels += _relabelled(labelling, halves, used, rng)
     sides = activity.sides(np.stack(labels), design.weights)
     sums = np.zeros((splits, 6))
     tops = [Best(best) for _ in labels]
@@ -90,18 +100,48 @@ def split_half(
                 strength = np.abs(row) if activity.two_sided else row
                 # Units that do not respond at all are alike for no reason.
                 top.add(np.where(strength > ROUNDING, strength, np.nan), part.where.start)
-            sums += _sums(scores[0::2], scores[1::2])
-    overlap = [
-        2
-        * len(np.intersect1d(a.positions, b.positions))
-        / max(1, len(a.positions) + len(b.positions))
-        for a, b in zip(tops[0::2], tops[1::2], strict=True)
-    ]
-    chance = best / activity.units.size
+            first, second = scores[: len(halves)].reshape(splits, 2, -1).swapaxes(0, 1)
+            sums += _sums(first, second)
     known = _correlation(sums)
     known = known[np.isfinite(known)]
     correlation = float(known.mean()) if known.size else np.nan
-    return Reliability(correlation, float(np.mean(overlap)), chance, best, splits)
+    dice, chance = _mean_dice(tops[: len(halves)]), _mean_dice(tops[len(halves) :])
+    return Reliability(correlation, dice, chance, best, splits)
+
+
+def _complete(labels: np.ndarray, used: np.ndarray) -> bool:
+    """Whether some rows have all conditions that are compared."""
+    return bool(np.isin(used, labels).all())
+
+
+def _relabelled(
+    labelling: Labelling, halves: list[np.ndarray], used: np.ndarray, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Pairs of halves whose carriers are exchanged, each half on its own."""
+    drawn = relabellings(labelling, TRIES * len(halves), rng).reshape(len(halves), TRIES, -1)
+    found = [
+        _first_complete(np.where(half, rows, -1), used)
+        for half, rows in zip(halves, drawn, strict=True)
+    ]
+    kept: list[np.ndarray] = []
+    for first, second in zip(found[0::2], found[1::2], strict=True):
+        if first is not None and second is not None:
+            kept += [first, second]
+    return kept
+
+
+def _first_complete(rows: np.ndarray, used: np.ndarray) -> np.ndarray | None:
+    return next((row for row in rows if _complete(row, used)), None)
+
+
+def _mean_dice(tops: list[Best]) -> float:
+    """Mean Dice coefficient of the best units of pairs of maps; NaN without any."""
+    pairs = list(zip(tops[0::2], tops[1::2], strict=True))
+    if not pairs:
+        return np.nan
+    shared = [2 * len(np.intersect1d(a.positions, b.positions)) for a, b in pairs]
+    sizes = [max(1, len(a.positions) + len(b.positions)) for a, b in pairs]
+    return float(np.mean(np.divide(shared, sizes)))
 
 
 def _halves(

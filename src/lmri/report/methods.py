@@ -233,7 +233,8 @@ def _inference(config: StudyConfig) -> str:
         f"with p = 1.{blocks}{confounds} Split halves: the "
         "carriers of each class are halved at random, maps of both halves are made from trials "
         "whose carriers all lie in one, and their scores are correlated and their strongest units "
-        "compared (Dice), averaged over halvings; chance is the Dice coefficient of random sets."
+        "compared (Dice), averaged over the halvings; chance is the same with the carriers of each "
+        "half relabelled on their own."
     )
 
 
