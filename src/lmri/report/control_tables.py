@@ -50,18 +50,24 @@ def control_table(evidence: Evidence, source: str, data: str) -> Table | None:
     finding, *_ = evidence.effect(evidence.at_endpoint(target, "finding"))
     rows = []
     for arm, name in control_names(evidence.noun).items():
-        effects = evidence.effects(evidence.at_endpoint(target, arm)).to_numpy(float)
-        effects = effects[np.isfinite(effects)]
-        if len(effects):
-            rows.append(_row(name, arm, effects, finding))
+        own = evidence.at_endpoint(target, arm)
+        effects = evidence.effects(own).to_numpy(float)
+        known = np.isfinite(effects)
+        if known.any():
+            off = evidence.noun.span(evidence.sizes(own)[known])
+            rows.append(
+                _row(name, f"decides; {off}" if arm == "sham" else off, effects[known], finding)
+            )
     if not rows:
         return None
     many = evidence.noun.many
     return Table(
         caption=(
-            f"The same done to other {many} at the primary endpoint, where the finding's have an "
-            f"effect of {words.number(finding)} ({evidence.effect_label}). Only the sham maps "
-            "decide."
+            f"The same done to other {many} at the primary endpoint, where the finding's "
+            f"{evidence.noun.count(evidence.endpoint['dose'])} "
+            f"{'has' if evidence.endpoint['dose'] == 1 else 'have'} an effect of "
+            f"{words.number(finding)} ({evidence.effect_label}). Only the sham maps decide: a map "
+            "is switched off at the dose that was chosen for it, as for the finding."
         ),
         columns=[
             Column(f"{many.capitalize()} off"),
@@ -75,10 +81,10 @@ def control_table(evidence: Evidence, source: str, data: str) -> Table | None:
     )
 
 
-def _row(name: str, arm: str, effects: np.ndarray, finding: float) -> list[Cell]:
+def _row(name: str, note: str, effects: np.ndarray, finding: float) -> list[Cell]:
     as_much = int((effects >= finding).sum()) if np.isfinite(finding) else words.NOTHING
     return [
-        Cell(words.sentence(name), note="decides" if arm == "sham" else ""),
+        Cell(words.sentence(name), note=note),
         Cell(str(len(effects)), "number"),
         Cell(
             words.number(effects.mean()),

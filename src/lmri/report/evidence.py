@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from lmri.report import words
@@ -102,6 +104,28 @@ class Evidence:
             return rows[rows["arm"] == arm]
         rows = self.in_mode(rows)
         return rows[(rows["arm"] == arm) & (rows["dose"] == self.endpoint["dose"])]
+
+    def shams_by_own_dose(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Give rows with sham maps at the dose they were run at, which at the endpoint is their own.
+
+        Arms of the endpoint are named by its dose; that of a sham map was chosen for it as the
+        finding's was.
+        """
+        shams = self.at_endpoint(rows, "sham")
+        if shams.empty:
+            return rows
+        doses = np.array(self.doses)
+        # A map that selects fewer units than its dose stands at the dose all the same.
+        own = np.searchsorted(doses, self.sizes(shams)).clip(max=len(doses) - 1)
+        moved = shams.assign(dose=doses[own])
+        others = rows.drop(shams.index)
+        run = ["arm", "mode", "dose", "draw", "task", "condition", "score"]
+        # The first draws of that dose are the same maps once more.
+        return pd.concat([moved, others]).drop_duplicates(run)
+
+    def sizes(self, rows: pd.DataFrame) -> np.ndarray:
+        """Count the units that each of some rows changed."""
+        return np.array([len(json.loads(units)) for units in rows["units"]], dtype=int)
 
     def effects(self, rows: pd.DataFrame) -> pd.Series:
         """Effects of some rows in the predicted direction."""

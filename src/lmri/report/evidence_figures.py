@@ -61,10 +61,11 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
     endpoint = evidence.endpoint
     score = words.score_name(endpoint["score"])
     target, many = evidence.in_mode(evidence.target()), evidence.noun.many
+    moved = evidence.shams_by_own_dose
     panels = [
         Panel(
             draw_dose(
-                target,
+                moved(target),
                 evidence.doses,
                 endpoint["dose"],
                 f"{anchor}-dose",
@@ -79,7 +80,7 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
     cut = "; the axes do not begin at zero" if lowest > 0 else ""
     for index, (bystander, rows) in enumerate(zip(evidence.bystanders, groups, strict=True)):
         drawing = draw_dose(
-            rows,
+            moved(rows),
             evidence.doses,
             endpoint["dose"],
             f"{anchor}-by{index}",
@@ -97,7 +98,9 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
             f"Left, the {score} of the target trials as more {many} are "
             f"{_mode(endpoint['mode'])}; right, every other behaviour (share of expected "
             f"answers{cut}). A localised behaviour falls at the target while the others stay in "
-            f"the shaded margin, and the dots, the same done to control {many}, stay up."
+            f"the shaded margin, and the dots, the same done to control {many}, stay up. A dot is "
+            "drawn by its change from the intact score of the trials it was run on, of which "
+            f"bystanders have fewer{_own_doses(evidence)}."
         ),
         falsify=(
             f"Dots that fall with the line (any such {many} would do), other behaviours leaving "
@@ -111,6 +114,17 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
             ("margin", "within the margin of the intact score"),
             ("dose", "primary dose"),
         ],
+    )
+
+
+def _own_doses(evidence: Evidence) -> str:
+    """Say where sham maps stand that were not run at the dose of the finding."""
+    sizes = evidence.sizes(evidence.at_endpoint(evidence.target(), "sham"))
+    if not len(sizes) or (sizes == evidence.endpoint["dose"]).all():
+        return ""
+    return (
+        "; the sham maps that decide stand at the dose that was chosen for each, as the finding's "
+        f"was ({evidence.noun.span(sizes)})"
     )
 
 
@@ -132,7 +146,9 @@ def sham_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
         One drawing with its caption beside it.
     """
     rows = evidence.target()
-    shams = evidence.effects(evidence.at_endpoint(rows, "sham")).to_numpy(float)
+    own = evidence.at_endpoint(rows, "sham")
+    shams = evidence.effects(own).to_numpy(float)
+    sizes = f" ({evidence.noun.span(evidence.sizes(own))})" if len(own) else ""
     finding = evidence.effect(evidence.at_endpoint(rows, "finding"))
     positive = evidence.effect(evidence.at_endpoint(rows, "positive_control"))
     largest = words.number(shams.max()) if len(shams) else words.NOTHING
@@ -156,7 +172,8 @@ def sham_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
             f"{largest}."
         ),
         look_for=(
-            "A sham map is the whole selection run again where nothing is to be found. The filled "
+            "A sham map is the whole selection run again where nothing is to be found, with the "
+            f"dose that is chosen then{sizes}. The filled "
             "diamond right of every dot is an effect that only the true contrast finds."
         ),
         falsify=(

@@ -41,6 +41,13 @@ class Noun:
         """Write a number of units: ``1 expert``, ``2 experts``."""
         return f"{number} {self.one if number == 1 else self.many}"
 
+    def span(self, numbers: Iterable[int]) -> str:
+        """Write how many units several sets have: ``2 experts each``, ``1 to 8 experts``."""
+        known = sorted({int(number) for number in numbers})
+        if len(known) == 1:
+            return f"{self.count(known[0])} each"
+        return f"{known[0]} to {self.count(known[-1])}"
+
 
 KINDS = {
     "expert": Noun("expert", "experts", "experts", ("layer", "expert")),

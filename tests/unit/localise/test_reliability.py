@@ -34,7 +34,9 @@ def test_units_that_vary_most_are_no_agreement(grid, crossed, routed):
         cells = routed(grid, 0.0, seed)
         cells.counts.reshape(len(cells.labels), -1)[:, 16:] = 0
         found.append(split_half(CountedRates(cells), design, best=8, seed=0))
-    chance, dice = (np.array([getattr(part, name) for part in found]) for name in ("chance", "dice"))
+    chance, dice = (
+        np.array([getattr(part, name) for part in found]) for name in ("chance", "dice")
+    )
     assert chance.mean() > 0.3  # random sets of all experts have 8 / 64
     assert dice.mean() == pytest.approx(chance.mean(), abs=0.06)
 

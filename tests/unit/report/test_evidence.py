@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -34,6 +36,7 @@ def row(**changes) -> dict:
         "effect": -0.9,
         "low": -1.0,
         "high": -0.8,
+        "units": "[[0, 1], [0, 2]]",
     } | changes
 
 
@@ -114,7 +117,10 @@ def test_every_kind_of_control_has_a_row():
         *draws("massive_matched", 0.05, 0.5, 0.95),
         row(arm="load_matched", dose=4, value=0.0),
     )
+    found.arms.loc[2, "units"] = "[[0, 1]]"
     table = control_table(found, "", "")
+    assert [own[0].note for own in table.rows] == ["decides; 1 to 2 experts", "2 experts each"]
+    assert "2 experts have an effect of 0.90" in table.caption
     assert [[cell.text for cell in own] for own in table.rows] == [
         ["Sham maps", "2", "0.20", "0 of 2"],
         ["Other experts that get as massive", "3", "0.50", "1 of 3"],
@@ -130,3 +136,22 @@ def test_massive_controls_are_in_the_figure_and_its_legend_where_they_were_run(a
     marks = [mark for mark, _ in figure.legend]
     assert ("massive-matched" in marks) == massive
     assert marks[:4] == ["finding", "sham", "layer-matched", "load-matched"]
+
+
+def test_sham_maps_stand_at_the_dose_that_was_chosen_for_each():
+    one, two, five = "[[0, 1]]", "[[0, 1], [0, 2]]", json.dumps([[0, n] for n in range(5)])
+    found = evidence(
+        row(),
+        *(row(arm="sham", draw=n, units=own) for n, own in enumerate((one, two, five))),
+        row(arm="sham", dose=1, units=one),  # the first map once more
+        row(arm="sham", dose=4, draw=0, units=five),
+        row(arm="layer_matched", units=two),
+    )
+    moved = found.shams_by_own_dose(found.target())
+    shams = moved[moved["arm"] == "sham"].sort_values(["dose", "draw"])
+    assert shams[["dose", "draw"]].to_numpy().tolist() == [[1, 0], [2, 1], [4, 0], [4, 2]]
+    assert (moved["arm"] != "sham").sum() == 2
+    told = dose_figure(found, "a", "", "").look_for
+    assert "the dose that was chosen for each, as the finding's was (1 to 5 experts)" in told
+    same = evidence(row(), *draws("sham", 0.9, 0.7))
+    assert "chosen for each" not in dose_figure(same, "a", "", "").look_for

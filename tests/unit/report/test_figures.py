@@ -116,6 +116,18 @@ def test_all_draws_are_dots():
     assert sum(group.count("<use ") for group in dots) == 99
 
 
+def test_controls_on_other_trials_are_drawn_by_their_change():
+    finding = arms("finding", [1], [0.5])
+    same, other = (
+        arms("sham", [1], [value]).assign(intact=intact) for value, intact in ((0.9, 1), (0.8, 0.9))
+    )
+    drawings = []
+    for table in (same, other):
+        forget_drawings()
+        drawings.append(draw_dose(pd.concat([finding, table]), [1], 1, "key"))
+    assert drawings[0] == drawings[1]
+
+
 def height(drawing: str) -> float:
     return float(re.search(r'viewBox="0 0 \S+ ([0-9.]+)"', drawing).group(1))
 

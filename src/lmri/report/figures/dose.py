@@ -51,7 +51,8 @@ def draw_dose(
     Parameters
     ----------
     arms : DataFrame
-        Rows of ``arms.parquet`` of one condition, score and mode: the finding and its controls.
+        Rows of ``arms.parquet`` of one condition, score and mode: the finding and its controls,
+        which are drawn by their change from their own intact score.
     doses : sequence of int
         Numbers of units, ascending.
     primary_dose : int or None
@@ -88,10 +89,10 @@ def draw_dose(
                 alpha=0.45,
                 lw=0,
             )
-        if margin is not None and len(finding):
-            intact = float(finding["intact"].iloc[0])
+        intact = float(finding["intact"].iloc[0]) if len(finding) else None
+        if margin is not None and intact is not None:
             axes.axhspan(intact - margin, intact + margin, color=MARGIN, alpha=0.18, lw=0)
-        _draw_controls(axes, arms, places, compact)
+        _draw_controls(axes, arms, places, compact, intact)
         _draw_finding(axes, finding, places, compact)
         _finish(axes, places, arms, lowest, compact, many)
         return to_svg(figure, key)
@@ -125,11 +126,17 @@ def spread(values: np.ndarray, reach: float, bins: int = 40) -> np.ndarray:
     return shifts
 
 
-def _draw_controls(axes: Axes, arms: pd.DataFrame, places: dict[int, int], compact: bool) -> None:
+def _draw_controls(
+    axes: Axes, arms: pd.DataFrame, places: dict[int, int], compact: bool, intact: float | None
+) -> None:
     for arm, (colour, marker, shift) in CONTROLS.items():
         rows = arms[(arms["arm"] == arm) & arms["dose"].isin(list(places))]
         for dose, draws in rows.groupby("dose", sort=True):
-            values = draws.sort_values("draw", kind="stable")["value"].to_numpy(float)
+            draws = draws.sort_values("draw", kind="stable")
+            changes = draws["value"].to_numpy(float) - draws["intact"].to_numpy(float)
+            # Controls may be run on fewer trials, whose intact score is another one.
+            own = draws["intact"].to_numpy(float) if intact is None else intact
+            values = changes + own
             reach = 0.15 if arm == "sham" else 0.06
             axes.plot(
                 places[int(dose)] + shift + spread(values, reach),
