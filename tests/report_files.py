@@ -268,6 +268,7 @@ def _overlap(config) -> pd.DataFrame:
             "jaccard": 2 / 6,
             "overlap": 2 / 3,
             "p": 0.004 if index % 2 else 0.2,
+            "chance": 0.01,
         }
         for index, other in enumerate(others)
     ]

@@ -76,7 +76,7 @@ def test_the_table_of_a_contrast_is_that_of_the_file(report, plain):
 def test_what_replicates_is_told_apart_from_what_does_not(report):
     text = visible((report / "contrasts/refusal.html").read_text())
     told = text[text.index("What replicates and what does not") :]
-    assert told.index("Replicates: The map of experts") < told.index("Replicates in part:")
+    assert told.index("Replicates: The map of experts") < told.index("Does not replicate:")
     assert "The map of attention heads (t of Welch) is empty in 1 of 2 subjects" in told
     control = visible((report / "contrasts/null-places.html").read_text())
     assert "Empty in all subjects, as it should be:" in control

@@ -141,6 +141,8 @@ class SubjectOptions(Options):
         """What makes units correspond: a series, or the base; empty for a subject on its own."""
         if self.series is not None:
             return self.series
+        if self.source == "embedded":
+            return self.source  # they were all trained from one base
         return "" if self.base_seed is None else f"base_{self.base_seed}"
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ import xarray as xr
 from lmri.config import ContrastOptions, LocaliseOptions
 from lmri.localise.heads import head_table
 from lmri.localise.heads_and_layers import PROBES
-from lmri.localise.overlap import overlap
+from lmri.localise.overlap import chance_of_significance, overlap
 from lmri.localise.second_level import second_level
 from lmri.localise.units import ROUNDING
 from lmri.store import (
@@ -39,8 +39,9 @@ LEAST_SUBJECTS = 6
 LEAST_LAYERS = 4
 """Layers below which a correlation of layer profiles says nothing."""
 
-Selected = dict[tuple[str, str, str, str], tuple[frozenset, int]]
-"""Selected units and number of units, by subject, contrast, phase and name of the map."""
+Selected = dict[tuple[str, str, str, str], tuple[frozenset, np.ndarray]]
+"""Selected units, and of all units whether they have a score (packed bits), by subject, contrast,
+phase and name of the map."""
 
 
 def map_group(
@@ -98,7 +99,8 @@ def map_group(
                         continue
                     key = subject, contrast.name, phase, path.stem
                     profiles[key] = _profile(statistics)
-                    selected[key] = _selected(statistics, alpha), statistics["score"].size
+                    scored = np.packbits(np.isfinite(statistics["score"].values))
+                    selected[key] = _selected(statistics, alpha), scored
     table = pd.DataFrame(rows, columns=list(MAP_COLUMNS))
     origins = {name: str(own.get("origin") or name) for name, own in subjects.items()}
     with atomic_directory(out) as partial:
@@ -107,7 +109,7 @@ def map_group(
         tables = {
             "maps": table,
             "replication": _replication(states, profiles, second),
-            "overlap": _overlaps(selected, origins),
+            "overlap": _overlaps(selected, origins, alpha),
             "heads": _heads(maps, subjects),
         }
         for name, own in tables.items():
@@ -126,7 +128,7 @@ REPLICATION_COLUMNS = (
 )
 OVERLAP_COLUMNS = (
     *("first", "second", "kind", "shared", "first_size", "second_size", "universe", "jaccard"),
-    *("overlap", "p"),
+    *("overlap", "p", "chance"),
 )
 
 
@@ -252,7 +254,7 @@ def _agreement(profiles: list[np.ndarray]) -> tuple[float, float, float]:
     return min(values), float(np.mean(values)), max(values)
 
 
-def _overlaps(selected: Selected, origins: Mapping[str, str]) -> pd.DataFrame:
+def _overlaps(selected: Selected, origins: Mapping[str, str], alpha: float) -> pd.DataFrame:
     """Compare non-empty sets of one map: of two contrasts of a subject, of two like subjects."""
     rows = []
     for first, second in combinations(selected, 2):
@@ -261,10 +263,11 @@ def _overlaps(selected: Selected, origins: Mapping[str, str]) -> pd.DataFrame:
         like_subjects = s1 != s2 and c1 == c2 and origins[s1] == origins[s2]
         if (p1, n1) != (p2, n2) or not (same_subject or like_subjects):
             continue
-        (a, size), (b, other) = selected[first], selected[second]
-        if not a or not b or size != other:
+        (a, scored), (b, other) = selected[first], selected[second]
+        if not a or not b or scored.size != other.size:
             continue
-        found = overlap(a, b, size)
+        # A unit that has no score in one of them could not have been shared.
+        found = overlap(a, b, max(len(a | b), int(np.bitwise_count(scored & other).sum())))
         rows.append(
             {
                 "first": json.dumps(first),
@@ -277,6 +280,7 @@ def _overlaps(selected: Selected, origins: Mapping[str, str]) -> pd.DataFrame:
                 "jaccard": found["jaccard"],
                 "overlap": found["coefficient"],
                 "p": found["p"],
+                "chance": chance_of_significance(len(a), len(b), found["universe"], alpha),
             }
         )
     return pd.DataFrame(rows, columns=list(OVERLAP_COLUMNS))

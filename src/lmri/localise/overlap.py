@@ -70,6 +70,29 @@ def overlap(a: Collection[Hashable], b: Collection[Hashable], universe: int) -> 
     }
 
 
+def chance_of_significance(n_a: int, n_b: int, universe: int, alpha: float) -> float:
+    """Probability that random sets of two sizes share so many units that ``p`` is at most a level.
+
+    Sets share whole units, so it is below the level, and 0 where even equal sets are too likely.
+
+    Parameters
+    ----------
+    n_a, n_b : int
+        Sizes of the sets.
+    universe : int
+        Units that could have been chosen.
+    alpha : float
+        The level.
+
+    Returns
+    -------
+    float
+        At most ``alpha``.
+    """
+    chance = hypergeom(universe, n_a, n_b)
+    return float(chance.sf(chance.isf(alpha)))
+
+
 def overlap_table(sets: Mapping[str, Collection[Hashable]], universe: int) -> pd.DataFrame:
     """Compare every pair of sets: of contrasts, tasks, subjects or checkpoints.
 

@@ -214,8 +214,10 @@ def _other_maps(
     for subject in inputs.subjects:
         for entry in subject.recorded(contrast.name)[0].others:
             maps.setdefault(entry.name, []).append((subject.name, entry))
+    origins = {inputs.config.subjects[subject.name].origin for subject in inputs.subjects}
+    one_base = len(origins) == 1 and "" not in origins
     figures = [
-        subjects_figure(name, entries, limits, f"{key}-other{number}")
+        subjects_figure(name, entries, limits, f"{key}-other{number}", one_base=one_base)
         for number, (name, entries) in enumerate(maps.items())
     ]
     drawn = [figure for figure in figures if figure is not None]

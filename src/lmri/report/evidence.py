@@ -106,7 +106,7 @@ class Evidence:
         return rows[(rows["arm"] == arm) & (rows["dose"] == self.endpoint["dose"])]
 
     def shams_by_own_dose(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Give rows with sham maps at the dose they were run at, which at the endpoint is their own.
+        """Give rows with sham maps at the dose they were run at: at the endpoint, their own.
 
         Arms of the endpoint are named by its dose; that of a sham map was chosen for it as the
         finding's was.

@@ -20,7 +20,7 @@ REPLICATION = (
 )
 OVERLAP = (
     *("first", "second", "kind", "shared", "first_size", "second_size", "universe", "jaccard"),
-    *("overlap", "p"),
+    *("overlap", "p", "chance"),
 )
 HEADS = ("subject", "series", "step", "layer", "head")
 

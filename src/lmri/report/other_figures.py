@@ -86,7 +86,12 @@ def others_figure(
 
 
 def subjects_figure(
-    name: MapName, entries: Sequence[tuple[str, OtherMap]], limits: Limits, key: str
+    name: MapName,
+    entries: Sequence[tuple[str, OtherMap]],
+    limits: Limits,
+    key: str,
+    *,
+    one_base: bool = False,
 ) -> Figure | None:
     """Show one map beside the primary one for all subjects.
 
@@ -100,6 +105,8 @@ def subjects_figure(
         Score of the strongest colour, by statistic.
     key : str
         Begin of the drawings' keys.
+    one_base : bool
+        Whether all subjects come from one base, so that their units correspond.
 
     Returns
     -------
@@ -135,14 +142,26 @@ def subjects_figure(
         look_for=(
             describe_marks(first.profile)
             + (scale if any(entry.profile.cells is not None for _, entry in entries) else "")
-            + f"What replicates over bases is a layer, or how many {name.noun.many} respond: bases "
-            "are trained apart, so that the same number names another unit in each."
+            + _what_replicates(name, one_base)
         ),
         falsify=(
             "Strong units in other layers in each subject, or a few subjects without any: the map "
-            "tells of one base, not of how such models do it."
+            f"tells of one {'state' if one_base else 'base'}, not of how such models do it."
         ),
         source=first.map_path.replace(f"maps/{entries[0][0]}/", "maps/<subject>/"),
         data="",
         layout="medium",
+    )
+
+
+def _what_replicates(name: MapName, one_base: bool) -> str:
+    if one_base:
+        return (
+            "These subjects come from one base: the same number names the same unit, and which "
+            "they share is told below. Over bases only a layer replicates, or how many "
+            f"{name.noun.many} respond."
+        )
+    return (
+        f"What replicates over bases is a layer, or how many {name.noun.many} respond: bases are "
+        "trained apart, so that the same number names another unit in each."
     )

@@ -150,8 +150,9 @@ def _told(rows: pd.DataFrame, alpha: float) -> str:
     count = int((rows["p"] <= alpha).sum())
     first = (
         f"Of {words.plural(len(rows), 'comparison')} with maps of other contrasts, {count} share "
-        f"more units than random sets would (p at most {alpha:g}, not corrected; by chance "
-        f"{alpha * len(rows):.1f} of them)."
+        f"more units than random sets would (p at most {alpha:g}, not corrected; of random sets of "
+        f"these sizes {words.number(rows['chance'].sum())} would). Contrasts of the same trials "
+        "share units for that alone."
     )
     best = rows.iloc[0]
     if not count or not int(best["shared"]):

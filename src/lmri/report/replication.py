@@ -17,7 +17,7 @@ MOST = 0.8
 """Share of the subjects from which on something replicates."""
 
 HALF = 0.5
-"""Share of the subjects below which it does not."""
+"""Share of the subjects up to which it does not: two subjects that differ are half and half."""
 
 LEAST_LAYERS = 4
 """Layers below which their strengths are not correlated."""
@@ -28,10 +28,11 @@ STANDINGS = ("replicates", "replicates in part", "does not replicate", "empty", 
 
 RULE = (
     f"Replicates: a map that is not empty in at least {MOST:.0%} of the subjects, with the "
-    f"strongest unit in the same layer in at least {MOST:.0%}; below {HALF:.0%} of either it does "
-    "not; between, in part. Subjects agree on one of a few layers by chance, too, so that a layer "
-    "shared by few subjects says little, and states of one base are not independent. Strengths "
-    "are mean magnitudes of the scores by layer, compared where there are at least four layers."
+    f"strongest unit in the same layer in at least {MOST:.0%}; at {HALF:.0%} of either or less it "
+    "does not; between, in part. Subjects agree on one of a few layers by chance, too, so that a "
+    "layer shared by few subjects says little, and states of one base are not independent. "
+    "Strengths are mean magnitudes of the scores by layer, compared where there are at least four "
+    "layers."
 )
 
 
@@ -56,7 +57,9 @@ def standing(row: Mapping) -> str:
         return "empty"
     if min(mapped, together) >= MOST * subjects:
         return "replicates"
-    return "does not replicate" if min(mapped, together) < HALF * subjects else "replicates in part"
+    return (
+        "does not replicate" if min(mapped, together) <= HALF * subjects else "replicates in part"
+    )
 
 
 def describe_replication(row: Mapping) -> str:
@@ -81,14 +84,7 @@ def describe_replication(row: Mapping) -> str:
     lead = f"{called} is empty in {subjects - mapped} of {total}"
     if mapped == subjects:
         lead = f"{called} selects {name.noun.many} in {_all_of(subjects)}"
-    layer = words.whole(row["modal_layer"])
-    if layer != words.NOTHING and name.kind != "layer":
-        lead += (
-            f"; the strongest {name.noun.one} lies in layer {layer} in "
-            f"{int(row['in_modal_layer'])} of {subjects}"
-        )
-    elif layer != words.NOTHING:
-        lead += f"; layer {layer} is the strongest in {int(row['in_modal_layer'])} of {subjects}"
+    lead += _strongest(row, name)
     mean = words.number(row["correlation_mean"])
     if mean == words.NOTHING:
         return f"{lead}."
@@ -97,6 +93,28 @@ def describe_replication(row: Mapping) -> str:
         f"{lead}. Between subjects, the mean strengths of the layers correlate at {mean} on "
         f"average ({between})."
     )
+
+
+def _strongest(row: Mapping, name: MapName) -> str:
+    """Say where the strongest units are; nothing where that is not known."""
+    together, is_layer = int(row["in_modal_layer"]), name.kind == "layer"
+    if together == 1 < int(row["mapped"]):
+        if is_layer:
+            return "; another layer is the strongest in each"
+        return f"; the strongest {name.noun.one} lies in another layer in each"
+    layer, of = _common_layer(row), f"in {together} of {int(row['subjects'])}"
+    if layer == words.NOTHING:
+        return ""
+    if is_layer:
+        return f"; layer {layer} is the strongest {of}"
+    return f"; the strongest {name.noun.one} lies in layer {layer} {of}"
+
+
+def _common_layer(row: Mapping) -> str:
+    """Layer of most strongest units; none where each of several subjects has another."""
+    if int(row["in_modal_layer"]) == 1 < int(row["mapped"]):
+        return words.NOTHING
+    return words.whole(row["modal_layer"])
 
 
 def few_layers(layers: int) -> str:
@@ -277,7 +295,7 @@ def _replication_row(row: Mapping) -> list[Cell]:
         Cell(name.statistic_name),
         Cell(standing(row)),
         Cell(f"{int(row['mapped'])} of {subjects}", "number"),
-        Cell(words.whole(row["modal_layer"]), "number"),
+        Cell(_common_layer(row), "number"),
         Cell(f"{int(row['in_modal_layer'])} of {subjects}", "number"),
         Cell(words.number(row["correlation_mean"]), "number", between),
         Cell(second or words.NOTHING, "code" if second else "text"),

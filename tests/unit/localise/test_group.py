@@ -1,6 +1,7 @@
 """The group level: replication by layer, overlap of sets, a second level of like subjects."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -107,8 +108,19 @@ def test_sets_of_units_are_compared_within_a_subject_and_between_like_ones(study
     assert json.loads(row["first"]) == ["s0", "refusal", "content", NAMES[0]]
     assert (row["shared"], row["first_size"], row["second_size"]) == (1, 2, 1)
     assert (row["jaccard"], row["overlap"], row["p"]) == (0.5, 1.0, pytest.approx(2 / 40))
+    assert row["chance"] == pytest.approx(2 / 40)  # sharing one is all that could be significant
     like = read_table(study(("a", "a", "", "", "", "", "")) / "group/overlap.parquet")
     assert len(like) == 6 + 2  # and two subjects of one origin, in both contrasts
+
+
+def test_units_without_a_score_could_not_have_been_shared(study, tmp_path):
+    path = tmp_path / "maps/s0/refusal.content/expert.resonance.zarr"
+    dataset = read_map(path).load()
+    dataset["score"][0, :5] = np.nan
+    shutil.rmtree(path)
+    write_map(path, dataset)
+    own = read_table(study() / "group/overlap.parquet")
+    assert own["universe"].tolist() == [35, *[40] * 5]
 
 
 def test_subjects_of_one_origin_are_tested_at_a_second_level(study):

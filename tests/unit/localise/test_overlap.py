@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from lmri.errors import EvidenceError
-from lmri.localise.overlap import COLUMNS, overlap, overlap_table
+from lmri.localise.overlap import COLUMNS, chance_of_significance, overlap, overlap_table
 
 
 def test_the_known_example():
@@ -45,6 +45,18 @@ def test_random_sets_are_significant_as_often_as_they_may_be():
     ]
     assert np.mean(np.array(values) <= 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1000)
     assert np.mean(np.array(values) <= 0.5) > 0.3
+
+
+@pytest.mark.parametrize("sizes", [(12, 15, 60), (2, 2, 3), (3, 3, 3), (1, 1, 30), (8, 90, 96)])
+def test_the_chance_of_significance_is_that_of_all_overlaps_that_are(sizes):
+    n_a, n_b, universe = sizes
+    ps = {
+        shared: overlap(range(n_a), range(n_a - shared, n_a - shared + n_b), universe)["p"]
+        for shared in range(max(0, n_a + n_b - universe), min(n_a, n_b) + 1)
+    }
+    chance = hypergeom(universe, n_a, n_b)
+    wanted = sum(chance.pmf(shared) for shared, p in ps.items() if p <= 0.05)
+    assert chance_of_significance(*sizes, 0.05) == pytest.approx(wanted, abs=1e-12)
 
 
 def test_every_pair_has_a_row():

@@ -9,14 +9,19 @@ import pandas as pd
 import pytest
 from report_files import heads_table
 
+from lmri.config import ContrastOptions
+from lmri.report.files import Files
 from lmri.report.group import OVERLAP, Group, read_counts, read_unit
 from lmri.report.heads_leaf import describe_jump, largest_jump
+from lmri.report.overlap import overlap_blocks
 from lmri.report.replication import (
     describe_replication,
     few_layers,
     replication_prose,
+    replication_table,
     standing,
 )
+from lmri.report.words import NOTHING
 
 NAN = float("nan")
 
@@ -44,6 +49,9 @@ def row(mapped: int, together: int, subjects: int = 5, name: str = "expert.reson
         (5, 3, 5, "replicates in part"),
         (3, 3, 5, "replicates in part"),
         (2, 2, 5, "does not replicate"),
+        (2, 1, 2, "does not replicate"),
+        (1, 1, 2, "does not replicate"),
+        (4, 2, 4, "does not replicate"),
         (5, 2, 5, "does not replicate"),
         (0, 0, 5, "empty"),
         (1, 1, 1, "not compared"),
@@ -68,6 +76,14 @@ def test_a_sentence_has_every_number():
     assert "layer 2 is the strongest in 4 of 5" in describe_replication(
         row(5, 4, name="layer.welch_t")
     )
+
+
+def test_layers_that_no_two_subjects_share_are_not_told():
+    assert "; the strongest expert lies in another layer in each" in describe_replication(row(3, 1))
+    (cells,) = replication_table(pd.DataFrame([row(3, 1)]), "").rows
+    assert [cell.text for cell in cells[3:6]] == ["3 of 5", NOTHING, "1 of 5"]
+    (cells,) = replication_table(pd.DataFrame([row(1, 1)]), "").rows
+    assert [cell.text for cell in cells[3:6]] == ["1 of 5", "2", "1 of 5"]
 
 
 def test_what_replicates_comes_first():
@@ -124,6 +140,7 @@ def entry(first: str, second: str, p: float = 0.1) -> dict:
         "jaccard": 0.1,
         "overlap": 0.33,
         "p": p,
+        "chance": 0.02,
     }
 
 
@@ -139,6 +156,14 @@ def test_subjects_are_compared_within_one_contrast():
     group = overlaps(entry("a", "b"), entry("a", "a"), entry("b", "b"))
     assert len(group.overlaps_between_subjects("a")) == 1
     assert group.overlaps_between_subjects("c").empty
+
+
+def test_what_chance_allows_is_that_of_sets_of_these_sizes():
+    group = overlaps(entry("a", "b", 0.5), entry("c", "a", 0.01))
+    _, prose, _ = overlap_blocks(group, ContrastOptions("a", "t"), 0.05, "a", Files())
+    text = prose.lines[0][1]
+    assert "Of 2 comparisons with maps of other contrasts, 1 share more units" in text
+    assert "of random sets of these sizes 0.04 would" in text
 
 
 def test_unreadable_sides_are_left_out():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lmri.config import SubjectOptions
 from lmri.errors import LmriError
 from lmri.subjects import Recipe, embedded_states, install_embedded, packaged
 from lmri.subjects.card import file_hash
@@ -35,6 +36,17 @@ def test_files_have_the_hashes_of_the_card(state, tmp_path):
     assert {"config.json", "tokenizer.json"} <= set(card["files"])
     assert Recipe.from_dict(card["recipe"]) == Recipe()
     assert "chosen after the fact" in (tmp_path / state / "MODEL_CARD.md").read_text()
+
+
+def test_all_come_from_one_base_so_that_their_units_correspond(tmp_path):
+    bases = set()
+    for state in STATES:
+        install_embedded(state, tmp_path / state)
+        bases.add(json.loads((tmp_path / state / "card.json").read_text())["base_sha256"])
+    assert len(bases) == 1
+    origins = {SubjectOptions(state, "embedded", state=state).origin for state in STATES}
+    assert len(origins) == 1
+    assert "" not in origins
 
 
 @pytest.mark.parametrize("state", STATES)
