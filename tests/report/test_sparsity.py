@@ -1,5 +1,6 @@
 """The page of sparsity on tables whose numbers are known."""
 
+import json
 import re
 import shutil
 
@@ -88,7 +89,7 @@ def test_amounts_have_three_digits_and_a_prefix(value, wanted):
 
 def test_survival_tells_correlation_and_the_rank_of_the_strongest(page):
     text = visible(page)
-    assert ", last token of the prompt 0.97 2, 3 0.80 chance 0.03 1 2:3" in text
+    assert ", last token of the prompt 0.97 96 units 2, 3 0.80 chance 0.03 1 2:3" in text
 
 
 def test_findings_under_a_plan_stand_beside_the_dense_effect(study, config, tmp_path):
@@ -99,9 +100,12 @@ def test_findings_under_a_plan_stand_beside_the_dense_effect(study, config, tmp_
     changed = dense.assign(arm="finding_sparse", primary=False, effect=-0.42, low=-0.5, high=-0.3)
     write_table(path, pd.concat([arms, changed], ignore_index=True))
     text = visible(page_of(study, config, tmp_path))
-    wanted = f"{dense['effect'].item():.2f}".replace("-", "\N{MINUS SIGN}")
+    minus = "\N{MINUS SIGN}"
+    shown = [f"{dense[name].item():.2f}".replace("-", minus) for name in ("effect", "low", "high")]
+    off = len(json.loads(dense["units"].item()))
     assert "Do findings survive?" in text
-    assert re.search(rf"experts?.*{wanted} .0\.42", text)
+    told = rf"experts rate difference, .* {off} {shown[0]} {shown[1]} to {shown[2]} {minus}0\.42"
+    assert re.search(told, text)
 
 
 def test_a_study_without_policies_has_no_page(study, values, tmp_path):

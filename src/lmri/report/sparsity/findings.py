@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
+
 import pandas as pd
 
 from lmri.report import words
@@ -43,11 +44,13 @@ def _effects(inputs: StudyInputs, plan: str, files: Files) -> Table | None:
     dense = arms[(arms["arm"] == "finding") & (arms["held_out"] == "all")]
     keys = ["subject", "contrast", "phase", "kind", "method", "task", "condition", "score"]
     keys += ["mode", "dose"]
-    effects = dense.set_index(keys)["effect"]
+    effects = dense.drop_duplicates(keys).set_index(keys)[["effect", "low", "high"]]
     return Table(
         caption=(
-            "The effect of switching a finding's units off, in the dense model and in one that is "
-            f"sparse already ({plan}), with its 95 % interval over carriers. No sham maps are run "
+            "What switching off a finding's units changes in the score of its target trials, in "
+            f"the dense model and in one that is sparse already ({plan}), each with its 95 % "
+            "interval; the two are not tested against each other. Units are those of the primary "
+            "endpoint, and of an exploratory map those of its largest dose. No sham maps are run "
             "in the sparse model: an effect there may be that of the units or of more damage to a "
             "model that is damaged already. What the plan alone does to the behaviour stands in "
             "the last column. Decides nothing."
@@ -55,9 +58,10 @@ def _effects(inputs: StudyInputs, plan: str, files: Files) -> Table | None:
         columns=[
             Column("Subject"),
             Column("Contrast"),
-            Column("Units", "and phase of the map"),
-            Column("Dense", "effect", "number"),
-            Column("Sparse", "effect", "number"),
+            Column("Map", "and its phase"),
+            Column("Off", "units", "number"),
+            Column("Dense", "change", "number"),
+            Column("Sparse", "change", "number"),
             Column("Plan alone", "score, trials", "number"),
         ],
         rows=[_finding_row(row, effects, keys) for row in rows.to_dict("records")],
@@ -72,9 +76,10 @@ def _survival(survival: pd.DataFrame, plan: str, files: Files) -> Table | None:
         return None
     return Table(
         caption=(
-            f"The maps made again from recordings under {plan}. The correlation is over all units; "
-            "Dice compares the units that both maps select, with what sets of their size share by "
-            "chance; the last column says where the strongest unit of the dense map has gone."
+            f"The maps made again from recordings under {plan}. The correlation is over the units "
+            "with a score in both; Dice compares the units that both maps select, with what sets "
+            "of their size share by chance; the last column says where the strongest unit of the "
+            "dense map has gone."
         ),
         columns=[
             Column("Subject"),
@@ -96,21 +101,21 @@ def _survival_row(row: dict) -> list[Cell]:
         Cell(str(row["subject"])),
         Cell(words.readable(row["contrast"])),
         _map_cell(row),
-        Cell(words.number(row["correlation"]), "number"),
+        Cell(words.number(row["correlation"]), "number", f"{words.whole(row['units'])} units"),
         Cell(f"{words.whole(row['selected'])}, {words.whole(row['selected_again'])}", "number"),
         Cell(words.number(row["dice"]), "number", f"chance {words.number(row['chance'])}"),
         Cell(words.whole(row["strongest_rank"]), "number", str(row["strongest"])),
     ]
 
 
-def _finding_row(row: dict, effects: pd.Series, keys: list[str]) -> list[Cell]:
-    found = effects.get(tuple(row[key] for key in keys), np.nan)
-    dense = float(found.iloc[0]) if isinstance(found, pd.Series) else float(found)
+def _finding_row(row: dict, effects: pd.DataFrame, keys: list[str]) -> list[Cell]:
+    found = effects.reindex([tuple(row[key] for key in keys)]).iloc[0]
     return [
         Cell(str(row["subject"])),
         Cell(words.readable(row["contrast"])),
-        Cell(words.readable(row["kind"]), note=words.phase_name(row["phase"])),
-        Cell(words.signed(dense), "number"),
+        _map_cell(row),
+        Cell(words.whole(len(json.loads(row["units"]))), "number"),
+        Cell(words.signed(found["effect"]), "number", words.interval(found["low"], found["high"])),
         Cell(words.signed(row["effect"]), "number", words.interval(row["low"], row["high"])),
         Cell(words.number(row["intact"]), "number", f"{words.whole(row['n'])} trials"),
     ]
@@ -118,4 +123,4 @@ def _finding_row(row: dict, effects: pd.Series, keys: list[str]) -> list[Cell]:
 
 def _map_cell(row: dict) -> Cell:
     name = MapName(f"{row['kind']}.{row['method']}")
-    return Cell(name.noun.full, note=f"{name.statistic_name}, {words.phase_name(row['phase'])}")
+    return Cell(name.title, note=f"{name.statistic_name}, {words.phase_name(row['phase'])}")
