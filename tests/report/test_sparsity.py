@@ -36,7 +36,7 @@ def test_the_page_answers_its_question(page):
     assert "a token of localised does without 17.5 % of the weights it is multiplied with" in text
     assert "17.5 % events -0.100; next 28 %: 1.032" in text
     assert "none measured next 28 %: 1.032" in text  # a policy that costs more at once
-    assert "localised at 0 % 2.00" in text  # beside plain transformers
+    assert "localised CATS 2.00 (2.00 to 2.00)" in text  # beside plain transformers
 
 
 def test_every_policy_is_in_the_key_of_both_figures(page):
@@ -70,7 +70,7 @@ def test_speeds_are_compared_within_rounds():
     ]
     figure = speed_figure(pd.DataFrame(rows, columns=columns), "speed.csv")
     assert "small: at most 1.02 times the same at 0 % (CATS), which is 2.00 times" in figure.alt
-    assert "small at 0 % 2.00" in figure.look_for
+    assert "transformers: small CATS 2.00 (2.00 to 2.00)." in figure.look_for
     assert "(3 rounds)" in figure.look_for
 
 

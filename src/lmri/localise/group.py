@@ -23,6 +23,7 @@ from lmri.localise.heads import head_table
 from lmri.localise.heads_and_layers import PROBES
 from lmri.localise.overlap import chance_of_significance, overlap
 from lmri.localise.second_level import second_level
+from lmri.localise.statistics import is_cut
 from lmri.localise.units import ROUNDING
 from lmri.store import (
     CAUSAL_PHASE,
@@ -189,7 +190,7 @@ def _profile(statistics: xr.Dataset) -> np.ndarray:
     """Mean magnitude of the score in each layer, which subjects of any origin share."""
     score = np.abs(statistics["score"].values)
     flat = score.reshape(score.shape[0], -1)
-    known = np.isfinite(flat)
+    known = np.isfinite(flat) & ~is_cut(flat)
     count = known.sum(axis=1)
     return np.where(known, flat, 0.0).sum(axis=1) / np.where(count > 0, count, np.nan)
 

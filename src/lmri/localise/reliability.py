@@ -11,6 +11,7 @@ from lmri.localise.design import Design
 from lmri.localise.inference import relabellings
 from lmri.localise.labelling import Labelling
 from lmri.localise.shams import Best
+from lmri.localise.statistics import is_cut
 from lmri.localise.units import ROUNDING
 
 SPLITS = 20
@@ -161,7 +162,8 @@ def _halves(
 
 def _sums(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Sums over units that a correlation needs, for each halving."""
-    known = np.isfinite(first) & np.isfinite(second)
+    # One that is cut would count for more than all others.
+    known = np.isfinite(first) & np.isfinite(second) & ~is_cut(first) & ~is_cut(second)
     a, b = np.where(known, first, 0.0), np.where(known, second, 0.0)
     return np.stack(
         [known.sum(1), a.sum(1), b.sum(1), (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)], axis=1

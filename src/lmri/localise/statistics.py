@@ -220,14 +220,15 @@ def hedges_g(sides: Sides, values: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_labellings, n_units), float64
-        ``d / s * (1 - 3 / (4 df - 1))`` (Hedges 1981), NaN without variation.
+        ``d / s * (1 - 3 / (4 df - 1))`` (Hedges 1981), NaN without variation within conditions:
+        the difference then has no size in deviations.
     """
     own = moments(sides, values)
     degrees = (own.count - 1).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         pooled = (own.variance * (own.count - 1)).sum(axis=1) / degrees
         d = _ratio(own.difference, np.sqrt(pooled), own.scale)
-        return d * (1 - 3 / (4 * degrees - 1))
+        return np.where(is_cut(d), np.nan, d * (1 - 3 / (4 * degrees - 1)))
 
 
 def average_precision(sides: Sides, values: np.ndarray) -> np.ndarray:
@@ -337,6 +338,22 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, scale: np.ndarray) ->
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.clip(numerator / denominator, -LARGEST, LARGEST)
     return np.where((denominator == 0) & (np.abs(numerator) <= TINY * scale), np.nan, ratio)
+
+
+def is_cut(scores: np.ndarray) -> np.ndarray:
+    """Tell which statistics are cut: of their size nothing is known but that it is large.
+
+    Parameters
+    ----------
+    scores : ndarray
+        Statistics.
+
+    Returns
+    -------
+    ndarray of the same shape, bool
+        False for NaN.
+    """
+    return np.abs(scores) == LARGEST
 
 
 @dataclass(frozen=True)

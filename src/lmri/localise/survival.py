@@ -16,6 +16,7 @@ from lmri.config import ContrastOptions, EvidenceOptions, LoadOptions, LocaliseO
 from lmri.localise.contrast_map import activity_of, map_of
 from lmri.localise.maps import UnitMap
 from lmri.localise.measures import available, parse_measure
+from lmri.localise.statistics import is_cut
 from lmri.localise.study import Study, open_shards, selection_trials, task_carriers
 from lmri.localise.units import ROUNDING
 from lmri.store import read_map, read_table, write_table
@@ -126,6 +127,8 @@ def compare_maps(
 def _compared(before: xr.Dataset, now: UnitMap, alpha: float) -> dict:
     old, new = before["score"].to_numpy().ravel(), now.score.ravel()
     both = np.isfinite(old) & np.isfinite(new)
+    # One that is cut would count for more than all others.
+    sized = both & ~is_cut(old) & ~is_cut(new)
     strength = np.abs(old) if before.attrs["two_sided"] else old
     was = (strength > ROUNDING) & (before["p_max"].to_numpy().ravel() <= alpha)
     chosen = now.selected(alpha)
@@ -138,7 +141,7 @@ def _compared(before: xr.Dataset, now: UnitMap, alpha: float) -> dict:
     place = np.sign(old[best]) * new if before.attrs["two_sided"] else new
     return {
         "units": int(both.sum()),
-        "correlation": _correlation(old[both], new[both]),
+        "correlation": _correlation(old[sized], new[sized]),
         "selected": int(was.sum()),
         "selected_again": len(chosen),
         "shared": shared,

@@ -346,8 +346,7 @@ def _measure_row(evidence: Evidence, score: str) -> list[Cell]:
 def _value_and_change(row: dict) -> Cell:
     if not row:
         return Cell(words.NOTHING, "number")
-    between = words.interval(row["low"], row["high"])
-    change = words.signed(row["effect"])
+    between, change = _interval(row), words.signed(row["effect"])
     return Cell(
         words.number(row["value"]), "number", f"{change} ({between})" if between else change
     )
@@ -388,7 +387,16 @@ def _role(row: dict) -> str:
 
 
 def _change(row: dict) -> Cell:
-    return Cell(words.signed(row["effect"]), "number", words.interval(row["low"], row["high"]))
+    return Cell(words.signed(row["effect"]), "number", _interval(row))
+
+
+def _interval(row: dict) -> str:
+    """Interval of a change; where no trial differs also that of carriers that change together."""
+    between, bound = words.interval(row["low"], row["high"]), row.get("carrier_bound", np.nan)
+    if not np.isfinite(bound):
+        return between
+    low, high = max(-1.0, row["effect"] - bound), min(1.0, row["effect"] + bound)
+    return f"{between}; by carrier {words.interval(low, high)}"
 
 
 def _trials(row: dict) -> Cell:

@@ -123,8 +123,8 @@ def map_figure(
         ),
         panels=[Panel(drawing)],
         alt=(
-            f"Map of {describe_size(profile)}; scores from {words.signed(profile.low)} to "
-            f"{words.signed(profile.high)}. "
+            f"Map of {describe_size(profile)}; scores from {words.statistic(profile.low)} to "
+            f"{words.statistic(profile.high)}. "
             + (f"Outlined, {outlined}: {words.unit_names(units)}." if units else "None outlined.")
         ),
         look_for=(
@@ -180,7 +180,8 @@ def phase_figure(scans: Sequence[Scan], limits: Limits, anchor: str, data: str) 
         ],
         alt=f"Maps of the other phases. {'; '.join(counts)}.",
         look_for=(
-            f"Outlined: the {many} each map would have selected. A response has other words in "
+            f"Outlined: the {many} each map would have named, of those it selects the strongest, "
+            "at most as many as the largest dose. A response has other words in "
             f"each condition, so its map also marks {many} of word form."
         ),
         falsify="Nothing here: these maps decide nothing.",
@@ -230,7 +231,7 @@ def overview_figure(
         ", ".join(
             part
             for part in (
-                f"{subject}: largest score {words.signed(scan.profile.high)}",
+                f"{subject}: largest score {words.statistic(scan.profile.high)}",
                 f"{scan.profile.selected} selected",
                 verdict,
             )

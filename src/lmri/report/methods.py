@@ -370,7 +370,8 @@ def _controls(inputs: StudyInputs) -> str:
         f"{1 - evidence.alpha:.0%} from {validate.bootstrap} resamples of the carriers; where no "
         "trial differs from another they have no width, and the interval is that of no event in n "
         "independent trials (Clopper and Pearson). It is not valid where the trials of one carrier "
-        "change together: the bound for that case, with carriers for trials, is given beside it."
+        "change together: the bound for that case, with carriers for trials, stands beside it in "
+        "the tables of evidence, in `arms.parquet`, and where it counts in the reason of a verdict."
     )
 
 

@@ -185,7 +185,7 @@ def _strongest(entry: OtherMap) -> Cell:
     return Cell(
         f"{entry.name.noun.one} {words.unit_name(unit)}",
         "number",
-        words.signed(entry.profile.strongest["score"]),
+        words.statistic(entry.profile.strongest["score"]),
     )
 
 

@@ -12,6 +12,9 @@ NOTHING = "\N{EN DASH}"
 LARGE = 1e9
 """Numbers from here on are written with an exponent."""
 
+CUT = 1e6
+"""Where statistics are cut that are infinite: a difference without variation within conditions."""
+
 MOST_NAMES = 8
 """Units that are named in a row; of more, the first."""
 
@@ -93,6 +96,13 @@ def signed(value: float, digits: int = 2) -> str:
     """Write a number with its sign, plus included."""
     text = number(value, digits)
     return text if text.startswith((MINUS, NOTHING)) or float(text) == 0 else f"+{text}"
+
+
+def statistic(value: float) -> str:
+    """Write a statistic with its sign; of one that is cut, that it is."""
+    if not _finite(value) or abs(value) != CUT:
+        return signed(value)
+    return f"{'+' if value > 0 else MINUS}1e6 (cut: no variation)"
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lmri.localise import CountedRates, contrast_design, split_half
+from lmri.localise.reliability import _correlation, _sums
 
 
 def test_halves_find_the_planted_expert_again(grid, crossed, planted):
@@ -57,3 +58,10 @@ def test_a_class_with_one_carrier_cannot_be_halved(grid, crossed, planted):
     few = grid[(grid["class_place"] == "null") | (grid["carrier_place"] == "p00")]
     design = contrast_design(crossed, few.reset_index(drop=True), ("place", "year"))
     assert split_half(CountedRates(planted), design, best=1, seed=0) is None
+
+
+def test_scores_that_are_cut_do_not_make_the_correlation():
+    first = np.array([[1.0, 2.0, 3.0, 1e6, np.nan]])
+    second = np.array([[3.0, 1.0, 2.0, 1e6, 1.0]])
+    (found,) = _correlation(_sums(first, second))
+    assert found == pytest.approx(np.corrcoef([1, 2, 3], [3, 1, 2])[0, 1])

@@ -8,7 +8,7 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score
 
 from lmri.localise import STATISTICS, Sides
-from lmri.localise.statistics import average_precisions, hedges_g, mean_of
+from lmri.localise.statistics import average_precisions, hedges_g, is_cut, mean_of
 
 WEIGHTS = np.array([1.0, -1.0])
 
@@ -63,6 +63,9 @@ def test_perfect_separation_is_the_largest_score_and_not_missing():
         score = evaluate(name, own[None], values)[0]
         assert (score[0], score[1]) == (1e6, -1e6), name
         assert np.isnan(score[2]), name
+    sides = Sides(own[None], np.array([1.0, -1.0]))
+    assert is_cut(evaluate("welch_t", own[None], values)[0]).tolist() == [True, True, False]
+    assert np.isnan(hedges_g(sides, values)).all()  # no deviation to tell the difference in
 
 
 def test_differences_weigh_conditions_not_trials(values):

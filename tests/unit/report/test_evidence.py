@@ -8,7 +8,7 @@ import pytest
 from lmri.report.control_tables import control_table
 from lmri.report.evidence import Evidence
 from lmri.report.evidence_figures import dose_figure
-from lmri.report.evidence_tables import bystander_table
+from lmri.report.evidence_tables import bystander_table, measure_table
 
 ENDPOINT = {
     "dose": 2,
@@ -155,3 +155,13 @@ def test_sham_maps_stand_at_the_dose_that_was_chosen_for_each():
     assert "the dose that was chosen for each, as the finding's was (1 to 5 experts)" in told
     same = evidence(row(), *draws("sham", 0.9, 0.7))
     assert "chosen for each" not in dose_figure(same, "a", "", "").look_for
+
+
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [(float("nan"), "-1.00 to -0.80"), (0.31, "-1.00 to -0.80; by carrier -1.00 to -0.69")],
+)
+def test_a_change_without_variation_has_the_interval_by_carrier_beside(bound, told):
+    rows = [row(effect=-1.0, carrier_bound=bound, n=120, n_carriers=10)]
+    table = measure_table(evidence(*rows), "", "")
+    assert told.replace("-", "\N{MINUS SIGN}") in table.rows[0][2].note

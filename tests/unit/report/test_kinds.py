@@ -6,6 +6,7 @@ import pytest
 
 from lmri import intervene
 from lmri.localise import measures
+from lmri.localise.statistics import LARGEST
 from lmri.report import kinds, words
 from lmri.report.kinds import COUNTED, KINDS, QUANTITIES, STATISTICS, MapName
 from lmri.store import FIRST_QUANTITY
@@ -15,6 +16,10 @@ def test_every_kind_has_words_and_the_same_names():
     assert {kind: noun.dims for kind, noun in KINDS.items()} == {
         kind: own.names for kind, own in intervene.KINDS.items()
     }
+
+
+def test_statistics_are_cut_where_the_report_says():
+    assert words.CUT == LARGEST
 
 
 def test_every_statistic_and_quantity_has_words():

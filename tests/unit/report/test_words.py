@@ -41,6 +41,13 @@ def test_probability_is_never_zero(value, expected):
     assert words.probability(value) == expected
 
 
+def test_a_statistic_that_is_cut_is_no_number():
+    assert words.statistic(1e6) == "+1e6 (cut: no variation)"
+    assert words.statistic(-1e6) == "−1e6 (cut: no variation)"
+    assert words.statistic(2e6) == words.signed(2e6)  # a difference of means may be larger
+    assert words.statistic(NAN) == words.NOTHING
+
+
 def test_plurals():
     assert words.plural(1, "place") == "1 place"
     assert words.plural(2, "place") == "2 places"

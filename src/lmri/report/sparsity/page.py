@@ -189,9 +189,9 @@ def speed_table(speed: pd.DataFrame, data: str) -> Table | None:
         caption=(
             "Tokens per second at batch 1 on the wall clock, median of the rounds: under the "
             "plan, under the same plan at 0 %, and in plain transformers. Decoding runs on kernels "
-            "that skip; a prefill of more than a few tokens on masked products, which save "
-            "nothing. The figure compares within rounds: quotients of two columns are not its "
-            "points."
+            "that skip; a prefill of more than a few tokens on masked products, which make every "
+            "product and the masks besides. The figure compares within rounds: quotients of two "
+            "columns are not its points."
         ),
         columns=[
             Column("Subject"),
@@ -326,6 +326,7 @@ def _answer(limits: pd.DataFrame) -> str:
         return ""
     loss, n = percent(limits["loss"].iloc[0]), words.whole(limits["n"].iloc[0])
     return (
-        f"With a perplexity surely less than {loss} above the dense one ({n} trials): "
+        f"With a perplexity less than {loss} above the dense one, upper end of its interval "
+        f"included ({n} trials of all tasks, which also chose the plan): "
         f"{words.listing(parts)}."
     )

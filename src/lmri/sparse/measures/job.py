@@ -301,9 +301,9 @@ def _limits(quality: pd.DataFrame, loss: float) -> pd.DataFrame:
 
 
 def _worst(quality: pd.DataFrame, subject: str, plan: str) -> str:
-    """Name the task that loses most exact answers, with its change."""
+    """Name the task that loses most exact answers, with its change; none where none loses any."""
     rows = quality[(quality["subject"] == subject) & (quality["plan"] == plan)]
-    rows = rows[(rows["task"] != ALL) & rows["exact_change"].notna()]
+    rows = rows[(rows["task"] != ALL) & (rows["exact_change"] < 0)]
     if rows.empty:
         return ""
     worst = rows.loc[rows["exact_change"].idxmin()]
