@@ -71,7 +71,7 @@ def unit_table(
         ("mean_control", "Mean, control", "", words.number),
         ("rate_target", "Rate, target", "share of tokens", words.number),
         ("rate_control", "Rate, control", "share of tokens", words.number),
-        ("mote_sum", "Raw sum", "not per token", words.signed),
+        ("mote_sum", "Raw sum", "over tokens, controls pooled", words.signed),
         ("p_max", "p", f"over all {noun.many}", words.probability),
         ("q", "q", "false discovery", words.probability),
     ]

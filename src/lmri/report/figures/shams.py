@@ -25,6 +25,8 @@ from lmri.report.figures.canvas import (
 from lmri.report.figures.memory import drawn_once
 
 BIN = 0.02
+"""Effects this near to each other are stacked."""
+
 FINDING_ROW, POSITIVE_ROW, SHAM_ROW = 3.0, 2.1, 0.1
 STACK_HEIGHT = 1.25
 DOT_STEP = 0.085
@@ -87,7 +89,7 @@ def draw_shams(
 
 
 def stack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stack equal values into a dot plot.
+    """Stack values that are nearly equal, each at its own place.
 
     Parameters
     ----------
@@ -97,16 +99,16 @@ def stack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     x, y : array of shape (n_draws,)
-        Centre of the bin and height of each dot; columns too tall are pressed together.
+        Value and height of each dot; columns too tall are pressed together.
     """
     values = np.sort(values[np.isfinite(values)])
-    centres = np.round(values / BIN) * BIN
-    order = np.zeros(len(centres))
-    for centre in np.unique(centres):
-        members = np.flatnonzero(centres == centre)
+    columns = np.round(values / BIN)
+    order = np.zeros(len(values))
+    for column in np.unique(columns):
+        members = np.flatnonzero(columns == column)
         order[members] = np.arange(len(members))
     step = min(DOT_STEP, STACK_HEIGHT / max(order.max(initial=0), 1))
-    return centres, SHAM_ROW + order * step
+    return values, SHAM_ROW + order * step
 
 
 def _name(axes: Axes, row: float, *lines: str) -> None:
