@@ -157,8 +157,8 @@ def subjects_figure(
 def _what_replicates(name: MapName, one_base: bool) -> str:
     if one_base:
         return (
-            "These subjects come from one base: the same number names the same unit, and which "
-            "they share is told below. Over bases only a layer replicates, or how many "
+            "These subjects come from one base: the same number names the same unit, and what two "
+            "of them both select is listed below. Over bases only a layer replicates, or how many "
             f"{name.noun.many} respond."
         )
     return (
