@@ -288,6 +288,8 @@ def test_who_reads_surprisal_needs_next_tokens(default, key, value):
         ("- a", "a study is a mapping"),
         ("", "a study is a mapping"),
         (b"\xff\xfe\x00", "not a readable study file"),
+        ("seed: 1\nstudy: a\nseed: 2", "the key 'seed' is there twice.* line 3"),
+        ("subjects:\n  a: {}\n  a: {}", "the key 'a' is there twice"),
     ],
 )
 def test_unreadable_files(tmp_path, text, words):

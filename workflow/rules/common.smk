@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from lmri.config import STAGES, StudyConfig, stage_slice
+from lmri.config import STAGES, StudyConfig, read_yaml, stage_slice
 from lmri.errors import LmriError
 from lmri.store.provenance import code_hash
 from lmri.store.weight_files import loading_mb
@@ -25,6 +25,8 @@ SOURCE = " + ".join(map(os.path.relpath, workflow.configfiles)) or "the configur
 def read_study():
     """The study of this run, checked; a user's mistake ends the run with one line."""
     try:
+        for path in workflow.configfiles:
+            read_yaml(path)  # Snakemake keeps the last of equal keys
         study = StudyConfig.from_dict(config, SOURCE)
         study.check_files(SOURCE)
     except LmriError as error:

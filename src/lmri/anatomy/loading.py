@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
@@ -405,7 +406,23 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise SubjectError(
             f"{folder}: a subject must have the files of its tokenizer (tokenizer.json). Not found."
         )
+    if tokenizer.eos_token_id is None and (end := _end_token(folder, tokenizer)):
+        tokenizer.eos_token = end
     return tokenizer
+
+
+def _end_token(folder: Path, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What ends the responses of a model whose tokenizer does not say so, as its files have it."""
+    for files in (GenerationConfig, AutoConfig):
+        try:
+            found = files.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError):
+            continue
+        ends = getattr(found, "eos_token_id", None)
+        end = ends[0] if isinstance(ends, list) and ends else ends
+        if isinstance(end, int):
+            return tokenizer.convert_ids_to_tokens(end)
+    return None
 
 
 def _first_line(error: Exception) -> str:

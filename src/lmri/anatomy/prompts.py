@@ -358,6 +358,11 @@ def _check_embedded(
 def _fit(prompt: Prompt, row: Mapping[str, Any], room: int | None) -> Prompt:
     if room is None or len(prompt.ids) <= room:
         return prompt
+    if room < 1:
+        raise StimuliError(
+            f"A response may be {1 - room} tokens longer than leave room for a prompt in the "
+            "context of the subject: lower 'record.max_new_tokens' (or 'max_think_tokens')."
+        )
     template = read_template(row.get("template", ""))
     if template.too_long == "error":
         raise StimuliError(

@@ -44,6 +44,7 @@ from lmri.config.options import (
     WorldOptions,
     needed_draws,
 )
+from lmri.config.reading import read_yaml
 from lmri.config.scoring import RESPONSE_SCORES, FunctionOptions, ScorersOptions
 from lmri.config.slices import STAGES, read_stage, stage_slice
 from lmri.config.study import StudyConfig, load_study
@@ -99,5 +100,6 @@ __all__ = [
     "needed_draws",
     "plan_name",
     "read_stage",
+    "read_yaml",
     "stage_slice",
 ]

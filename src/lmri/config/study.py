@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmri.config.analyses import BottleneckOptions, InformationOptions, SparseOptions
 from lmri.config.checking import check_schema, check_study
 from lmri.config.decoding import DecodeOptions
@@ -28,6 +26,7 @@ from lmri.config.options import (
     TaskOptions,
     WorldOptions,
 )
+from lmri.config.reading import read_yaml
 from lmri.config.scoring import RESPONSE_SCORES, ScorersOptions
 from lmri.config.series import expand_series
 from lmri.config.validation import ValidateOptions
@@ -366,14 +365,7 @@ def load_study(path: Path) -> StudyConfig:
     ConfigError
         If the file is missing, not YAML, or not a study; always one line.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such study file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable study file ({error}).") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    values = read_yaml(path)
     return StudyConfig.from_dict(values, str(path))
 
 

@@ -301,7 +301,7 @@ def score_arms(
 
 def coherence_limits(
     subject: Subject, trials: pd.DataFrame, evidence: EvidenceOptions, max_new_tokens: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], np.ndarray]:
     """Fix what counts as a coherent response, from intact responses to calibration trials.
 
     Parameters
@@ -317,10 +317,12 @@ def coherence_limits(
 
     Returns
     -------
-    dict
+    limits : dict
         ``log_probability``: the first percentile of the intact responses less :data:`SLACK`
         (nats per token); ``repeats``: the longest run of one token in them, at least
         :data:`LEAST_REPEATS`; ``share``.
+    ended : ndarray of shape (n_trials,), bool
+        Which intact responses end by themselves, without which none is coherent.
     """
     prompts = trial_prompts(subject, trials, max_new_tokens)
     responses = respond(
@@ -332,11 +334,12 @@ def coherence_limits(
     )
     means = response_log_probability(subject, prompts, responses.tokens, ROWS)
     runs = max(longest_run(response) for response in responses.tokens)
-    return {
+    limits = {
         "log_probability": float(np.nanpercentile(means, 1) - SLACK),
         "repeats": int(max(LEAST_REPEATS, runs)),
         "share": evidence.coherent_share,
     }
+    return limits, np.asarray(responses.ended, dtype=bool)
 
 
 def trial_prompts(subject: Subject, trials: pd.DataFrame, max_new_tokens: int) -> list[list[int]]:

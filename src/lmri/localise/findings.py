@@ -36,6 +36,11 @@ EMPTY = "no unit survives the max-statistic: nothing to validate"
 FEW_SHAMS = "the subject can be run without the units of {} sham maps only; {} were asked for"
 NO_SHAM = "the subject can be run without the units of no sham map: too many experts of a layer"
 
+UNENDED = (
+    "{:.2f} of the intact responses end by themselves within {} tokens, and a response that is cut "
+    "is not coherent: needed {:g}. Raise 'record.max_new_tokens'"
+)
+
 NO_SHAMS_ASKED = "a causal map is re-run for a hypothesis with 'localise.causal.shams' only"
 
 OTHER_PHASE = "an exploratory map of another phase is looked at and not re-run"
@@ -250,7 +255,10 @@ def primary_finding(
     doses = _doses(evidence.doses_of(finding["kind"]), ranked)
     targets = _target_trials(stimuli, contrast, "calibration")
     speech = _speech_trials(targets, stimuli, contrast)
-    limits = coherence_limits(subject, speech, evidence, max_new_tokens)
+    limits, ended = coherence_limits(subject, speech, evidence, max_new_tokens)
+    if primary and (share := ended[: len(targets)].mean()) < evidence.coherent_share:
+        reason = UNENDED.format(share, max_new_tokens, evidence.coherent_share)
+        return {**finding, "baseline": baseline, "status": "not_testable", "reason": reason}
     controls = selection[selection["condition"].isin(contrast.controls)].reset_index(drop=True)
     kind = finding["kind"]
     values = unit_values(subject, selection, contrast, kind, evidence, max_new_tokens, seed)

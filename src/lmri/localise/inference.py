@@ -158,7 +158,8 @@ def check_resolution(
         If the carriers allow fewer than ``1 / alpha`` different relabellings, or ``2 / alpha``.
     """
     count, alike = design.relabellings(trials), 2 if two_sided else 1
-    if count * alpha < alike:
+    needed = math.ceil(alike / alpha)
+    if count < needed:  # which may be a whole number beyond all floats
         sizes = ", ".join(
             f"{len(kind)} of '{name}'"
             for name, kind in zip(design.carriers, design.classes, strict=True)
@@ -166,6 +167,6 @@ def check_resolution(
         raise EvidenceError(
             f"{owner}: the carriers in the selection split ({sizes}) allow {count} relabellings; "
             f"a {'two-sided ' if two_sided else ''}test at {alpha} needs at least "
-            f"{math.ceil(alike / alpha)}. Add carriers or enlarge "
+            f"{needed}. Add carriers or enlarge "
             "the share of 'splits.selection'."
         )

@@ -180,6 +180,10 @@ def _respond_and_scan(
 def _shard_trials(
     trials: pd.DataFrame, shard: int, options: RecordOptions, stimuli: Path
 ) -> pd.DataFrame:
+    if not 0 <= shard < options.shards:
+        raise StimuliError(
+            f"'shard' must be at least 0 and below 'record.shards' ({options.shards}). Got {shard}."
+        )
     chosen = _recorded(trials, options).iloc[shard :: options.shards]
     if chosen.empty:
         raise StimuliError(

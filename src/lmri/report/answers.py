@@ -171,7 +171,7 @@ def answer_contrast(scan: Scan, verdict: dict | None) -> str:
         return "There is no verdict; see the errors at the end of the page."
     if _unmapped(scan):
         return _answer_unmapped(scan)
-    if not words.read_units(verdict["units"]):
+    if verdict["verdict"] == "not testable" or not words.read_units(verdict["units"]):
         return _answer_untested(verdict, scan.noun)
     return _answer_tested(scan, verdict)
 
@@ -281,7 +281,7 @@ def _answer_untested(verdict: dict, noun: Noun) -> str:
 
 
 def _answer_tested(scan: Scan, verdict: dict) -> str:
-    lead = {"confirmed": "Yes.", "refuted": "No.", "not testable": "This could not be tested."}
+    lead = {"confirmed": "Yes.", "refuted": "No."}
     sentences = [
         lead.get(verdict["verdict"], "Undecided."),
         _switched_off(scan, verdict),

@@ -326,7 +326,8 @@ def _check_verdicts(reader: Reader, subject: SubjectInputs, config: StudyConfig)
                 f"no verdict on '{contrast.name}' in the phase '{scan.phase}'.",
             )
             continue
-        if verdict["units"] != "[]" and not words.read_checks(verdict["checks"]):
+        tested = verdict["verdict"] != "not testable" and verdict["units"] != "[]"
+        if tested and not words.read_checks(verdict["checks"]):
             reader.note(
                 subject.name,
                 subject.path("verdicts"),

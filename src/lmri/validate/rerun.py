@@ -130,12 +130,15 @@ class Rerun:
         primary = next(arm for arm in arms if arm.primary)
         responses = {}
         effects: dict[str, Effect] = {}
+        absent: set[str] = set()
         for number, part in enumerate(parts):
             scores = self._run_part(part, arms, endpoint["mode"])
             responses[number] = scores["intact"]["response"], scores["primary"]["response"]
             if part.role == "bystander":
                 change = scores["primary"]["exact"] - scores["intact"]["exact"]
                 effects[part_name(part)] = self._effect(part, change.to_numpy(), "exact")
+                if scores["intact"]["exact"].mean() <= endpoint["margin"]:
+                    absent.add(part_name(part))
         target = parts[0]
         score = endpoint["score"]
         self._add_sparse(target, score)
@@ -155,6 +158,7 @@ class Rerun:
             coherent=float(self._row_value(table, primary, target, "coherent")),
             positive_control=_decrease(control),
             sham_sets=_different([arm for arm in sham if arm.primary][: len(shams)]),
+            absent=frozenset(absent),
         )
         return table, evidence, self._transcripts(parts, responses)
 

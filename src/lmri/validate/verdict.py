@@ -29,6 +29,8 @@ class Evidence:
         Decrease of the score under the positive control.
     sham_sets : int
         Different sets of units among the sham maps.
+    absent : frozenset of str
+        Bystanders with so few right answers intact, at most the margin, that none could be lost.
     """
 
     effect: Effect
@@ -37,6 +39,7 @@ class Evidence:
     coherent: float
     positive_control: Effect
     sham_sets: int
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def decide(endpoint: dict, evidence: Evidence) -> Verdict:
     checks = [
         _sham_check(endpoint, evidence, p, corrected),
         _size_check(endpoint, evidence.effect),
-        _bystander_check(endpoint, evidence.bystanders),
+        _bystander_check(endpoint, evidence.bystanders, evidence.absent),
         _coherence_check(endpoint, evidence.coherent),
     ]
     margin = endpoint["margin"]
@@ -225,14 +228,24 @@ def _size_check(endpoint: dict, effect: Effect) -> Check:
     return Check("beyond the margin", beyond, f"{detail}: {_interval(effect)}")
 
 
-def _bystander_check(endpoint: dict, bystanders: dict[str, Effect]) -> Check:
+def _bystander_check(
+    endpoint: dict, bystanders: dict[str, Effect], absent: frozenset[str]
+) -> Check:
     problems = []
     for name, effect in bystanders.items():
         if effect.n < endpoint["minimum_trials"]:
             problems.append(f"{name} has {effect.n} trials, needed {endpoint['minimum_trials']}")
         elif not stays(effect, endpoint):
             problems.append(f"{name} changes by {_interval(effect, sign='+')}")
-    detail = "; ".join(problems) or _all_stay(bystanders, endpoint["margin"])
+    there = {name: effect for name, effect in bystanders.items() if name not in absent}
+    if bystanders and not there:
+        problems.append(
+            f"no bystander is there to be lost: intact at most {endpoint['margin']:g} is right in "
+            f"each of {', '.join(bystanders)}"
+        )
+    detail = "; ".join(problems) or _all_stay(there, endpoint["margin"])
+    if absent and not problems:
+        detail += f"; nothing could be lost in {', '.join(sorted(absent))}"
     return Check("bystanders stay", not problems, detail)
 
 

@@ -10,7 +10,13 @@ from safetensors.torch import load_file, save_file
 from transformers import OPTConfig, OPTForCausalLM
 from transformers.utils import logging
 
-from lmri.anatomy import check_weights, load_subject, model_files, resolve_pointer
+from lmri.anatomy import (
+    check_weights,
+    load_subject,
+    load_tokenizer,
+    model_files,
+    resolve_pointer,
+)
 from lmri.errors import SubjectError
 from lmri.store import sha256_file
 
@@ -205,3 +211,17 @@ def test_loading_logs_nothing_and_leaves_the_logging_as_it_was(folder, records, 
 def test_weights_the_configuration_has_no_place_for_are_refused(folder):
     edit_config(folder, num_hidden_layers=1)
     refused(folder, r"the weights have unexpected keys: model\.layers\.1")
+
+
+@pytest.mark.parametrize("where", ["generation_config.json", "config.json"])
+def test_a_tokenizer_without_an_end_token_has_that_of_the_model(folder, where):
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("eos_token", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    edit_config(folder, eos_token_id=None)
+    assert load_tokenizer(folder).eos_token_id is None
+    content = json.loads((folder / where).read_text()) if where == "config.json" else {}
+    (folder / where).write_text(json.dumps({**content, "eos_token_id": [5, 6]}))
+    assert load_tokenizer(folder).eos_token_id == 5
+    assert load_subject(folder, "x").tokenizer.eos_token_id == 5

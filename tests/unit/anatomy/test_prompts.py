@@ -364,6 +364,11 @@ def test_truncation_drops_the_beginning_of_the_content(chat_tokenizer, spans_of)
         render(tokenizer, "one two three", options, room=8)
 
 
+def test_a_response_that_leaves_no_room_is_named(chat_tokenizer):
+    with pytest.raises(StimuliError, match=r"6 tokens longer .* lower 'record.max_new_tokens'"):
+        render(chat_tokenizer("chatml"), "one two three", CHAT, room=-5)
+
+
 def test_the_response_needs_room_in_the_context():
     config = LlamaConfig(max_position_embeddings=100)
     assert prompt_room(config, 10) == 90

@@ -1,5 +1,7 @@
 """Findings: what the map selects and nothing else, with controls the subject can be run without."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,6 +26,7 @@ OPTIONS = EvidenceOptions(
     target_effect=2.0,  # out of reach: the dose is the fall-back
     minimum_trials=1,
     minimum_target_trials=1,
+    coherent_share=0.0,  # the random subject never ends a response
 )
 
 
@@ -75,13 +78,14 @@ def complete(tiny_subject, small_world, grid, contrast, result):
         tables.append(table.assign(reference=table["fact"]))
     stimuli = {"events": pd.concat(tables, ignore_index=True)}
 
-    def make() -> dict:
-        base = base_finding("tiny", contrast, "prompt_last", "hypothesis", result, OPTIONS, {})
+    def make(**changes) -> dict:
+        options = replace(OPTIONS, **changes)
+        base = base_finding("tiny", contrast, "prompt_last", "hypothesis", result, options, {})
         return primary_finding(
             base,
             tiny_subject,
             contrast,
-            OPTIONS,
+            options,
             result,
             selection=grid,
             recorded=recorded,
@@ -101,7 +105,7 @@ def test_a_finding_holds_the_units_that_survive_and_no_other(complete, result):
     assert (result.score > 0).sum() > 2  # more would have been there for the larger doses
     assert finding["secondary"]["doses"] == [1, 2]
     assert [row["dose"] for row in finding["calibration"]] == [1, 2]
-    # The random subject never ends a response: no dose is coherent, the largest is taken.
+    # The random subject never ends a response, which is let pass here.
     assert {row["coherent"] for row in finding["calibration"]} == {0.0}
     assert finding["primary_endpoint"]["dose"] == 2
     assert {len(units) for units in finding["controls"]["sham"]} == {2}
@@ -134,3 +138,11 @@ def test_no_sham_at_all_is_not_testable(complete, monkeypatch):
     assert finding["status"] == "not_testable"
     assert "primary_endpoint" not in finding
     assert "no sham map" in finding["reason"]
+
+
+def test_a_subject_whose_responses_do_not_end_can_not_be_judged(complete):
+    finding = complete(coherent_share=0.9)
+    assert finding["status"] == "not_testable"
+    assert "primary_endpoint" not in finding
+    assert "0.00 of the intact responses end by themselves within 3 tokens" in finding["reason"]
+    assert "record.max_new_tokens" in finding["reason"]

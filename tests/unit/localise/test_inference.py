@@ -114,9 +114,12 @@ def test_too_few_carriers_are_refused_by_name(grid, crossed, planted):
         )
 
 
-@pytest.mark.parametrize(("carriers", "one", "both"), [(6, True, False), (8, True, True)])
+@pytest.mark.parametrize(
+    ("carriers", "one", "both"), [(6, True, False), (8, True, True), (4000, True, True)]
+)
 def test_a_two_sided_test_needs_twice_the_relabellings(carriers, one, both):
     # Of 6 carriers in two classes there are 20 labellings: each and its mirror image count alike.
+    # Those of 4000 are more than a float can hold.
     kinds = ["a", "b"] * (carriers // 2)
     table = pd.DataFrame(
         {

@@ -115,6 +115,13 @@ def test_untested(status, lead):
     assert answer_contrast(scan(units=0), verdict).startswith(lead)
 
 
+def test_units_that_were_never_switched_off_did_nothing():
+    own = {"verdict": "not testable", "status": "not_testable", "n": 0, "reason": "Not there."}
+    nothing = dict.fromkeys(("intact", "value", "effect", "low", "high", "coherent"), float("nan"))
+    answer = answer_contrast(scan(), VERDICT | own | nothing)
+    assert answer == "This could not be tested. Not there."
+
+
 def test_no_verdict():
     assert answer_contrast(scan(), None).startswith("There is no verdict")
 

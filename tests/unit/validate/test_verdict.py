@@ -135,3 +135,19 @@ def test_more_claims_need_a_smaller_p():
 def test_not_testable_says_why():
     verdict = not_testable("the behaviour is not there")
     assert (verdict.verdict, verdict.reason) == ("not testable", "the behaviour is not there")
+
+
+def test_a_bystander_that_is_not_there_shows_nothing():
+    both = {"benign": CALM, "other": CALM}
+    some = decide(ENDPOINT, replace(GOOD, bystanders=both, absent=frozenset({"other"})))
+    assert some.verdict == "confirmed"
+    assert "all 1 bystanders stay within 0.1" in some.reason
+    assert "nothing could be lost in other" in some.reason
+    none = decide(ENDPOINT, replace(GOOD, bystanders=both, absent=frozenset(both)))
+    assert none.verdict == "inconclusive"
+    assert "no bystander is there to be lost" in none.reason
+    # One that appears has changed, there or not.
+    risen = {"benign": CALM, "other": Effect(0.5, 0.4, 0.6, 150, 12)}
+    moved = decide(ENDPOINT, replace(GOOD, bystanders=risen, absent=frozenset({"other"})))
+    assert moved.verdict == "inconclusive"
+    assert "other changes by +0.50" in moved.reason

@@ -6,7 +6,7 @@ claim is the largest of theirs (intersection-union), so that no correction betwe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,7 +58,9 @@ NOT_NECESSITY = ("bystanders stay", "positive control")
 """Checks of the verdict that are not part of the claim of necessity."""
 
 
-def judge_specificity(claim: Specificity, changes: Mapping[str, Change]) -> Judged:
+def judge_specificity(
+    claim: Specificity, changes: Mapping[str, Change], absent: Collection[str] = ()
+) -> Judged:
     """Test that every bystander stays within the margin.
 
     Parameters
@@ -67,6 +69,8 @@ def judge_specificity(claim: Specificity, changes: Mapping[str, Change]) -> Judg
         The claim.
     changes : mapping of str to Change
         Change of every bystander, by its name.
+    absent : collection of str
+        Bystanders with so little intact, at most the margin, that nothing could be lost.
 
     Returns
     -------
@@ -88,6 +92,10 @@ def judge_specificity(claim: Specificity, changes: Mapping[str, Change]) -> Judg
     reason = f"most changed of {len(changes)} is {worst}: {told(effects[worst])}"
     if out:
         reason += f"; beyond the margin: {', '.join(out)}"
+    elif len(absent) == len(changes):
+        return untestable(claim, f"intact no bystander is there to be lost: {', '.join(changes)}")
+    elif absent:
+        reason += f"; nothing could be lost in {', '.join(sorted(absent))}"
     return Judged(claim, reason, effects[worst], p, contrary=bool(out))
 
 

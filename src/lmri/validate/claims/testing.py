@@ -84,13 +84,15 @@ def judge_claims(claims: Sequence[Claim], ground: Ground, primary: Primary) -> l
 
 
 def _specificity(claim: Specificity, ground: Ground, parts: Sequence[Part]) -> Judged:
-    changes = {}
+    changes, absent = {}, set()
     for part, where in zip(
         (part for part in parts if part.role == "bystander"), claim.bystanders, strict=True
     ):
         off, intact = (ground.trials.of(part, claim.score, arm) for arm in ("finding", "intact"))
         changes[where.name] = ground.change(claim, off - intact, where)
-    return rules.judge_specificity(claim, changes)
+        if intact.mean() <= claim.margin:
+            absent.add(where.name)
+    return rules.judge_specificity(claim, changes, absent)
 
 
 def _sufficiency(claim: Sufficiency, ground: Ground) -> Judged:

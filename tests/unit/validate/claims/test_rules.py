@@ -130,6 +130,10 @@ def test_specificity_asks_for_the_planned_number_of_trials(change):
     assert judged.untestable and "events, benign has 120 trials" in judged.reason
     moved = {"copying": change(-0.5), "events, benign": change(0.0)}
     assert word(rules.judge_specificity(few, moved)) == "fails"
+    told = rules.judge_specificity(own, stays, {"copying"})
+    assert word(told) == "holds" and "nothing could be lost in copying" in told.reason
+    assert "no bystander is there" in rules.judge_specificity(own, stays, set(stays)).reason
+    assert word(rules.judge_specificity(own, stays, set(stays))) == "not testable"
     near = {"copying": change(0.08), "events, benign": change(0.0)}
     assert word(rules.judge_specificity(own, near)) == "undecided"
 

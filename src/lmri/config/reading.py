@@ -1,0 +1,58 @@
+"""Reading a study file: YAML in which no key may stand twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmri.errors import ConfigError
+
+MERGE = "tag:yaml.org,2002:merge"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, which keeps the last of equal keys and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Refuse a key that is there twice; one that replaces a merged one is not."""
+        known = set()
+        for key, _ in node.value:
+            name = None if key.tag == MERGE else getattr(key, "value", None)
+            if not isinstance(name, str):
+                continue
+            if name in known:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{name}' is there twice", key.start_mark
+                )
+            known.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a study file, without checking what it says.
+
+    Parameters
+    ----------
+    path : Path
+        YAML.
+
+    Returns
+    -------
+    object
+        Its values.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, not YAML, or has a key twice; always one line.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such study file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable study file ({error}).") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
