@@ -360,8 +360,8 @@ def _fit(prompt: Prompt, row: Mapping[str, Any], room: int | None) -> Prompt:
         return prompt
     if room < 1:
         raise StimuliError(
-            f"A response may be {1 - room} tokens longer than leave room for a prompt in the "
-            "context of the subject: lower 'record.max_new_tokens' (or 'max_think_tokens')."
+            "Responses leave no room for a prompt in the context of the subject: lower "
+            f"'record.max_new_tokens' (or 'max_think_tokens') by at least {1 - room}."
         )
     template = read_template(row.get("template", ""))
     if template.too_long == "error":

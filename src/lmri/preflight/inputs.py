@@ -12,10 +12,19 @@ from pathlib import Path
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lmri.anatomy import check_architecture, check_prompts, check_weights, load_tokenizer
+from lmri.anatomy import (
+    check_architecture,
+    check_prompts,
+    check_weights,
+    describe,
+    empty_model,
+    load_tokenizer,
+    read_configuration,
+)
 from lmri.checks import check_choice, quoted
 from lmri.config import ConditionOptions, StudyConfig, needed_draws
 from lmri.errors import ConfigError, LmriError
+from lmri.intervene import check_plan
 from lmri.localise import (
     Design,
     check_conditions,
@@ -28,7 +37,8 @@ from lmri.localise import (
     plan_lines,
     size_check,
 )
-from lmri.record import check_observable
+from lmri.preflight.phases import check_phases
+from lmri.record import check_observable, lesion
 from lmri.score import deciding_scorers, study_scorers
 from lmri.stimuli import make_stimuli
 from lmri.subjects import Recipe
@@ -69,6 +79,7 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
         if subject.path is not None:
             check_weights(Path(subject.path))
             check_architecture(subject.path)
+            _check_without(study, name, subject.path, source)
     tables = {
         name: make_stimuli(
             task=name, options=task, splits=study.splits, world=study.world, seed=study.seed
@@ -81,6 +92,7 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
         if subject.path is not None:
             limits = study.record.max_new_tokens, subject.load.max_think_tokens
             check_prompts(Path(subject.path), name, tables, *limits)
+    check_phases(study, tables, source)
     for name in study.contrasts:
         try:
             _check_contrast(study, name, tables)
@@ -136,6 +148,17 @@ def _check_steps(study: StudyConfig, source: str) -> None:
                 f"{', '.join(map(str, sorted(kept)))}. Got {subject.step}: add it to "
                 "'training.base_checkpoints'."
             )
+
+
+def _check_without(study: StudyConfig, name: str, path: str, source: str) -> None:
+    """A subject must have the experts that it is recorded without."""
+    plan = lesion(study.record)
+    if not plan.units:
+        return
+    try:
+        check_plan(plan, describe(empty_model(read_configuration(path))))
+    except LmriError as error:
+        raise ConfigError(f"{source}: 'record.without', subject '{name}': {error}") from None
 
 
 def _check_shards(study: StudyConfig, tables: dict[str, pd.DataFrame], source: str) -> None:

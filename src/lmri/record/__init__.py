@@ -1,6 +1,7 @@
 """Recording: labelled activity of a subject on a task."""
 
 from lmri.record.capture import Batch, Capture
+from lmri.record.generation import lesion
 from lmri.record.hooks import capturing, check_observable
 from lmri.record.job import record_task
 from lmri.record.phases import PHASES, phase_masks, phase_names, span_names, trial_spans
@@ -13,6 +14,7 @@ __all__ = [
     "STATISTICS",
     "capturing",
     "check_observable",
+    "lesion",
     "phase_masks",
     "phase_names",
     "pool",

@@ -282,6 +282,11 @@ def test_an_architecture_that_cannot_be_recorded(own, tmp_path):
     )
 
 
+def test_experts_that_a_subject_does_not_have(own):
+    own["record"] = {"without": {"mode": "mask", "units": [[1, 99]]}}
+    refused(own, r"^mine\.yaml: 'record\.without', subject 'mine': .*99")
+
+
 def test_attention_that_cannot_be_observed(table):
     study = study_of(table(animal=30, plant=30))
     study["subjects"]["localised"]["attention"] = "flex_attention"
@@ -297,7 +302,7 @@ def test_a_thought_needs_its_room_in_the_context(own, tmp_path):
     prompts = {"words": pd.DataFrame({"trial": ["t"], "prompt": ["<user>"], "template": [""]})}
     check_prompts(folder, "mine", prompts, 100)
     check_prompts(folder, "mine", prompts, 100, 20)
-    with pytest.raises(LmriError, match="at most 0 tokens"):
+    with pytest.raises(LmriError, match=r"leave no room for a prompt .* by at least 1"):
         check_prompts(folder, "mine", prompts, 100, 24)
 
 
