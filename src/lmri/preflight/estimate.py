@@ -41,7 +41,8 @@ class Estimate:
     jobs : dict of str to int
         By rule.
     trials, tokens : int
-        Trials of all tasks, and tokens that all subjects are recorded on, at most.
+        Trials of all tasks, and tokens that all subjects are recorded on, if responses are as long
+        as they may be; from the mean length of prompts.
     stages : DataFrame
         A row for each stage of each subject: the fields of
         :class:`lmri.preflight.costs.StageCost`, and ``subject``.
@@ -107,7 +108,7 @@ class Estimate:
         lines = [
             f"study       {self.study}",
             f"jobs        {self.total_jobs}: {jobs}",
-            f"stimuli     {self.trials} trials; at most {self.tokens} tokens are recorded"
+            f"stimuli     {self.trials} trials; about {self.tokens} tokens are recorded, or fewer"
             + (" (told from characters: there is no tokenizer here)" if self.guessed else ""),
             f"disk        {_size(self.disk)}: {where}",
             f"memory      {_size(self.memory)} in the largest job ({largest['stage']} of "
