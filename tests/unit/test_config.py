@@ -281,6 +281,14 @@ def test_who_reads_surprisal_needs_next_tokens(default, key, value):
         StudyConfig.from_dict(changed(values, key, value))
 
 
+def test_a_bystander_counts_once(default):
+    values = copy.deepcopy(default)
+    bystanders = values["contrasts"]["refusal"]["bystanders"]
+    bystanders.append(dict(bystanders[0]))
+    with pytest.raises(ConfigError, match=r"'contrasts\.refusal\.bystanders' must not name anyth"):
+        StudyConfig.from_dict(values)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -292,7 +292,7 @@ def check_recorded(recordings: Sequence[Recording], kind: str) -> None:
     """
     path = ARRAYS.get(kind)
     if path is None:
-        raise EvidenceError(f"Single tokens of '{kind}' are never recorded. Encode trials instead.")
+        raise EvidenceError(f"Single tokens of '{kind}' are not encoded. Encode trials instead.")
     if not all(own.holds(path) for own in recordings):
         quantity = path.split("/")[1]
         raise EvidenceError(

@@ -66,6 +66,10 @@ def _separated(path: Path, separator: str) -> list[dict[str, Any]]:
     if not isinstance(table.index, pd.RangeIndex):
         # pandas would take the first columns for an index and shift all names.
         raise StimuliError(f"{path}: the rows must not have more fields than the header.")
+    (names,) = pd.read_csv(path, sep=separator, dtype=str, header=None, nrows=1).to_numpy().tolist()
+    twice = {str(name) for name in names if names.count(name) > 1}
+    if twice:  # pandas would give the second another name
+        raise StimuliError(f"{path}: the column '{min(twice)}' must be there once. It is twice.")
     return table.to_dict("records")
 
 

@@ -231,6 +231,15 @@ def test_a_csv_with_more_fields_than_names_never_shifts_its_columns(tmp_path):
     refused(path, "must not have more fields than the header")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path, suffix):
+    path = tmp_path / f"table.{suffix}"
+    lines = [["condition", "prompt", "reference", "entity", "entity"], ["a", "what", "x", "b", "c"]]
+    separator = "\t" if suffix == "tsv" else ","
+    path.write_text("".join(f"{separator.join(line)}\n" for line in lines))
+    refused(path, "the column 'entity' must be there once")
+
+
 def test_too_few_entities_for_the_splits_are_refused(tmp_path):
     path = saved(tmp_path, rows(entities=2))
     message = "'mine' has no trial of condition 'a' in the split 'calibration'"
