@@ -132,6 +132,15 @@ def test_value_from_the_command_line(workflow):
     assert "'seed' must be a whole number. Got 'three'" in done.stdout + done.stderr
 
 
+def test_a_key_that_stands_twice_is_refused_before_snakemake_keeps_the_last(workflow):
+    name = workflow.write("twice.yaml", STUDY)
+    with (workflow.root / name).open("a", encoding="utf-8") as stream:
+        stream.write("\nseed: 3\nseed: 4\n")
+    done = workflow.run("--dry-run", "--configfile", name)
+    assert done.returncode != 0
+    assert "the key 'seed' is there twice" in done.stdout + done.stderr
+
+
 def test_a_dictionary_is_an_input_of_the_stages_that_read_it(workflow):
     causal = {"contrasts": ["first"], "kinds": ["feature"], "methods": ["relp"]}
     (workflow.root / "own.safetensors").write_bytes(b"")

@@ -49,7 +49,8 @@ def read_yaml(path: Path) -> Any:
         If the file is missing, not YAML, or has a key twice; always one line.
     """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+        with Path(path).open(encoding="utf-8") as stream:
+            return yaml.load(stream, _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file.") from None
     except (OSError, UnicodeDecodeError) as error:
