@@ -40,9 +40,9 @@ LEAST_SUBJECTS = 6
 LEAST_LAYERS = 4
 """Layers below which a correlation of layer profiles says nothing."""
 
-Selected = dict[tuple[str, str, str, str], tuple[frozenset, np.ndarray]]
-"""Selected units, and of all units whether they have a score (packed bits), by subject, contrast,
-phase and name of the map."""
+Selected = dict[tuple[str, str, str, str], tuple[frozenset, np.ndarray, int]]
+"""Selected units, of all units whether they have a score (packed bits), and the number of units, by
+subject, contrast, phase and name of the map."""
 
 
 def map_group(
@@ -100,8 +100,9 @@ def map_group(
                         continue
                     key = subject, contrast.name, phase, path.stem
                     profiles[key] = _profile(statistics)
-                    scored = np.packbits(np.isfinite(statistics["score"].values))
-                    selected[key] = _selected(statistics, alpha), scored
+                    score = statistics["score"].values
+                    scored = np.packbits(np.isfinite(score))
+                    selected[key] = _selected(statistics, alpha), scored, score.size
     table = pd.DataFrame(rows, columns=list(MAP_COLUMNS))
     origins = {name: str(own.get("origin") or name) for name, own in subjects.items()}
     with atomic_directory(out) as partial:
@@ -264,11 +265,11 @@ def _overlaps(selected: Selected, origins: Mapping[str, str], alpha: float) -> p
         like_subjects = s1 != s2 and c1 == c2 and origins[s1] == origins[s2]
         if (p1, n1) != (p2, n2) or not (same_subject or like_subjects):
             continue
-        (a, scored), (b, other) = selected[first], selected[second]
-        if not a or not b or scored.size != other.size:
+        (a, here, size), (b, there, other) = selected[first], selected[second]
+        if not a or not b or size != other:
             continue
         # A unit that has no score in one of them could not have been shared.
-        found = overlap(a, b, max(len(a | b), int(np.bitwise_count(scored & other).sum())))
+        found = overlap(a, b, max(len(a | b), int(np.bitwise_count(here & there).sum())))
         rows.append(
             {
                 "first": json.dumps(first),
