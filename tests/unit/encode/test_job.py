@@ -134,7 +134,7 @@ def test_what_is_not_there_has_a_reason(encoded):
     reasons = json.loads((encoded / "left_out.json").read_text())
     assert "record.quantities" in reasons["relations.neuron.trials.prompt_last"]
     assert "None of the split" in reasons["relations.expert.trials.think"]
-    assert "never recorded" in reasons["relations.head.tokens.prompt_last"]
+    assert "are not encoded" in reasons["relations.head.tokens.prompt_last"]
     assert "no variance" in reasons["relations.trials.prompt_last.numbers"]
 
 
