@@ -87,6 +87,7 @@ def test_overlaps_with_other_contrasts_are_listed(report):
     assert "Of 2 comparisons with maps of other contrasts, 1 share" in text
     assert "Units that a map of this contrast and one of another both select." in text
     assert "Units that two subjects both select." in text
+    assert "These subjects come from one base: the same number names the same unit" in text
 
 
 def test_heads_are_named_and_their_transition_dated(report):

@@ -9,8 +9,6 @@ import yaml
 
 from lmri.errors import ConfigError
 
-MERGE = "tag:yaml.org,2002:merge"
-
 
 class _UniqueKeys(yaml.SafeLoader):
     """The safe loader, which keeps the last of equal keys and says nothing."""
@@ -19,14 +17,13 @@ class _UniqueKeys(yaml.SafeLoader):
         """Refuse a key that is there twice; one that replaces a merged one is not."""
         known = set()
         for key, _ in node.value:
-            name = None if key.tag == MERGE else getattr(key, "value", None)
-            if not isinstance(name, str):
+            if not isinstance(key, yaml.ScalarNode):
                 continue
-            if name in known:
+            if key.value in known:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{name}' is there twice", key.start_mark
+                    None, None, f"the key '{key.value}' is there twice", key.start_mark
                 )
-            known.add(name)
+            known.add(key.value)
         return super().construct_mapping(node, deep)
 
 

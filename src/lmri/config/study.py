@@ -365,8 +365,7 @@ def load_study(path: Path) -> StudyConfig:
     ConfigError
         If the file is missing, not YAML, or not a study; always one line.
     """
-    values = read_yaml(path)
-    return StudyConfig.from_dict(values, str(path))
+    return StudyConfig.from_dict(read_yaml(path), str(path))
 
 
 def _step(entry: SubjectOptions) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from lmri.anatomy import load_tokenizer, read_template
 from lmri.checks import quoted
-from lmri.config import StudyConfig, SubjectOptions
+from lmri.config import StudyConfig
 from lmri.errors import ConfigError
 from lmri.record import PHASES, phase_names
 
@@ -38,7 +39,8 @@ def check_phases(study: StudyConfig, tables: Mapping[str, pd.DataFrame], source:
     """
     mapped = list(dict.fromkeys(own.task for own in study.contrasts.values()))
     for name, subject in study.subjects.items():
-        known = {task: _phases(subject, tables[task]) for task in tables}
+        tokenizer = None if subject.path is None else load_tokenizer(Path(subject.path))
+        known = {task: _phases(tokenizer, table) for task, table in tables.items()}
         for task in mapped:
             owner = f"subject '{name}' on task '{task}'"
             _check("localise.phases", study.localise.phases, known[task], owner, source)
@@ -58,14 +60,12 @@ def _own_phases(
             yield section, own.phases, getattr(own, "tasks", ()) or mapped
 
 
-def _phases(subject: SubjectOptions, table: pd.DataFrame) -> Sequence[str] | None:
+def _phases(tokenizer: PreTrainedTokenizerBase | None, table: pd.DataFrame) -> Sequence[str] | None:
     """Phases of a subject on a task; None where its chat template is not at hand."""
     template = read_template(table["template"].iloc[0])
     if template.kind != "chat":
         return PHASES
-    if subject.path is None:
-        return None
-    return phase_names(load_tokenizer(Path(subject.path)), template, table["prompt"].iloc[0])
+    return None if tokenizer is None else phase_names(tokenizer, template, table["prompt"].iloc[0])
 
 
 def _check(

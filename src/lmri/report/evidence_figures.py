@@ -100,7 +100,7 @@ def dose_figure(evidence: Evidence, anchor: str, source: str, data: str) -> Figu
             f"answers{cut}). A localised behaviour falls at the target while the others stay in "
             f"the shaded margin, and the dots, the same done to control {many}, stay up. A dot is "
             "drawn by its change from the intact score of the trials it was run on, of which "
-            f"bystanders have fewer{_own_doses(evidence)}."
+            f"bystanders may have fewer{_own_doses(evidence)}."
         ),
         falsify=(
             f"Dots that fall with the line (any such {many} would do), other behaviours leaving "

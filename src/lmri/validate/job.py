@@ -323,7 +323,11 @@ def _numbers(evidence: Evidence | None, endpoint: dict) -> dict:
         "positive_low": evidence.positive_control.low,
         "positive_high": evidence.positive_control.high,
         "bystanders": len(bystanders),
-        "bystanders_held": sum(stays(effect, endpoint) for effect in bystanders.values()),
+        "bystanders_held": sum(
+            stays(effect, endpoint)
+            for name, effect in bystanders.items()
+            if name not in evidence.absent
+        ),
         "worst_bystander": worst,
         "worst_effect": bystanders[worst].mean if worst else np.nan,
         "coherent": evidence.coherent,

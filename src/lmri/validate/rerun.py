@@ -28,7 +28,7 @@ from lmri.validate.plan_arms import (
 )
 from lmri.validate.positive_control import mean_difference, random_direction
 from lmri.validate.responses import SavedResponses
-from lmri.validate.statistics import as_large, stopped_draws
+from lmri.validate.statistics import as_large, nothing_to_lose, stopped_draws
 from lmri.validate.trials import TrialScores
 from lmri.validate.verdict import Evidence
 
@@ -137,7 +137,7 @@ class Rerun:
             if part.role == "bystander":
                 change = scores["primary"]["exact"] - scores["intact"]["exact"]
                 effects[part_name(part)] = self._effect(part, change.to_numpy(), "exact")
-                if scores["intact"]["exact"].mean() <= endpoint["margin"]:
+                if nothing_to_lose(scores["intact"]["exact"].to_numpy(), endpoint["margin"]):
                     absent.add(part_name(part))
         target = parts[0]
         score = endpoint["score"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from lmri.score import Effect
 
 
@@ -32,6 +34,24 @@ def as_large(effect: float, controls: Iterable[float]) -> int:
     """Count the control draws whose effect is at least that of the finding."""
     # Means of the same scores may differ by rounding.
     return sum(control >= effect - 1e-12 for control in controls)
+
+
+def nothing_to_lose(intact: np.ndarray, margin: float) -> bool:
+    """Whether a behaviour is so rare intact that it cannot fall by more than the margin.
+
+    Parameters
+    ----------
+    intact : ndarray of shape (n_trials,)
+        Scores in [0, 1] of the intact subject.
+    margin : float
+        Half-width of the region of equivalence.
+
+    Returns
+    -------
+    bool
+        True if that it stays shows nothing.
+    """
+    return float(intact.mean()) <= margin
 
 
 def within_margin(effect: Effect, margin: float) -> bool:

@@ -1,8 +1,11 @@
 """Maps made again from other recordings of a subject."""
 
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from lmri.config import (
     ContrastOptions,
@@ -16,6 +19,8 @@ from lmri.config import (
 )
 from lmri.errors import EvidenceError, StoreError
 from lmri.localise import compare_maps, localise_subject
+from lmri.localise.survival import _compared
+from lmri.localise.units import Units
 from lmri.record import record_task
 from lmri.sparse import calibrate_subject, record_sparse
 from lmri.stimuli import write_stimuli
@@ -174,3 +179,16 @@ def test_a_lost_map_and_a_lost_recording_are_told(study, tiny_model_folder, tmp_
     with pytest.raises(StoreError, match=r"head\.welch_t\.zarr: no such map"):
         compare(study, tiny_model_folder, tmp_path / "s.parquet", maps=maps)
     assert not (tmp_path / "s.parquet").exists()
+
+
+def test_statistics_that_are_cut_do_not_make_the_correlation():
+    units = Units.of("head", [0], 4)
+    old, new = np.array([[1.0, 2.0, 3.0, 1e6]]), np.array([[3.0, 1.0, 2.0, 1e6]])
+    before = xr.Dataset(
+        {name: (units.dims, own) for name, own in (("score", old), ("p_max", np.ones((1, 4))))},
+        attrs={"two_sided": 1},
+    )
+    now = SimpleNamespace(score=new, units=units, selected=lambda alpha: [])
+    found = _compared(before, now, 0.05)
+    assert found["correlation"] == pytest.approx(np.corrcoef([1, 2, 3], [3, 1, 2])[0, 1])
+    assert found["units"] == 4

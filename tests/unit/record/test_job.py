@@ -239,6 +239,14 @@ def test_a_manifest_counts_the_responses_that_were_cut(recorded):
     assert manifest["provenance"] == recorded.attributes["provenance"] == {"stage": "record"}
 
 
+@pytest.mark.parametrize("shard", [-1, 3, 7])
+def test_a_shard_that_there_is_not_is_refused(record, tmp_path, shard):
+    told = rf"'shard' must be at least 0 and below 'record\.shards' \(3\)\. Got {shard}\."
+    with pytest.raises(StimuliError, match=told):
+        record(tmp_path, shard, shards=3)
+    assert not list(tmp_path.glob("*.zarr"))
+
+
 def test_an_empty_shard_is_refused_before_the_subject_is_loaded(record, tmp_path, monkeypatch):
     monkeypatch.setattr(job, "load_subject", lambda *args: pytest.fail("loaded"))
     with pytest.raises(StimuliError, match=r"shard 500 of 501 has no trial .* fewer 'shards'"):

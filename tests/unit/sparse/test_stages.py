@@ -16,7 +16,7 @@ from lmri.record import record_task
 from lmri.sparse import calibrate_subject, measure_subject, record_sparse
 from lmri.sparse.calibrating import VARIANTS, perplexity
 from lmri.sparse.measures import DenseScores, largest_within, paired_scores, read_trials, summarise
-from lmri.sparse.measures.job import at_zero
+from lmri.sparse.measures.job import _worst, at_zero
 from lmri.sparse.measures.speed import LEAST_ROUNDS, MOST_ROUNDS
 from lmri.sparse.plan import SparsePlan
 from lmri.sparse.plan_file import read_plan
@@ -227,6 +227,16 @@ def test_limits_name_the_plan_that_skips_most_within_the_loss(tables):
     for row in limits[limits["plan"] != ""].itertuples():
         assert quality.loc[row.plan, "ratio_high"] < 1 + OPTIONS.loss
         assert row.sparsity == quality.loc[row.plan, "sparsity"]
+
+
+def test_the_worst_task_is_one_that_loses_answers():
+    quality = pd.DataFrame(
+        [("s", "p", task, change) for task, change in (("a", 0.0), ("b", -0.2), ("all", -0.4))]
+        + [("s", "q", "a", 0.0), ("s", "q", "b", np.nan)],
+        columns=["subject", "plan", "task", "exact_change"],
+    )
+    assert _worst(quality, "s", "p") == "b -0.200"
+    assert _worst(quality, "s", "q") == ""
 
 
 @pytest.mark.parametrize(

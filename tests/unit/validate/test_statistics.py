@@ -7,6 +7,7 @@ import pytest
 
 from lmri.score import Effect
 from lmri.validate import rank_p, within_margin
+from lmri.validate.statistics import nothing_to_lose
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,9 @@ def test_the_whole_interval_must_lie_inside_the_margin(low, high, inside):
 
 def test_an_effect_without_an_interval_is_not_within_any_margin():
     assert not within_margin(Effect(-3.5, math.nan, math.nan, 120, 10), 10.0)
+
+
+@pytest.mark.parametrize(("right", "nothing"), [(0, True), (10, True), (11, False), (100, False)])
+def test_what_is_rarer_than_the_margin_has_nothing_to_lose(right, nothing):
+    intact = np.repeat([1.0, 0.0], [right, 100 - right])
+    assert nothing_to_lose(intact, 0.1) is nothing

@@ -6,6 +6,7 @@ import pytest
 
 from lmri.score import Effect
 from lmri.validate import Evidence, decide, not_testable
+from lmri.validate.job import _numbers
 
 ENDPOINT = {
     "alpha": 0.05,
@@ -151,3 +152,9 @@ def test_a_bystander_that_is_not_there_shows_nothing():
     moved = decide(ENDPOINT, replace(GOOD, bystanders=risen, absent=frozenset({"other"})))
     assert moved.verdict == "inconclusive"
     assert "other changes by +0.50" in moved.reason
+
+
+def test_a_bystander_that_is_not_there_is_not_counted_as_held():
+    both = replace(GOOD, bystanders={"benign": CALM, "other": CALM}, absent=frozenset({"other"}))
+    counted = _numbers(both, ENDPOINT)
+    assert (counted["bystanders"], counted["bystanders_held"]) == (2, 1)

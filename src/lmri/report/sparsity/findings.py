@@ -77,9 +77,9 @@ def _survival(survival: pd.DataFrame, plan: str, files: Files) -> Table | None:
     return Table(
         caption=(
             f"The maps made again from recordings under {plan}. The correlation is over the units "
-            "with a score in both; Dice compares the units that both maps select, with what sets "
-            "of their size share by chance; the last column says where the strongest unit of the "
-            "dense map has gone."
+            "with a score in both, without those whose statistic is cut; Dice compares the units "
+            "that both maps select, with what sets of their size share by chance; the last column "
+            "says where the strongest unit of the dense map has gone."
         ),
         columns=[
             Column("Subject"),

@@ -26,6 +26,7 @@ from lmri.validate.claims import rules
 from lmri.validate.claims.ground import Ground
 from lmri.validate.claims.judging import Judged, Outcome, outcomes, untestable
 from lmri.validate.parts import Part
+from lmri.validate.statistics import nothing_to_lose
 from lmri.validate.verdict import Evidence, Verdict
 
 MOST_KEPT_OF = 20_000
@@ -90,7 +91,7 @@ def _specificity(claim: Specificity, ground: Ground, parts: Sequence[Part]) -> J
     ):
         off, intact = (ground.trials.of(part, claim.score, arm) for arm in ("finding", "intact"))
         changes[where.name] = ground.change(claim, off - intact, where)
-        if intact.mean() <= claim.margin:
+        if nothing_to_lose(intact, claim.margin):
             absent.add(where.name)
     return rules.judge_specificity(claim, changes, absent)
 

@@ -96,6 +96,17 @@ def test_one_neuron_is_necessary_sufficient_and_specific(planted_subject, make_f
     assert rows["necessity"]["p_corrected"] == pytest.approx(1 / 40)
 
 
+def test_a_bystander_that_is_never_right_shows_nothing(
+    planted_subject, make_finding, planted_trials, tmp_path
+):
+    benign = planted_trials["condition"] == "benign"
+    never = planted_trials["reference"].mask(benign, planted_trials["refusal"])
+    write_table(tmp_path / "events.parquet", planted_trials.assign(reference=never))
+    rows = judged(planted_subject, make_finding, tmp_path, [(1, 7)], OTHERS, ("specificity",))
+    assert words(rows) == {"necessity": "holds", "specificity": "not testable"}
+    assert "no bystander is there to be lost: events, benign" in rows["specificity"]["reason"]
+
+
 def test_a_neuron_with_a_back_up_is_necessary_only_jointly(backed_up, make_finding, stimuli):
     pair = [(1, 7), (1, 47)]
     rows = judged(backed_up, make_finding, stimuli, pair, OTHERS, ASKED, doses=[1, 2])
