@@ -34,12 +34,14 @@ addEventListener("load", () => {{
   document.title = JSON.stringify({{
     width: root.scrollWidth,
     inner: root.clientWidth,
-    cut: [...page.querySelectorAll("caption > *")].filter(node => node.getBoundingClientRect().right
-      > node.closest(".scroll").getBoundingClientRect().right).length,
     loose: tables.filter(table => !table.closest(".scroll")).length,
     small: [...page.querySelectorAll("p, td, th, small, li")]
       .filter(node => parseFloat(getComputedStyle(node).fontSize) < 10).length,
     ran: page.title.includes("INJECTED"),
+    // However wide a table is, its caption is as wide as what is seen.
+    cut: (tables.forEach(table => table.style.minWidth = "3000px"),
+      [...page.querySelectorAll("caption > *")].filter(node => node.getBoundingClientRect().right
+        > node.closest(".scroll").getBoundingClientRect().right).length),
   }});
 }});
 </script></body></html>"""
