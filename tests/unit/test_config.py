@@ -298,6 +298,7 @@ def test_a_bystander_counts_once(default):
         (b"\xff\xfe\x00", "not a readable study file"),
         ("seed: 1\nstudy: a\nseed: 2", "the key 'seed' is there twice.* line 3"),
         ("subjects:\n  a: {}\n  a: {}", "the key 'a' is there twice"),
+        ("study: a\nrecord: &own\n  again: [*own]", "inside itself by an alias"),
     ],
 )
 def test_unreadable_files(tmp_path, text, words):

@@ -43,14 +43,27 @@ def read_yaml(path: Path) -> Any:
     Raises
     ------
     ConfigError
-        If the file is missing, not YAML, or has a key twice; always one line.
+        If the file is missing, not YAML, has a key twice, or an alias inside of what it stands for;
+        always one line.
     """
     try:
         with Path(path).open(encoding="utf-8") as stream:
-            return yaml.load(stream, _UniqueKeys)
+            values = yaml.load(stream, _UniqueKeys)
+        _check_ends(values)
+        return values
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such study file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a readable study file ({error}).") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply, or inside itself by an alias.") from None
+
+
+def _check_ends(values: Any) -> None:
+    """Raise RecursionError where an alias stands inside of what it names, as YAML allows."""
+    nested = values.values() if isinstance(values, dict) else values
+    if isinstance(values, dict | list):
+        for value in nested:
+            _check_ends(value)

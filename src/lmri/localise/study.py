@@ -13,7 +13,8 @@ from lmri.anatomy import Subject
 from lmri.checks import check_choice
 from lmri.config import ClaimOptions, ContrastOptions, EvidenceOptions, LocaliseOptions
 from lmri.errors import EvidenceError
-from lmri.localise.findings import Selection, primary_finding
+from lmri.localise.findings import Selection
+from lmri.localise.hypothesis import Ground, primary_finding
 from lmri.score import Scorer, add_scores, recorded_answers
 from lmri.store import Recording, open_recording
 
@@ -124,14 +125,12 @@ def tested_finding(
     Returns
     -------
     dict
-        See :func:`lmri.localise.findings.primary_finding`.
+        See :func:`lmri.localise.hypothesis.primary_finding`.
     """
-    return primary_finding(
-        finding,
+    ground = Ground(
         study.subject,
         contrast,
         study.evidence,
-        result,
         selection=trials,
         recorded=recorded_trials(study, contrast),
         stimuli=study.stimuli,
@@ -139,9 +138,9 @@ def tested_finding(
         max_new_tokens=int(study.recordings[contrast.task][0].attributes["max_new_tokens"]),
         seed=study.seed,
         asked=study.stated,
-        attribution=attribution,
         scorers=study.scorers,
     )
+    return primary_finding(finding, result, ground, attribution)
 
 
 def task_carriers(table: pd.DataFrame) -> tuple[str, ...]:
