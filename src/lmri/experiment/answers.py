@@ -14,7 +14,7 @@ from lmri.config import ConditionOptions
 from lmri.experiment.measuring import change_of, prompts_of
 from lmri.experiment.outcome import Ground
 from lmri.intervene import INTACT, AnyPlan, answer_scores
-from lmri.score import carrier_columns
+from lmri.score import joint_carriers
 from lmri.validate.change import Carriers, Change
 
 PLANS_AT_ONCE = 64
@@ -71,7 +71,7 @@ class Asked:
 
     @cached_property
     def carriers(self) -> Carriers:
-        """Bootstrap over what carries the trials; of several tasks over the first of each."""
+        """Bootstrap over what carries the trials; missing where a task has none."""
         return self._carriers(self.trials)
 
     def under(self, plans: Sequence[AnyPlan], rows: np.ndarray | None = None) -> Answers:
@@ -120,30 +120,6 @@ class Asked:
 
     def _carriers(self, trials: pd.DataFrame) -> Carriers:
         return Carriers(joint_carriers(trials), self.ground.bootstrap, self.ground.seed)
-
-
-def joint_carriers(trials: pd.DataFrame) -> pd.DataFrame:
-    """Carriers of trials of one task, or one carrier for those of several.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Stimuli.
-
-    Returns
-    -------
-    DataFrame
-        All carriers of the one task; of several the first carrier of each, so that a place is the
-        same in all of them.
-    """
-    own = carrier_columns(trials)
-    if trials["task"].nunique() == 1:
-        return own.reset_index(drop=True)
-    first = pd.Series("", index=trials.index, dtype=object)
-    for _, rows in trials.groupby("task").groups.items():
-        columns = carrier_columns(trials.loc[rows])
-        first.loc[rows] = columns.columns[0] + "=" + columns.iloc[:, 0].astype(str)
-    return pd.DataFrame({"carrier_first": first}).reset_index(drop=True)
 
 
 def name_of(own: ConditionOptions) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.report import words
-from lmri.report.evidence import Bystander, Evidence
+from lmri.report.evidence import DIRECTIONS, Bystander, Evidence
 from lmri.report.inputs import Scan
 from lmri.report.kinds import Noun
 from lmri.report.view import Cell, Column, Table
@@ -117,7 +117,9 @@ def measure_table(evidence: Evidence, source: str, data: str) -> Table:
         caption=(
             "Every score of the target trials at the primary endpoint. Only the "
             f"{words.score_name(evidence.endpoint['score'])} decides; the others tell what came "
-            "in its place."
+            "in its place. The positive control sets the residual stream along the mean-difference "
+            "direction to that of the controls; the same along a random direction should change "
+            "little."
         ),
         columns=[
             Column("Score"),
@@ -125,6 +127,7 @@ def measure_table(evidence: Evidence, source: str, data: str) -> Table:
             Column(_off(evidence), "change with its interval", "number"),
             Column("Sham maps off", "mean, smallest to largest", "number"),
             Column("Positive control", "change with its interval", "number"),
+            Column("Random direction", "change with its interval", "number"),
             Column("Trials", "(carriers)", "number"),
         ],
         rows=[_measure_row(evidence, score) for score in scores],
@@ -332,13 +335,13 @@ def _measure_row(evidence: Evidence, score: str) -> list[Cell]:
     finding = evidence.at_endpoint(rows, "finding")
     first = finding.iloc[0].to_dict() if len(finding) else {}
     shams = evidence.at_endpoint(rows, "sham")["value"].to_numpy(float)
-    control = evidence.at_endpoint(rows, "positive_control")
+    directions = [evidence.at_endpoint(rows, arm) for arm in DIRECTIONS]
     return [
         Cell(words.score_name(score), note=words.score_meaning(score)),
         Cell(words.number(first.get("intact", np.nan)), "number"),
         _value_and_change(first),
         _spread(shams),
-        _value_and_change(control.iloc[0].to_dict() if len(control) else {}),
+        *(_value_and_change(own.iloc[0].to_dict() if len(own) else {}) for own in directions),
         _trials(first),
     ]
 

@@ -362,7 +362,7 @@ def _controls(inputs: StudyInputs) -> str:
         f"The deciding control at the primary endpoint is {shams} sham maps, each the complete "
         "selection on a random split of null carriers, at a dose that was chosen for it as the "
         f"finding's was; {evidence.exploratory_shams} at every other dose and mode. "
-        f"{evidence.matched_draws} layer-matched and as many load-matched "
+        f"Up to {evidence.matched_draws} layer-matched and as many load-matched "
         f"draws{_massive(inputs)} are shown beside and decide nothing. For control draws, "
         f"bystanders were run on at most {validate.control_bystander_trials} trials each. The "
         "positive control sets the residual stream, along the mean-difference direction, to that "

@@ -5,7 +5,7 @@ from lmri.score.behaviour import SCORES, decode, encode, onset_tokens, score_res
 from lmri.score.coherence import coherent, longest_run, response_log_probability
 from lmri.score.custom import Custom
 from lmri.score.deciding import deciding_scorers, recorded_answers
-from lmri.score.intervals import Effect, Resampler, carrier_columns
+from lmri.score.intervals import Effect, Resampler, carrier_columns, joint_carriers
 from lmri.score.likelihood import Reader, choice_log_likelihoods, forced_choice, refusal_log_odds
 from lmri.score.matching import exact_match, f1_match, normalised, numeric_match
 from lmri.score.phrases import PhraseList, packaged_phrases, read_phrases
@@ -45,6 +45,7 @@ __all__ = [
     "extra_scores",
     "f1_match",
     "forced_choice",
+    "joint_carriers",
     "longest_run",
     "normalised",
     "numeric_match",

@@ -125,3 +125,25 @@ def carrier_columns(trials: pd.DataFrame) -> pd.DataFrame:
     """
     columns = [name for name in trials.columns if name.startswith("carrier_")]
     return trials[[name for name in columns if trials[name].notna().all()]]
+
+
+def joint_carriers(trials: pd.DataFrame) -> pd.DataFrame:
+    """Carriers of trials of any tasks; what two tasks both have is the same in both.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Stimuli with ``task`` and ``trial``.
+
+    Returns
+    -------
+    DataFrame
+        A column for every carrier of a task, missing where the task of a trial does not have it.
+        Of a task without any, each trial stands for itself.
+    """
+    tasks = []
+    for task, own in trials.groupby("task", sort=False):
+        carriers = carrier_columns(own)
+        alone = own["trial"].rename(f"trial of {task}").to_frame()
+        tasks.append(alone if carriers.columns.empty else carriers)
+    return pd.concat(tasks).loc[trials.index]

@@ -165,3 +165,24 @@ def test_a_change_without_variation_has_the_interval_by_carrier_beside(bound, to
     rows = [row(effect=-1.0, carrier_bound=bound, n=120, n_carriers=10)]
     table = measure_table(evidence(*rows), "", "")
     assert told.replace("-", "\N{MINUS SIGN}") in table.rows[0][2].note
+
+
+def test_the_random_direction_stands_beside_the_positive_control():
+    sizes = {"n": 120, "n_carriers": 10}
+    table = measure_table(
+        evidence(
+            row(**sizes),
+            row(arm="positive_control", mode="ablate", dose=0, value=0.0, effect=-1.0, **sizes),
+            row(arm="random_direction", mode="ablate", dose=0, value=0.95, effect=-0.05, **sizes),
+        ),
+        "",
+        "",
+    )
+    heads = [column.label for column in table.columns]
+    shown = dict(zip(heads, (cell.text for cell in table.rows[0]), strict=True))
+    assert (shown["Positive control"], shown["Random direction"]) == ("0.00", "0.95")
+
+
+def test_what_was_not_run_along_a_direction_is_left_open():
+    table = measure_table(evidence(row(n=120, n_carriers=10)), "", "")
+    assert [cell.text for cell in table.rows[0][4:6]] == ["\N{EN DASH}"] * 2

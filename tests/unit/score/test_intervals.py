@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from lmri.score import Resampler, carrier_columns
+from lmri.score import Resampler, carrier_columns, joint_carriers
 
 
 def grid(places: int, years: int) -> pd.DataFrame:
@@ -113,3 +113,32 @@ def test_the_same_seed_gives_the_same_bits():
 def test_carriers_of_other_tasks_are_left_out():
     trials = pd.DataFrame({"carrier_place": ["a", "b"], "carrier_words": [None, None], "x": [1, 2]})
     assert list(carrier_columns(trials).columns) == ["carrier_place"]
+
+
+def test_carriers_of_several_tasks_are_all_there_and_missing_where_a_task_has_none():
+    trials = pd.DataFrame(
+        {
+            "trial": ["t0", "t1", "t2", "t3"],
+            "task": ["events", "relations", "events", "plain"],
+            "carrier_place": ["oslo", "oslo", "rome", None],
+            "carrier_year": ["1901", None, "1902", None],
+        },
+        index=[3, 1, 2, 0],
+    )
+    joint = joint_carriers(trials)
+    assert joint["carrier_place"].tolist()[:3] == ["oslo", "oslo", "rome"]  # one place in two tasks
+    assert joint["carrier_year"].dropna().to_dict() == {3: "1901", 2: "1902"}
+    assert joint["trial of plain"].dropna().to_dict() == {0: "t3"}
+    assert joint["carrier_place"].isna().sum() == 1
+
+
+def test_an_effect_that_varies_with_the_second_carrier_of_two_tasks_is_as_uncertain_as_that():
+    # Over the first carriers, which come with every year, the effect would be sure.
+    years = np.tile(np.arange(8), 16)
+    trials = pd.DataFrame({"task": np.repeat(["a", "b"], 64), "trial": np.arange(128)})
+    trials["carrier_place"] = [f"{n // 8}" for n in range(128)]
+    trials["carrier_year"] = years
+    effect = Resampler(joint_carriers(trials), 2000, 0).effect(years.astype(float), 0.95)
+    first = Resampler(trials[["carrier_place"]], 2000, 0).effect(years.astype(float), 0.95)
+    assert first.high - first.low < 1e-9
+    assert effect.high - effect.low > 2.5  # 2 * 1.96 * 2.29 / sqrt(8) is 3.2

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from lmri.anatomy import Subject, equal_length_batches
-from lmri.score import Effect, Resampler, carrier_columns
+from lmri.score import Effect, Resampler, joint_carriers
 from lmri.sparse.measures.trials import Trials
 
 RESAMPLES = 1000
@@ -133,7 +133,7 @@ def summarise(scores: pd.DataFrame, trials: pd.DataFrame, seed: int) -> dict[str
         ``ratio_high``; ``divergence`` with its bounds; ``exact_dense``, ``exact`` and
         ``exact_change`` with its bounds.
     """
-    resampler = Resampler(_carriers(trials), RESAMPLES, seed)
+    resampler = Resampler(joint_carriers(trials), RESAMPLES, seed)
     loss = resampler.effect((scores["nll"] - scores["nll_dense"]).to_numpy(), LEVEL, is_rate=False)
     moved = resampler.effect(scores["divergence"].to_numpy(), LEVEL, is_rate=False)
     answered = scores["exact"].notna().to_numpy()
@@ -160,18 +160,7 @@ def _exact_change(scores: pd.DataFrame, trials: pd.DataFrame, seed: int) -> Effe
     if scores.empty:
         return Effect(np.nan, np.nan, np.nan, 0, 0)
     change = (scores["exact"] - scores["exact_dense"]).to_numpy()
-    return Resampler(_carriers(trials), RESAMPLES, seed).effect(change, LEVEL)
-
-
-def _carriers(trials: pd.DataFrame) -> pd.DataFrame:
-    """Carriers of trials of any tasks, missing where the task of a trial does not have them."""
-    tasks = []
-    for task, own in trials.groupby("task", sort=False):
-        carriers = carrier_columns(own)
-        # Without any, each trial stands for itself.
-        alone = own["trial"].rename(f"trial of {task}").to_frame()
-        tasks.append(alone if carriers.columns.empty else carriers)
-    return pd.concat(tasks).loc[trials.index]
+    return Resampler(joint_carriers(trials), RESAMPLES, seed).effect(change, LEVEL)
 
 
 def largest_within(sparsity: np.ndarray, ratio: np.ndarray, loss: float) -> int | None:
