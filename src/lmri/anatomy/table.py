@@ -27,6 +27,7 @@ from lmri.anatomy.sites import (
     shared_outputs,
 )
 from lmri.anatomy.structure import unknown_architecture
+from lmri.anatomy.weights import DEQUANTISE, quantised_by
 from lmri.errors import SubjectError
 
 POOLED_BYTES = 4 * 5
@@ -162,6 +163,8 @@ def anatomy_table(model: nn.Module) -> str:
         f"Per thousand trials: pooled over {TABLE_PHASES} phases, 5 statistics each. Neurons of",
         "experts are pooled by the expert that was chosen: how many depends on the trials.",
     ]
+    if method := quantised_by(model.config.to_dict()):
+        lines += ["", f"Its weights are quantised ({method}) and not recorded so: {DEQUANTISE}"]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ Only names, headers and JSON are read here, so that a mistake is found before gi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 """Names of the files of the weights by part; read when there is no single file."""
+
+DEQUANTISE = "dequantise the model, save it in bfloat16 with save_pretrained, and use that folder."
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -178,6 +181,25 @@ def _read_pointer(pointer: Path) -> dict:
         ) from None
 
 
+def quantised_by(config: Mapping[str, Any]) -> str | None:
+    """Name the method by which the weights of a model are quantised.
+
+    Parameters
+    ----------
+    config : mapping
+        What its ``config.json`` says.
+
+    Returns
+    -------
+    str or None
+        The method; None where they are not.
+    """
+    quantised = config.get("quantization_config")
+    if not quantised:
+        return None
+    return str(quantised.get("quant_method") if isinstance(quantised, dict) else quantised)
+
+
 def _check_configuration(folder: Path) -> None:
     config = _read_object(folder / "config.json")
     kind = config.get("model_type")
@@ -190,12 +212,10 @@ def _check_configuration(folder: Path) -> None:
             f"{named[0]}), which is never run. Use a model whose architecture is part of "
             f"transformers; '{kind}' is not."
         )
-    quantised = config.get("quantization_config")
-    if quantised:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+    if method := quantised_by(config):
         raise SubjectError(
             f"{folder}: weights must not be quantised. Got quantization_config '{method}': "
-            "dequantise the model, save it in bfloat16 with save_pretrained, and use that folder."
+            f"{DEQUANTISE}"
         )
     if (folder / "adapter_config.json").is_file():
         raise SubjectError(

@@ -1,5 +1,7 @@
 """The table of `lmri anatomy`: known sizes of a published model, every family, bad input."""
 
+import json
+
 import pytest
 import torch
 from families import FAMILIES, configuration, tiny_model
@@ -30,6 +32,15 @@ def test_known_sizes_of_olmoe_1b_7b(olmoe, capsys):
     assert "262 GB" in by_path["expert_neuron/activation"]
     assert "197 GB" in by_path["residual/residual"]
     assert "4.1 GB" in by_path["router/logits"]
+
+
+def test_quantised_weights_are_said_to_need_a_step_more(olmoe, capsys):
+    assert "quantised" not in anatomy_table(empty_model(read_configuration(str(olmoe))))
+    path = olmoe / "config.json"
+    quantised = {**json.loads(path.read_text()), "quantization_config": {"quant_method": "fp8"}}
+    path.write_text(json.dumps(quantised))
+    assert main(["anatomy", str(olmoe)]) == 0
+    assert "Its weights are quantised (fp8) and not recorded so" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
