@@ -14,7 +14,9 @@ import xarray as xr
 from lmri.errors import EvidenceError
 from lmri.information.activation_entropy import BINS, ActivationHistogram
 from lmri.information.cells import DIMS, cell_dataset, empty_cells, samples_of
+from lmri.information.question import Question, exchanged_classes
 from lmri.information.rate_reduction import rate_reduction
+from lmri.information.readings import select_trials
 from lmri.information.states import Sample, States
 from lmri.store import Recording
 
@@ -24,8 +26,7 @@ RATES = ("rate", "within", "reduction", "excess", "p")
 def rate_reduction_profile(
     recordings: Sequence[Recording],
     *,
-    column: str = "condition",
-    carrier: str | None = None,
+    question: Question | None = None,
     split: str | None = "selection",
     pooling: str = "mean",
     epsilon: float = 0.5,
@@ -38,11 +39,9 @@ def rate_reduction_profile(
     ----------
     recordings : sequence of Recording
         Shards of a task, with ``residual`` pooled.
-    column : str
-        Column of the table of trials with the class. Classes of one trial are left out.
-    carrier : str, optional
-        Column of what carries the class, such as ``carrier_place``: exchanged as a whole in the
-        null. By default every trial by itself.
+    question : Question, optional
+        The class, and what carries it, which is exchanged in the null; by default the condition,
+        exchanged among trials. Classes of one trial are left out.
     split : str, optional
         Trials; None takes all.
     pooling : str
@@ -59,30 +58,32 @@ def rate_reduction_profile(
     Dataset
         Over (phase, layer): ``rate``, ``within``, ``reduction``, ``excess`` (nat) and ``p``, see
         :class:`lmri.information.rate_reduction.RateReduction`; ``samples``; ``flags``, and in
-        ``reason`` why a cell is NaN. Attributes ``column``, ``carrier``, ``epsilon``, ``draws``.
+        ``reason`` why a cell is NaN. Attributes ``column``, ``epsilon``, ``draws``.
 
     Raises
     ------
     EvidenceError
         If a recording lacks the states or a column, or the split has no trial.
     """
+    question = question or Question("condition", (), "trials")
     states = States(recordings, "trials", split, pooling)
-    labels = states.labels(column)
-    carriers = None if carrier is None else states.labels(carrier)
+    labels, names = states.labels(question.target), states.labels("trial")
+    trials = select_trials(recordings, split)
     found = empty_cells(states, RATES)
     for place, layer in enumerate(states.layers):
         for phase, sample in enumerate(samples_of(states, layer, seed)):
-            owners = _of_several(labels, sample.owners)
+            if sample.rows is None:
+                found["reason"][phase, place] = "No trial has a token in the phase."
+                continue
+            several = _of_several(labels[sample.owners])
+            owners = sample.owners[several]
             found["samples"][phase, place] = len(owners)
-            rows = sample.rows[np.isin(sample.owners, owners)] if len(owners) else np.empty((0, 1))
             try:
+                exchanged = None
+                if draws:
+                    exchanged = exchanged_classes(trials, question, names[owners], draws, seed)
                 own = rate_reduction(
-                    rows,
-                    labels[owners],
-                    epsilon,
-                    draws=draws,
-                    carriers=None if carriers is None else carriers[owners],
-                    seed=seed,
+                    sample.rows[several], labels[owners], epsilon, exchanged=exchanged
                 )
             except EvidenceError as error:
                 found["reason"][phase, place] = str(error)
@@ -90,7 +91,7 @@ def rate_reduction_profile(
             for name in RATES:
                 found[name][phase, place] = getattr(own, name)
             found["flags"][phase, place] = ",".join(own.flags)
-    settings = {"column": column, "carrier": carrier or "", "epsilon": epsilon, "draws": draws}
+    settings = {"column": question.target, "epsilon": epsilon, "draws": draws}
     return cell_dataset(found, states, settings)
 
 
@@ -199,7 +200,7 @@ def _counted(
     return found
 
 
-def _of_several(labels: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Owners whose class has at least two of them."""
-    _, classes, counts = np.unique(labels[owners], return_inverse=True, return_counts=True)
-    return owners[counts[classes] > 1]
+def _of_several(labels: np.ndarray) -> np.ndarray:
+    """Whether the class of each trial has at least two of them."""
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return counts[classes] > 1

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from lmri.errors import EvidenceError
 from lmri.information.cells import cell_dataset, empty_cells, samples_of
 from lmri.information.codes import Codes, neural_codes
-from lmri.information.question import Question, sample_of
+from lmri.information.question import Question, exchanged_classes
 from lmri.information.readings import choice_rates, column, select_trials
 from lmri.information.states import Rows, States
 from lmri.store import Recording
@@ -71,7 +70,6 @@ def code_profile(
     names = both[1].labels("trial")
     every = [own.labels(question.target) for own in both]
     trials = select_trials(recordings, test)
-    rows_of = pd.Index(trials.table["trial"])
     found = empty_cells(both[0], MEASURES)
     for place, layer in enumerate(both[0].layers):
         pairs = zip(*(samples_of(states, layer, seed) for states in both), strict=True)
@@ -83,9 +81,8 @@ def code_profile(
             try:
                 exchanged = None
                 if draws:
-                    rows = rows_of.get_indexer(names[tried.owners])
-                    sample = sample_of(trials, question, rows, draws, seed)
-                    exchanged = np.unique(column(trials, question.target)[rows])[sample.labellings]
+                    asked = names[tried.owners]
+                    exchanged = exchanged_classes(trials, question, asked, draws, seed)
                 own = neural_codes(
                     learnt.rows,
                     every[0][learnt.owners],

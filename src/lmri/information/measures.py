@@ -155,20 +155,12 @@ def _rate_reduction(task: Asked) -> xr.Dataset:
     found: dict[str, xr.Dataset] = {}
 
     def reduce(question: Question) -> None:
-        # A class that several carriers make together, or that differs within one, is exchanged
-        # among trials.
-        alone = question.scheme == "between" and len(question.carriers) == 1
         found[question.target] = rate_reduction_profile(
-            task.recordings,
-            column=question.target,
-            carrier=f"carrier_{question.carriers[0]}" if alone else None,
-            draws=task.options.draws,
-            seed=task.seed,
+            task.recordings, question=question, draws=task.options.draws, seed=task.seed
         )
 
     list(_answerable(task, "rate_reduction", reduce))
-    exchanged = [own.attrs["carrier"] or "trials" for own in found.values()]
-    return _by_target(found).assign_coords(exchanged=("target", exchanged))
+    return _by_target(found)
 
 
 def _codes(task: Asked) -> xr.Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from lmri.checks import check_choice
 from lmri.errors import EvidenceError
@@ -126,6 +127,37 @@ def sample_of(
         labellings = crossed_labels(codes, crossed, draws, seed)
     exchanged = " and ".join(question.carriers)
     return Sample(rows, codes, groups, labellings, exchanged, count, True)
+
+
+def exchanged_classes(
+    trials: Trials, question: Question, names: np.ndarray, draws: int, seed: int
+) -> np.ndarray:
+    """Exchange an attribute among some trials.
+
+    Parameters
+    ----------
+    trials : Trials
+        All trials.
+    question : Question
+        What is asked.
+    names : ndarray of shape (n,), str
+        The trials.
+    draws, seed : int
+        Of the null.
+
+    Returns
+    -------
+    ndarray of shape (draws, n)
+        Values of the attribute.
+
+    Raises
+    ------
+    EvidenceError
+        As :func:`sample_of`.
+    """
+    rows = pd.Index(trials.table["trial"]).get_indexer(names)
+    sample = sample_of(trials, question, rows, draws, seed)
+    return np.unique(column(trials, question.target)[rows])[sample.labellings]
 
 
 def _fewest_values(trials: Trials, rows: np.ndarray) -> int:

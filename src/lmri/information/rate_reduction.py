@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +58,7 @@ def rate_reduction(
     labels: np.ndarray,
     epsilon: float = 0.5,
     *,
-    draws: int = 0,
-    carriers: np.ndarray | None = None,
-    seed: int = 0,
+    exchanged: np.ndarray | None = None,
 ) -> RateReduction:
     """Rate reduction of maximal coding rate reduction (Yu et al. 2020, arXiv:2006.08558).
 
@@ -77,12 +74,9 @@ def rate_reduction(
         Class of each row.
     epsilon : float
         Distortion.
-    draws : int
-        Exchanges of the classes, for the null.
-    carriers : ndarray of shape (n,), optional
-        What carries the class: exchanged as a whole. By default every row by itself.
-    seed : int
-        Of the exchanges.
+    exchanged : ndarray of shape (n_draws, n), optional
+        Classes of the rows where nothing is to be found, for the null. A draw that leaves a class
+        with fewer than two rows has no rate and is left out.
 
     Returns
     -------
@@ -92,7 +86,7 @@ def rate_reduction(
     Raises
     ------
     EvidenceError
-        If there are fewer than two classes, one has a single row, or a carrier has two classes.
+        If there are fewer than two classes, or one has a single row.
     """
     rows, labels = unit_rows(rows), np.asarray(labels)
     names, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -111,30 +105,13 @@ def rate_reduction(
             for part in parts
         )
 
-    null = np.array([rate - within(own) for own in _exchanged(classes, carriers, draws, seed)])
+    drawn = [] if exchanged is None else np.searchsorted(names, exchanged)
+    possible = [own for own in drawn if (np.bincount(own, minlength=len(names)) >= 2).all()]
+    null = np.array([rate - within(own) for own in possible])
     found = within(classes)
     flags = []
-    if draws and (not len(null) or rate - found <= np.quantile(null, 0.95)):
+    if len(drawn) and (not len(null) or rate - found <= np.quantile(null, 0.95)):
         flags.append("failed_null")
-    if not draws and counts.min() <= rows.shape[1]:
+    if not len(drawn) and counts.min() <= rows.shape[1]:
         flags.append("few_samples")
     return RateReduction(rate, found, epsilon, null, tuple(flags))
-
-
-def _exchanged(
-    classes: np.ndarray, carriers: np.ndarray | None, draws: int, seed: int
-) -> Iterator[np.ndarray]:
-    """Classes of the rows, exchanged between carriers."""
-    generator = np.random.default_rng(seed)
-    places = np.arange(len(classes))
-    if carriers is not None:
-        _, places = np.unique(np.asarray(carriers), return_inverse=True)
-    of_carrier = np.full(places.max() + 1, -1)
-    of_carrier[places] = classes
-    if (of_carrier[places] != classes).any():
-        raise EvidenceError("A carrier must have one class to be exchanged. One has several.")
-    for _ in range(draws):
-        own = generator.permutation(of_carrier)[places]
-        # A draw that leaves a class with fewer than two rows has no rate.
-        if (np.bincount(own, minlength=classes.max() + 1) >= 2).all():
-            yield own

@@ -5,8 +5,32 @@ import pytest
 
 from lmri.errors import EvidenceError
 from lmri.information.class_profiles import rate_reduction_profile, unit_entropy_profile
+from lmri.information.question import Question
 
 TRIALS = 120
+
+
+@pytest.fixture
+def recorded(record_texts):
+    """A recording of one layer whose states, (n, units), are given, with carriers by name."""
+
+    def make(condition, states, **carriers):
+        arrays = {
+            "pooled/residual/residual": np.tile(
+                states[:, None, None, None, None], (1, 1, 2, 1, 2, 1)
+            ),
+            "pooled/residual/statistic": np.array(["mean", "last"]),
+            "pooled/residual/layer": np.array([0]),
+            "pooled/residual/place": np.array(["before", "after"]),
+        }
+        recording = record_texts([(np.arange(1), np.zeros(1, int))] * len(states), **arrays)
+        recording.attributes["phases"] = ["content"]
+        recording.trials["condition"] = condition
+        for name, own in carriers.items():
+            recording.trials[f"carrier_{name}"] = own.astype(str)
+        return recording
+
+    return make
 
 
 def test_rate_reduction_is_where_the_classes_differ(planted):
@@ -24,12 +48,47 @@ def test_rate_reduction_is_where_the_classes_differ(planted):
 def test_a_phase_without_tokens_says_why(planted):
     reduction = rate_reduction_profile([planted], draws=0)
     assert np.isnan(reduction["rate"].sel(phase="think")).all()
-    assert "at least two classes" in str(reduction["reason"].sel(phase="think")[0].values)
+    assert str(reduction["reason"].sel(phase="think")[0].values) == (
+        "No trial has a token in the phase."
+    )
 
 
 def test_a_carrier_of_two_classes_is_a_reason(planted):
-    found = rate_reduction_profile([planted], carrier="carrier_place", draws=9)
-    assert "A carrier must have one class" in str(found["reason"][0, 0].values)
+    asked = Question("condition", ("place",))
+    found = rate_reduction_profile([planted], question=asked, draws=9)
+    assert "differ from the first of their group" in str(found["reason"][0, 0].values)
+
+
+def test_what_several_carriers_make_is_exchanged_as_they_are(recorded):
+    # Places and years that differ, and classes of them that tell nothing: trials look significant.
+    rng = np.random.default_rng(0)
+    place, year = (own.ravel() for own in np.meshgrid(range(12), range(10), indexing="ij"))
+    spread = rng.normal(size=(12, 16))[place] + rng.normal(size=(10, 16))[year]
+    spread += 0.1 * rng.normal(size=spread.shape)
+    conjunction = np.where(place % 2 & year % 2, "sensitive", "benign")
+    shown = recorded(conjunction, spread, place=place, year=year)
+    for name, own in (("place", place), ("year", year)):
+        shown.trials[f"class_{name}"] = own % 2
+    settings = {"split": None, "draws": 99}
+    among = rate_reduction_profile([shown], **settings)
+    asked = Question("condition", ("place", "year"))
+    found = rate_reduction_profile([shown], question=asked, **settings)
+    assert float(among["p"][0, 0]) <= 0.05 < float(found["p"][0, 0])
+    assert abs(float(found["excess"][0, 0])) < float(among["excess"][0, 0]) / 2
+
+
+def test_an_attribute_within_a_carrier_is_exchanged_in_it(recorded):
+    # Both classes are of all places, and more alike than trials of some: seen within places only.
+    rng = np.random.default_rng(0)
+    place, kind = np.repeat(np.arange(12), 6), np.arange(72) % 2
+    shift = 0.3 * np.eye(16)[0] * (2 * kind[:, None] - 1)
+    values = rng.normal(size=(12, 16))[place] + shift + 0.1 * rng.normal(size=(72, 16))
+    shown = recorded(np.where(kind, "sensitive", "benign"), values, place=place)
+    settings = {"split": None, "draws": 199}
+    asked = Question("condition", ("place",), "within")
+    found = rate_reduction_profile([shown], question=asked, **settings)
+    among = rate_reduction_profile([shown], **settings)
+    assert float(found["p"][0, 0]) <= 0.05 < float(among["p"][0, 0])
 
 
 def test_entropy_of_units_falls_where_they_fall_silent(planted):
@@ -48,6 +107,6 @@ def test_entropy_of_units_falls_where_they_fall_silent(planted):
 
 def test_tables_without_the_class(planted):
     with pytest.raises(EvidenceError, match=r"lacks the column.s. 'topic'"):
-        rate_reduction_profile([planted], column="topic")
+        rate_reduction_profile([planted], question=Question("topic", (), "trials"))
     with pytest.raises(EvidenceError, match=r"one of benign, sensitive. Got 'secret'"):
         unit_entropy_profile([planted], "secret")

@@ -202,8 +202,7 @@ def class_figure(found: Profiles, task: str, phases: Sequence[str], data: str) -
         look_for="Good: above 0 in colour: classes fill subspaces of their own.",
         falsify=(
             f"Bad: around 0, or grey: p above {CHANCE:g}, or a flag. Any classes of few trials "
-            "have a rate reduction; only what is above that of exchanged ones is drawn. Conditions "
-            "that several carriers make together are exchanged among trials, which is too kind."
+            "have a rate reduction; only what is above that of exchanged ones is drawn."
         ),
         source=SOURCE.format("rate_reduction"),
         data=data,
