@@ -194,6 +194,8 @@ def eigenscore_map(
     Dataset
         ``eigenscore`` (trial, layer), of the state after each block, in nats per answer;
         ``answers`` (trial). A question of fewer than two answers with tokens is NaN.
+        ``without`` (trial, answer, layer), the score of the other answers with one left out, in
+        the order of the recording; NaN where fewer than two others have tokens.
 
     Raises
     ------
@@ -202,28 +204,42 @@ def eigenscore_map(
     """
     check_choice(embedding, EMBEDDINGS, "embedding", "the EigenScore", EvidenceError)
     _check_alpha(alpha)
-    names, scores, answers = [], [], []
+    names, scores, answers, without = [], [], [], []
     layers: list[int] = []
     for recording in recordings:
         layers = _check(recording, phase)
         for name, states in _questions(recording, phase, embedding):
-            finite = states[np.isfinite(states).all(axis=(1, 2))]
+            spoken = np.isfinite(states).all(axis=(1, 2))
             names.append(name)
-            answers.append(len(finite))
-            several = len(finite) > 1
-            scores.append(
-                [eigenscore(finite[:, i], alpha) if several else np.nan for i in range(len(layers))]
-            )
+            answers.append(int(spoken.sum()))
+            scores.append(_by_layer(states[spoken], alpha))
+            others = ~np.eye(len(states), dtype=bool) & spoken
+            without.append(np.array([_by_layer(states[own], alpha) for own in others]))
     if max(answers, default=0) < 2:
         raise EvidenceError(
             "An EigenScore must be of questions with several answers. None has two: set "
             "'record.repeats' above 1 and 'record.temperature' above 0, and record again."
         )
+    most = max(map(len, without))
+    padded = [
+        np.pad(own, ((0, most - len(own)), (0, 0)), constant_values=np.nan) for own in without
+    ]
     return xr.Dataset(
-        {"eigenscore": (("trial", "layer"), np.array(scores)), "answers": ("trial", answers)},
+        {
+            "eigenscore": (("trial", "layer"), np.array(scores)),
+            "without": (("trial", "answer", "layer"), np.array(padded)),
+            "answers": ("trial", answers),
+        },
         coords={"trial": names, "layer": layers},
         attrs={"phase": phase, "embedding": embedding, "alpha": alpha, "units": "nat"},
     )
+
+
+def _by_layer(states: np.ndarray, alpha: float) -> np.ndarray:
+    """Scores of answers, (answers, layers, hidden), by layer; NaN of fewer than two."""
+    if len(states) < 2:
+        return np.full(states.shape[1], np.nan)
+    return np.array([eigenscore(states[:, layer], alpha) for layer in range(states.shape[1])])
 
 
 def _traces(

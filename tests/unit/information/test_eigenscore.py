@@ -84,6 +84,9 @@ def test_questions_with_repeats_are_scored(recorded, generator, record_texts, mo
     expected = [eigenscore(states[[0, 2, 3], 0, 1, layer, 1]) for layer in range(layers)]
     np.testing.assert_allclose(found["eigenscore"].sel(trial="a"), expected)
     assert np.isnan(found["eigenscore"].sel(trial="b")).all()
+    second = [eigenscore(states[[0, 3], 0, 1, layer, 1]) for layer in range(layers)]
+    np.testing.assert_allclose(found["without"].sel(trial="a", answer=1), second)
+    assert np.isnan(found["without"].sel(trial="b")).all()
     both = eigenscore_map([recording], embedding="mean_and_last")["eigenscore"].sel(trial="a")
     mixed = states[[0, 2, 3], 0, :, 0, 1].mean(axis=1)
     assert float(both[0]) == pytest.approx(eigenscore(mixed))

@@ -229,9 +229,9 @@ def answer_figure(found: Profiles, task: str, phases: Sequence[str], data: str) 
         line=chance,
         title=f"Does the spread of answers tell which are wrong in {words.readable(task)}?",
         look_for=(
-            "Good: above .5 in colour: of a wrongly and a rightly answered question, the answers "
-            "to the wrong one spread more (EigenScore). Below .5 in colour it is the other way "
-            "round."
+            "Good: above .5 in colour: of a wrong and a right answer to two questions, the other "
+            "answers to the question of the wrong one spread more (EigenScore). Below .5 in colour "
+            "it is the other way round."
         ),
         falsify=f"Bad: grey or on the dashed line: no more than chance, or few questions. {GREY}",
         source=SOURCE.format("eigenscore"),
