@@ -31,7 +31,7 @@ from lmri.anatomy import (
 from lmri.errors import EvidenceError
 from lmri.information.clustered import ClusteredMeans
 from lmri.information.states import INPUT
-from lmri.information.texts import Text, chosen_rows, span_names, texts
+from lmri.information.texts import Text, chosen_rows, span_names, text_carriers, texts
 from lmri.store import Recording
 
 LOGITS_AT_ONCE = 8_000_000
@@ -73,10 +73,10 @@ def lens_profile(
         Over (phase, layer), means over tokens: ``entropy`` and ``divergence``, KL(final || lens),
         in nat; ``agreement``, share of tokens with the final first choice; ``cross_entropy`` of
         the next token and ``information``, both in nat and NaN of an encoder; of each a standard
-        error over texts, ``<name>_error``, NaN of a single text. ``information_flags``:
-        ``negativity`` (below 0 by more than two errors), ``no_null`` (no trial outside the split to
-        fit a unigram model on). ``unigram`` (phase), its cross-entropy; ``tokens`` and ``targets``
-        (phase). Layer -1 is the state before the first block.
+        error over texts and their carriers, ``<name>_error``, NaN of a single text.
+        ``information_flags``: ``negativity`` (below 0 by more than two errors), ``no_null`` (no
+        trial outside the split to fit a unigram model on). ``unigram`` (phase), its cross-entropy;
+        ``tokens`` and ``targets`` (phase). Layer -1 is the state before the first block.
 
     Raises
     ------
@@ -96,13 +96,14 @@ def lens_profile(
     for batch in _batches(chosen, batch_tokens):
         for text, values in zip(batch, _lens(subject, read, batch), strict=True):
             own, following = values
-            states.add(*_by_phase(own, text.spans, len(phases)))
+            carriers = text_carriers(text.trial)
+            states.add(*_by_phase(own, text.spans, len(phases)), carriers)
             if subject.anatomy.encoder or len(text) < 2:
                 continue
             surprise = -null[text.spans[:-1], text.ids[1:]]
             gained = surprise[:, None] - following
             both = np.stack([following, gained], axis=-1)
-            targets.add(*_by_phase(both, text.spans[:-1], len(phases)))
+            targets.add(*_by_phase(both, text.spans[:-1], len(phases)), carriers)
     if not states.clusters:
         raise EvidenceError(f"A logit lens must have trials to read. The split '{split}' has none.")
     return _profile(states, targets, phases, layers)

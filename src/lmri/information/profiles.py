@@ -133,21 +133,25 @@ class _Cell:
         self.sample = Sample(POINTS, seed)
         self.prompts = ClusteredMeans((2,))
 
-    def add(self, rows: Rows, *, of_text: bool) -> None:
+    def add(self, rows: Rows, carriers: Sequence[dict[str, str]] | None) -> None:
+        """Add rows; of one text where the carriers of every text are given."""
         self.moments.add(rows.values)
         self.sample.add(rows.values, rows.owners)
-        if of_text and len(rows.values) > 1 and np.ptp(rows.values, axis=0).any():
-            found = matrix_spectrum(rows.values)
-            self.prompts.add(np.array([found.entropy(), found.normalised_entropy()]), np.ones(2))
+        if carriers is None or len(rows.values) < 2 or not np.ptp(rows.values, axis=0).any():
+            return
+        found = matrix_spectrum(rows.values)
+        own = np.array([found.entropy(), found.normalised_entropy()])
+        self.prompts.add(own, np.ones(2), carriers[rows.owners[0]])
 
 
 def _profile(
     states: States, layer: int, phases: Sequence[int], scalings: Sequence[str], seed: int
 ) -> dict[int, dict[str, object]]:
     cells = {phase: _Cell(states.hidden, seed) for phase in phases}
+    carriers = states.carriers() if states.level == "tokens" else None
     for rows in states.rows(layer, phases):
         if len(rows.values):
-            cells[rows.phase].add(rows, of_text=states.level == "tokens")
+            cells[rows.phase].add(rows, carriers)
     for rows in states.rows(layer, phases):
         if len(rows.values):
             cell = cells[rows.phase]

@@ -10,7 +10,7 @@ import numpy as np
 from lmri.anatomy import phase_tokens
 from lmri.checks import check_choice, check_columns
 from lmri.errors import EvidenceError
-from lmri.information.texts import first_repeats, span_names
+from lmri.information.texts import first_repeats, span_names, text_carriers
 from lmri.store import Recording
 
 INPUT = -1
@@ -139,6 +139,10 @@ class States:
         for recording in self._recordings:
             check_columns(recording.trials, [column], str(recording.path), EvidenceError)
         return np.concatenate([own.trials[column].to_numpy() for own in self._recordings])
+
+    def carriers(self) -> list[dict[str, str]]:
+        """Values of the carriers of every trial; to be indexed by :attr:`Rows.owners`."""
+        return [text_carriers(own) for r in self._recordings for _, own in r.trials.iterrows()]
 
     def rows(self, layer: int, phases: Sequence[int]) -> Iterator[Rows]:
         """Read the states of a layer.

@@ -10,6 +10,7 @@ import pandas as pd
 
 from lmri.errors import EvidenceError
 from lmri.store import Recording
+from lmri.store.carriers import CARRIER
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def texts(recordings: Sequence[Recording]) -> Iterator[Text]:
 
 def text_values(
     recordings: Sequence[Recording], names: Sequence[str], split: str | None = "selection"
-) -> Iterator[tuple[np.ndarray, ...]]:
+) -> Iterator[tuple[dict[str, str], tuple[np.ndarray, ...]]]:
     """Read what was recorded of every token, one whole text at a time.
 
     Parameters
@@ -94,7 +95,9 @@ def text_values(
 
     Yields
     ------
-    tuple of ndarray of shape (n_tokens, ...)
+    carriers : dict of str to str
+        See :func:`text_carriers`.
+    values : tuple of ndarray of shape (n_tokens, ...)
         In the order of the names.
     """
     for recording in recordings:
@@ -106,9 +109,17 @@ def text_values(
                 parts = [np.concatenate(pair) for pair in zip(kept, parts, strict=True)]
             ends = np.flatnonzero(np.diff(parts[0].astype(np.int64))) + 1
             *whole, kept = map(list, zip(*(np.split(part, ends) for part in parts), strict=True))
-            yield from (tuple(text[1:]) for text in whole if chosen[text[0][0]])
+            for trial, *values in whole:
+                if chosen[trial[0]]:
+                    yield text_carriers(recording.trials.iloc[int(trial[0])]), tuple(values)
         if kept is not None and len(kept[0]) and chosen[kept[0][0]]:
-            yield tuple(kept[1:])
+            yield text_carriers(recording.trials.iloc[int(kept[0][0])]), tuple(kept[1:])
+
+
+def text_carriers(trial: pd.Series) -> dict[str, str]:
+    """Values of the carriers that a trial has, by the names of their columns."""
+    own = {str(name): value for name, value in trial.items() if str(name).startswith(CARRIER)}
+    return {name: str(value) for name, value in own.items() if pd.notna(value)}
 
 
 def first_repeats(trials: pd.DataFrame, split: str | None) -> np.ndarray:

@@ -41,8 +41,8 @@ def massive_profile(
     -------
     Dataset
         Over (layer, place): ``largest`` and ``median`` (units of the residual stream), means over
-        texts; ``ratio`` with ``ratio_error``, its standard error over texts; ``flags``:
-        ``few_samples`` below 10 texts. Attribute ``texts``.
+        texts; ``ratio`` with ``ratio_error``, its standard error over texts and their
+        carriers; ``flags``: ``few_samples`` below 10 texts. Attribute ``texts``.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def massive_profile(
     _check(recordings, EXTREMES[:1], "'extremes' to 'record.quantities'")
     sums: ClusteredMeans | None = None
     totals = np.zeros(0)
-    for values, medians in text_values(recordings, EXTREMES, split):
+    for carriers, (values, medians) in text_values(recordings, EXTREMES, split):
         largest = np.abs(values.astype(np.float64)).max(axis=(0, -1))  # (layers, places)
         median = medians.astype(np.float64).mean(axis=0)
         if sums is None:
             sums, totals = ClusteredMeans(largest.shape), np.zeros((2, *largest.shape))
-        sums.add(largest, median)
+        sums.add(largest, median, carriers)
         totals += np.stack([largest, median])
     if sums is None:
         raise EvidenceError(_without_trials("Massive activations", split))
@@ -136,12 +136,12 @@ def _active(
     recordings: Sequence[Recording], name: str, split: str | None, tail: float
 ) -> xr.Dataset:
     means: ClusteredMeans | None = None
-    for (values,) in text_values(recordings, [name], split):
+    for carriers, (values,) in text_values(recordings, [name], split):
         own = np.abs(values.astype(np.float64)).reshape(*values.shape[:2], -1)
         if means is None:
             means = ClusteredMeans((2, own.shape[1]))
         shares = np.stack([active_share(own, tail), (own > 0).mean(axis=-1)])  # (2, tokens, layers)
-        means.add(shares.sum(axis=1), np.full(shares.shape[::2], len(own)))
+        means.add(shares.sum(axis=1), np.full(shares.shape[::2], len(own)), carriers)
     if means is None:
         raise EvidenceError(_without_trials("Active neurons", split))
     node = name.rpartition("/")[0]

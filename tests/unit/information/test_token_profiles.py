@@ -36,10 +36,16 @@ def texts(record_texts, generator):
 def test_texts_are_whole_however_they_are_stored(texts):
     recording, values, *_ = texts
     found = list(text_values([recording], ["tokens/extremes/value"]))
-    assert [len(own) for (own,) in found] == [3, 1, 2]
-    np.testing.assert_array_equal(found[-1][0], values[-2:])
+    assert [len(own) for _, (own,) in found] == [3, 1, 2]
+    np.testing.assert_array_equal(found[-1][1][0], values[-2:])
+    recording.trials["carrier_place"] = ["oslo", "rome", None, "oslo"]
     everything = list(text_values([recording], ["tokens/extremes/value"], split=None))
-    assert [len(own) for (own,) in everything] == list(LENGTHS)
+    assert [len(own) for _, (own,) in everything] == list(LENGTHS)
+    assert [own for own, _ in everything[1:]] == [
+        {"carrier_place": "rome"},
+        {},
+        {"carrier_place": "oslo"},
+    ]
 
 
 def test_the_largest_is_of_a_text_and_the_median_of_its_tokens(texts):
