@@ -11,6 +11,8 @@ from scipy.stats import false_discovery_control
 
 from lmri.information.agreement import LEVEL, NOT_SHOWN, QUANTITIES, information_change
 
+OF_INPUTS = "I(X;T)"
+
 COLUMNS = (
     "quantity",
     "target",
@@ -38,7 +40,8 @@ def between_layers(profile: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per quantity, target and phase: :data:`COLUMNS`. ``channels`` is JSON, the sign of
+        A row per phase for I(X;T), of no target, and per phase and target for I(T;Y):
+        :data:`COLUMNS`. ``channels`` is JSON, the sign of
         the change by family; ``p`` is of one comparison, ``q`` of all in the table, and ``word``
         is said by q; ``left_out`` names flagged or missing estimates. No row of a profile with one
         layer.
@@ -71,13 +74,16 @@ def between_checkpoints(first: xr.Dataset, last: xr.Dataset) -> pd.DataFrame:
 def _changes(pairs: list[tuple[xr.Dataset, int, xr.Dataset, int]]) -> pd.DataFrame:
     rows = []
     for before, layer, after, until in pairs:
-        for target in before["target"].values:
-            for phase in before["phase"].values:
-                if target not in after["target"].values or phase not in after["phase"].values:
-                    continue
+        targets = [own for own in before["target"].values if own in after["target"].values]
+        phases = [own for own in before["phase"].values if own in after["phase"].values]
+        for number, target in enumerate(targets):
+            for phase in phases:
                 at = {"target": target, "phase": phase}
                 one, other = before.sel({**at, "layer": layer}), after.sel({**at, "layer": until})
-                rows += [_row(one, other, quantity) for quantity in QUANTITIES]
+                # What is told of the inputs is the same whatever attribute is asked about.
+                rows += [
+                    _row(one, other, own) for own in QUANTITIES if own != OF_INPUTS or not number
+                ]
     return corrected(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
@@ -108,7 +114,7 @@ def _row(before: xr.Dataset, after: xr.Dataset, quantity: str) -> dict:
     claim = information_change(before, after, quantity)
     return {
         "quantity": quantity,
-        "target": str(before["target"].values),
+        "target": "" if quantity == OF_INPUTS else str(before["target"].values),
         "phase": str(before["phase"].values),
         "layer": int(before["layer"]),
         "until_layer": int(after["layer"]),

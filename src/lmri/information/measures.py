@@ -160,7 +160,9 @@ def _rate_reduction(task: Asked) -> xr.Dataset:
         )
 
     list(_answerable(task, "rate_reduction", reduce))
-    return _by_target(found)
+    asked = {question.target: question.exchanged for question in task.questions}
+    exchanged = [asked[target] for target in found]
+    return _by_target(found).assign_coords(exchanged=("target", exchanged))
 
 
 def _codes(task: Asked) -> xr.Dataset:

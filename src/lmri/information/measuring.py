@@ -274,7 +274,8 @@ def _pair(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) ->
     x, values = own[0].values, own[1].values
 
     def of(rows: np.ndarray) -> float:
-        return ksg(x[rows], values[rows], k=settings.neighbours).value
+        parts = _compressed_part(rows, t, beside, settings)
+        return ksg(*parts, k=settings.neighbours).value
 
     orders = block_orders(len(t), None, settings.draws, settings.seed)
     found = with_order_null(
@@ -294,7 +295,7 @@ def _copula(
     values = kept.values
 
     def of(rows: np.ndarray) -> float:
-        return gaussian_copula(x.values[rows], values[rows]).value
+        return gaussian_copula(*_compressed_part(rows, t, beside, settings)).value
 
     found = gaussian_with_null(
         x.values, values, copula=True, draws=settings.draws, seed=settings.seed
@@ -302,6 +303,17 @@ def _copula(
     found = replace(named(found, kept, settings.compressed_noise), quantity="I(X;T)")
     found = replace(found, null=replace(found.null, exchanged="trials"))
     yield guard(_with_interval(found, of, sample, settings), _evidence(sample))
+
+
+def _compressed_part(
+    rows: np.ndarray, t: np.ndarray, beside: _Beside, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and activity of a part, compressed on it alone: components vary with samples too."""
+    noise, dimensions = settings.compressed_noise, settings.dimensions
+    x, kept = compressed_samples(
+        beside.inputs[rows], t[rows], noise, dimensions, seed=settings.seed
+    )
+    return x.values, kept.values
 
 
 def _neighbours(
@@ -372,15 +384,20 @@ def _ebab(t: np.ndarray, sample: Sample, settings: Settings, beside: _Beside) ->
 def _with_interval(
     found: Estimate, of: Callable[[np.ndarray], float], sample: Sample, settings: Settings
 ) -> Estimate:
-    """Add an interval, unless a part of the samples is too small for the estimator."""
+    """Add an interval, unless a part of the samples is too small for the estimator.
+
+    Parts share no carrier of the attribute; of what is told of the inputs, which is no attribute,
+    no carrier at all.
+    """
+    of_inputs = found.quantity == "I(X;T)"
     try:
         interval = disjoint_interval(
             of,
             found.value,
-            sample.groups,
+            sample.carriers if of_inputs else sample.groups,
             parts=settings.parts,
             seed=settings.seed,
-            codes=sample.codes,
+            codes=None if of_inputs else sample.codes,
         )
     except EvidenceError:
         return found

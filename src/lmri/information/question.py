@@ -12,6 +12,7 @@ from lmri.errors import EvidenceError
 from lmri.information.nulls import crossed_labels, exchanged_labels, labels_within
 from lmri.information.readings import Trials, column
 from lmri.information.samples import as_labels
+from lmri.score import carrier_columns
 
 SCHEMES = ("between", "within", "trials")
 
@@ -37,6 +38,14 @@ class Question:
     carriers: tuple[str, ...] = ()
     scheme: str = "between"
 
+    @property
+    def exchanged(self) -> str:
+        """What the null exchanges."""
+        carriers = " and ".join(self.carriers)
+        return {"trials": "trials", "within": f"trials of each {carriers}"}.get(
+            self.scheme, carriers
+        )
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -50,6 +59,9 @@ class Sample:
         Numbered labels.
     groups : ndarray of shape (n,) or (n_carriers, n), int64
         Trials that are never separated by folds and parts; of crossed carriers the values of each.
+    carriers : ndarray of shape (n_carriers, n), int64
+        Values of every carrier that the trials have, whatever is asked: what is told of the inputs
+        depends on all of them. Without any, each trial stands for itself.
     labellings : ndarray of shape (draws, n), int64
         Exchanged labels.
     exchanged : str
@@ -63,6 +75,7 @@ class Sample:
     rows: np.ndarray
     codes: np.ndarray
     groups: np.ndarray
+    carriers: np.ndarray
     labellings: np.ndarray
     exchanged: str
     independent: int
@@ -110,23 +123,22 @@ def sample_of(
     if values:
         every = [as_labels(own, f"carrier '{name}'") for name, own in values.items()]
         groups = every[0] if len(every) == 1 else np.stack(every)
+    carriers = _every_carrier(trials, rows)
     count = min(int(own.max()) + 1 for own in np.atleast_2d(groups))
     if question.scheme == "trials":
         labellings = exchanged_labels(codes, None, draws, seed)
-        count = min(count, _fewest_values(trials, rows))
-        return Sample(rows, codes, groups, labellings, "trials", count, False)
+        count = min(count, *(int(own.max()) + 1 for own in carriers))
+        return Sample(rows, codes, groups, carriers, labellings, question.exchanged, count, False)
     if question.scheme == "within":
         labellings = labels_within(codes, np.atleast_2d(groups)[0], draws, seed)
-        exchanged = f"trials of each {question.carriers[0]}"
-        return Sample(rows, codes, groups, labellings, exchanged, count, True)
+        return Sample(rows, codes, groups, carriers, labellings, question.exchanged, count, True)
     if len(question.carriers) == 1:
         labellings = exchanged_labels(codes, groups, draws, seed)
     else:
         classes = {name: column(trials, f"class_{name}")[rows] for name in values}
         crossed = {name: (own, classes[name]) for name, own in values.items()}
         labellings = crossed_labels(codes, crossed, draws, seed)
-    exchanged = " and ".join(question.carriers)
-    return Sample(rows, codes, groups, labellings, exchanged, count, True)
+    return Sample(rows, codes, groups, carriers, labellings, question.exchanged, count, True)
 
 
 def exchanged_classes(
@@ -160,8 +172,8 @@ def exchanged_classes(
     return np.unique(column(trials, question.target)[rows])[sample.labellings]
 
 
-def _fewest_values(trials: Trials, rows: np.ndarray) -> int:
-    """Number of values of the carrier that has the fewest."""
-    table = trials.table.iloc[rows]
-    own = [name for name in table.columns if name.startswith("carrier_")]
-    return min((int(table[name].nunique()) for name in own), default=len(rows))
+def _every_carrier(trials: Trials, rows: np.ndarray) -> np.ndarray:
+    """Numbered values of all carriers, (n_carriers, n); without any, the trials themselves."""
+    own = carrier_columns(trials.table.iloc[rows])
+    values = [pd.factorize(own[name])[0] for name in own.columns] or [np.arange(len(rows))]
+    return np.stack(values).astype(np.int64)

@@ -136,7 +136,8 @@ def disjoint_interval(
     their number. About the spread only: parts are more biased than the whole, hence it is centred
     at the value. Of crossed carriers the variance is divided by the number of parts too, although
     these have fewer samples together: what a carrier brings in falls with the number of its values
-    alone, so that the interval is rather too wide.
+    alone. The interval is too wide of the kernel's bounds, and about right, rather too narrow, of
+    neighbours and the copula, see ``docs/information.md``.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def disjoint_interval(
     Holmes and Nemenman 2019, Physical Review E 100:022404.
     """
     check_range(parts, "parts", "an interval", 2, error=EvidenceError)
-    parts = parts if np.ndim(groups) == 1 else min(parts, CROSSED)
+    parts = parts if len(np.atleast_2d(groups)) == 1 else min(parts, CROSSED)
     values = [measure(rows) for rows in disjoint_parts(groups, parts, seed, codes)]
     sd = float(np.std(values, ddof=1)) / math.sqrt(parts)
     half = float(student.ppf(0.975, parts - 1)) * sd

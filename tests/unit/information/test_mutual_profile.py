@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from lmri.errors import EvidenceError, StoreError
 from lmri.information import readings
 from lmri.information.agreement import NOT_SHOWN, information_change
-from lmri.information.changes import corrected
+from lmri.information.changes import between_layers, corrected
 from lmri.information.estimate import FLAGS
 from lmri.information.measuring import Refused, Settings, measure, measure_choices
 from lmri.information.mutual_profile import NUMBERS, information_of
@@ -242,6 +242,23 @@ def test_crossed_carriers_are_both_kept_whole(recorded):
     assert (probe["freedom"] == YEARS - 1).all()
     bounds = found.sel(estimator="kt_upper 1 I(X;T)").squeeze()
     assert (bounds["freedom"] == 2).all()  # of three parts that share nothing
+
+
+def test_what_is_told_of_inputs_is_as_sure_whatever_is_asked(recorded):
+    year = Question("class_year", ("year",))
+    both = Question("condition", ("place", "year"))
+    settings = Settings(estimators=("kt",), noise=(1.0,), draws=19)
+    found = information_of(
+        recorded[0], [PLACE, year, both], phases=["prompt_last"], settings=settings
+    )
+    sd = found["sd"].isel(phase=0).transpose("estimator", "target", "layer")
+    told = sd.sel(estimator="kt_upper 1 I(X;T)")
+    assert (told > 0).all() and (told == told.isel(target=0)).all()
+    assert (sd.sel(estimator="kt_upper 1 I(T;Y)").std("target") > 0).all()
+    changes = between_layers(found)
+    asked = changes.groupby("quantity")["target"].agg(list)
+    assert asked["I(X;T)"] == [""]
+    assert asked["I(T;Y)"] == ["class_place", "class_year", "condition"]
 
 
 def test_experts(recorded):

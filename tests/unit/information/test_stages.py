@@ -102,7 +102,7 @@ def test_conditions_and_classes_are_asked_about_by_default(profiled):
     assert list(found["phase"].values) == ["prompt_last"]
     assert np.isfinite(found["value"].sel(estimator="kt_upper 0.1 I(X;T)")).all()
     classes = read_map(profiled / "events.rate_reduction.zarr")
-    assert list(classes["exchanged"].values) == ["trials", "carrier_place", "carrier_year"]
+    assert list(classes["exchanged"].values) == ["place and year", "place", "year"]
     codes = read_map(profiled / "events.codes.zarr")
     assert list(codes["target"].values) == ["condition", "class_place", "class_year"]
     assert codes.attrs["quantity"] == "expert"
@@ -154,6 +154,9 @@ def test_a_change_needs_two_channels(profiled):
     """The states of a random model, told by a saturated channel and a neighbour's."""
     found = read_map(profiled / "events.changes.zarr")
     rows = found.to_dataframe()
+    asked = rows.groupby("quantity")["target"].agg(list)
+    assert asked["I(X;T)"] == [""]  # one number, whatever is asked
+    assert asked["I(T;Y)"] == ["condition", "class_place", "class_year"]
     assert set(rows["word"]) <= {"compression", "expansion", "not shown"}
     for row in rows.to_dict("records"):
         agreeing = list(json.loads(row["channels"]).values())

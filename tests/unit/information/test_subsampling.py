@@ -32,6 +32,8 @@ def test_parts_of_crossed_carriers_share_no_value_of_either():
         lambda rows: float(len(rows)), 1.0, np.stack([place, year]), parts=5, codes=codes
     )
     assert (interval.method, interval.freedom, interval.sd) == ("3 disjoint parts", 2, 0)
+    alone = disjoint_interval(lambda rows: float(len(rows)), 1.0, place[None], parts=5)
+    assert alone.method == "5 disjoint parts"
 
 
 def test_interval_holds_the_truth_about_as_often_as_it_says():
