@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lmri.errors import EvidenceError
-from lmri.information.activation_entropy import BINS, ActivationHistogram
+from lmri.information.activation_entropy import BINS, PER_BIN, ActivationHistogram
 from lmri.information.cells import DIMS, cell_dataset, empty_cells, samples_of
 from lmri.information.question import Question, exchanged_classes
 from lmri.information.rate_reduction import rate_reduction
 from lmri.information.readings import select_trials
 from lmri.information.states import Sample, States
 from lmri.store import Recording
+
+LEAST_BINS = 2
 
 RATES = ("rate", "within", "reduction", "excess", "p")
 
@@ -103,13 +106,15 @@ def unit_entropy_profile(
     column: str = "condition",
     split: str | None = "selection",
     pooling: str = "mean",
-    bins: int = BINS,
+    bins: int | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
     """Profile the entropy of every unit in each class, in the bins of a reference class.
 
-    Every other trial of the reference sets the edges, and is not counted: what the rest of it has
-    is what a class has that differs in nothing.
+    Trials of the reference of half the places and half the years, or whatever carries trials, set
+    the edges. Counted are trials of other places and years, of every class: what the reference has
+    there is what a class has that differs in nothing. Without carriers every other trial of the
+    reference sets the edges.
 
     Parameters
     ----------
@@ -125,10 +130,11 @@ def unit_entropy_profile(
         Trials; None takes all.
     pooling : str
         ``mean`` or ``last`` activity of a phase.
-    bins : int
-        Bins of a unit.
+    bins : int, optional
+        Bins of a unit; by default as many as the smallest class fills: classes of other sizes have
+        the same ceiling then.
     seed : int
-        Of the sample of reference trials.
+        Of the halves, and of the sample of reference trials.
 
     Returns
     -------
@@ -140,7 +146,8 @@ def unit_entropy_profile(
     Raises
     ------
     EvidenceError
-        If a recording lacks the quantity or the column, or no trial is of the reference.
+        If a recording lacks the quantity or the column, no trial is of the reference, or its
+        carriers leave none for one of the halves.
     """
     states = States(recordings, "trials", split, pooling, quantity)
     labels = states.labels(column).astype(str)
@@ -154,13 +161,15 @@ def unit_entropy_profile(
     found = {name: np.full((*shape, states.hidden), np.nan) for name in ("entropy", "corrected")}
     found["relative"] = np.full((*shape, states.hidden), np.nan)
     samples, flags = np.zeros(shape, dtype=np.int64), np.full(shape, "", dtype="U11")
-    edges = np.zeros(len(labels), dtype=bool)
-    edges[np.flatnonzero(states.chosen & (labels == reference))[::2]] = True
-    labels = np.where(edges, "", labels)
+    edges, counted = _halves(states, labels == reference, seed)
+    if bins is None:
+        sizes = [int((counted & (labels == own)).sum()) for own in classes]
+        bins = int(np.clip(min(edges.sum(), *sizes) // PER_BIN, LEAST_BINS, BINS))
+    labels = np.where(counted, labels, "")
     for place, layer in enumerate(states.layers):
         references = samples_of(states, layer, seed, keep=edges)
-        counted = _counted(states, layer, references, labels, classes, bins)
-        for (number, phase), histogram in counted.items():
+        histograms = _counted(states, layer, references, labels, classes, bins)
+        for (number, phase), histogram in histograms.items():
             where = (number, phase, place)
             samples[where] = histogram.samples
             if histogram.samples:
@@ -178,6 +187,27 @@ def unit_entropy_profile(
         coords={"class": classes, "phase": states.phases, "layer": states.layers},
         attrs={"reference": reference, "quantity": quantity, "bins": bins, "units": "bit"},
     )
+
+
+def _halves(states: States, is_reference: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trials that set the edges, and those that are counted; they share no carrier."""
+    table, rng = pd.DataFrame(states.carriers()), np.random.default_rng(seed)
+    edges, counted = states.chosen & is_reference, states.chosen.copy()
+    known = {name: np.sort(table[name][edges].dropna().unique()) for name in table}
+    divided = {name: values for name, values in known.items() if len(values) > 1}
+    if not divided:
+        edges[np.flatnonzero(edges)[1::2]] = False
+        return edges, counted & ~edges
+    for name, values in divided.items():
+        half = table[name].isin(rng.permutation(values)[: len(values) // 2]).to_numpy()
+        edges, counted = edges & half, counted & ~half
+    sizes = int(edges.sum()), int((counted & is_reference).sum())
+    if min(sizes) < LEAST_BINS:
+        raise EvidenceError(
+            "The reference of the activation entropy must have trials in both halves of its "
+            f"{' and '.join(sorted(divided))}. Got {sizes[0]} and {sizes[1]}."
+        )
+    return edges, counted
 
 
 def _counted(

@@ -13,7 +13,6 @@ import xarray as xr
 from lmri.anatomy import Subject
 from lmri.config import InformationOptions
 from lmri.errors import EvidenceError
-from lmri.information.activation_entropy import BINS, PER_BIN
 from lmri.information.answers import answer_profile
 from lmri.information.attention_entropy import attention_entropy_map, sliding_windows
 from lmri.information.class_profiles import rate_reduction_profile, unit_entropy_profile
@@ -40,8 +39,6 @@ INPUTS = "content"
 """Phase whose embeddings stand for the inputs."""
 
 CHOICES = "tokens/router/expert_id"
-
-LEAST_BINS = 2
 
 
 @dataclass(frozen=True)
@@ -198,12 +195,8 @@ def _unit_entropy(task: Asked) -> xr.Dataset:
     quantity = next(held, "residual")
     states = States(task.recordings, "trials", "selection", "mean", quantity)
     counts = pd.Series(states.labels("condition")[states.chosen]).value_counts()
-    # As many bins as the smallest class fills: classes of other sizes have the same ceiling.
-    bins = int(np.clip(counts.min() // PER_BIN, LEAST_BINS, BINS))
     reference = str(sorted(counts[counts == counts.max()].index)[0])
-    return unit_entropy_profile(
-        task.recordings, reference, quantity=quantity, bins=bins, seed=task.seed
-    )
+    return unit_entropy_profile(task.recordings, reference, quantity=quantity, seed=task.seed)
 
 
 def _resolution(task: Asked) -> xr.Dataset:

@@ -96,13 +96,49 @@ def test_entropy_of_units_falls_where_they_fall_silent(planted):
     own = found.sel(phase="response", layer=1)
     assert float(own["entropy"].sel({"class": "sensitive"})[4]) > 1.6
     assert float(own["entropy"].sel({"class": "benign"})[4]) < 1.3
-    # Half of the reference sets the edges: elsewhere the other half is as any class.
+    # Half of the places set the edges: elsewhere the reference of the others is as any class.
     elsewhere = found["entropy"].sel(phase="content").mean(["layer", "unit"])
     assert float(abs(elsewhere[0] - elsewhere[1])) < 0.05
     counted = found["samples"].sel(phase="content", layer=0)
-    assert counted.sel({"class": "sensitive"}) == counted.sel({"class": "benign"}) / 2
+    assert counted.values.tolist() == [TRIALS / 4, TRIALS / 4]
     assert found["samples"].sel(phase="think").values.tolist() == [[0, 0], [0, 0]]
     assert np.isnan(found["entropy"].sel(phase="think")).all()
+
+
+def test_other_places_and_years_are_no_difference(recorded):
+    # States are of places and years, and of nothing else: classes of some look narrow beside trials
+    # that share these with the reference.
+    rng = np.random.default_rng(0)
+    place, year = (own.ravel() for own in np.meshgrid(range(24), range(18), indexing="ij"))
+    states = rng.normal(size=(24, 64))[place] + rng.normal(size=(18, 64))[year]
+    sensitive = (place % 3 == 0) & (year % 3 == 0)
+    neither = (place % 3 != 0) & (year % 3 != 0)
+    condition = np.select([sensitive, neither], ["sensitive", "benign"], "near_miss")
+    shown = recorded(condition, states, place=place, year=year)
+    found = unit_entropy_profile([shown], "benign", quantity="residual", split=None, bins=4)
+    entropy = found["entropy"].isel(phase=0, layer=0).mean("unit")
+    told = {str(name): float(entropy.sel({"class": name})) for name in found["class"].values}
+    assert told["benign"] == pytest.approx(told["sensitive"], abs=0.08)
+    assert int(found["samples"].sel({"class": "benign"})[0, 0]) == 8 * 6
+    assert int(found["samples"].sel({"class": "sensitive"})[0, 0]) == 8 * 6
+
+
+def test_without_carriers_every_other_trial_sets_the_edges(recorded):
+    states = np.random.default_rng(0).normal(size=(200, 32))
+    condition = np.where(np.arange(200) < 150, "benign", "sensitive")
+    found = unit_entropy_profile(
+        [recorded(condition, states)], "benign", quantity="residual", split=None
+    )
+    assert found["samples"][:, 0, 0].values.tolist() == [75, 50]
+    assert found.attrs["bins"] == 5  # ten trials of the smallest class for each
+
+
+def test_a_reference_that_cannot_be_halved_says_so(recorded):
+    states = np.random.default_rng(0).normal(size=(8, 4))
+    condition = np.array(["benign"] * 4 + ["sensitive"] * 4)
+    shown = recorded(condition, states, place=np.arange(8) % 4, year=np.arange(8) % 4)
+    with pytest.raises(EvidenceError, match="both halves of its carrier_place and carrier_year"):
+        unit_entropy_profile([shown], "benign", quantity="residual", split=None)
 
 
 def test_tables_without_the_class(planted):

@@ -135,8 +135,9 @@ def entropy_figure(found: Profiles, task: str, phases: Sequence[str], data: str)
         title=f"How evenly units of {words.readable(task)} use their range",
         look_for=(
             "Good: a condition well below the reference, in some layers: its units are confined to "
-            "a part of the range they have in the reference. Bins are set by one half of the "
-            "reference and the other half is what is drawn: it is what no difference looks like."
+            "a part of the range they have in the reference. Bins are set by reference trials of "
+            "half the carriers; what is drawn, of all conditions, is of the others: the reference "
+            "is what no difference looks like."
         ),
         falsify=f"Bad: all conditions on the curve of the reference. {GREY}",
         source=SOURCE.format("unit_entropy"),
