@@ -108,7 +108,7 @@ def test_entropy_of_units_falls_where_they_fall_silent(planted):
 def test_other_places_and_years_are_no_difference(recorded):
     # States are of places and years, and of nothing else: classes of some look narrow beside trials
     # that share these with the reference.
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     place, year = (own.ravel() for own in np.meshgrid(range(24), range(18), indexing="ij"))
     states = rng.normal(size=(24, 64))[place] + rng.normal(size=(18, 64))[year]
     sensitive = (place % 3 == 0) & (year % 3 == 0)
@@ -118,7 +118,7 @@ def test_other_places_and_years_are_no_difference(recorded):
     found = unit_entropy_profile([shown], "benign", quantity="residual", split=None, bins=4)
     entropy = found["entropy"].isel(phase=0, layer=0).mean("unit")
     told = {str(name): float(entropy.sel({"class": name})) for name in found["class"].values}
-    assert told["benign"] == pytest.approx(told["sensitive"], abs=0.08)
+    assert told["benign"] == pytest.approx(told["sensitive"], abs=0.05)
     assert int(found["samples"].sel({"class": "benign"})[0, 0]) == 8 * 6
     assert int(found["samples"].sel({"class": "sensitive"})[0, 0]) == 8 * 6
 

@@ -88,7 +88,10 @@ def reasons(folder):
 
 def test_every_measure_is_written_with_its_origin(profiled):
     stores = {path.name for path in profiled.iterdir()} - {"left_out.json", "logits.zarr"}
-    assert stores == {f"events.{name}.zarr" for name in (*MEASURES[:-1], "changes")}
+    # Two places and two years of the reference are too few to halve.
+    assert "both halves" in reasons(profiled)["events.unit_entropy"]
+    written = [name for name in (*MEASURES[:-1], "changes") if name != "unit_entropy"]
+    assert stores == {f"events.{name}.zarr" for name in written}
     assert read_map(profiled / "logits.zarr")["largest_logit"].dims == ("layer", "head")
     for store in stores:
         attributes = read_map(profiled / store).attrs
@@ -108,11 +111,14 @@ def test_conditions_and_classes_are_asked_about_by_default(profiled):
     assert codes.attrs["quantity"] == "expert"
 
 
-def test_measures_of_tokens_and_units_are_of_the_task(profiled):
-    units = read_map(profiled / "events.unit_entropy.zarr")
-    assert units.attrs["quantity"] == "residual"  # neurons are those of experts
+def test_units_are_neurons_where_these_were_recorded(planted):
+    asked = measures.Asked("events", [planted], (), None, InformationOptions(), 0)
+    units = measures.MEASURES["unit_entropy"](asked)
+    assert (units.attrs["quantity"], units.attrs["reference"]) == ("neuron", "benign")
     assert 2 <= units.attrs["bins"] <= 30
-    assert units.attrs["reference"] in units["class"].values
+
+
+def test_measures_of_tokens_are_of_the_task(profiled):
     active = read_map(profiled / "events.active.zarr")
     assert active["kind"].values.tolist() == ["expert_neuron"]
     assert ((active["active"] > 0) & (active["active"] < 1)).all()
@@ -134,7 +140,7 @@ def test_a_phase_without_tokens_is_left_out_and_said(profiled):
     said = reasons(profiled)
     assert "phase" in said["events.residual.think"]
     assert said["events.expert.think"] == "No trial has a token in this phase."
-    assert set(said) == {"events.residual.think", "events.expert.think"}
+    assert set(said) == {"events.residual.think", "events.expert.think", "events.unit_entropy"}
 
 
 def test_without_the_content_the_inputs_are_left_out_and_said(
