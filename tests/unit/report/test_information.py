@@ -164,6 +164,17 @@ def test_compression_is_said_only_where_the_stage_says_it():
     assert change_blocks(rows.iloc[:0], "", "", "") == []
 
 
+def test_what_q_is_over_is_what_the_stage_corrected_together(config):
+    own = {name: {"x": changes(), "y": changes()} for name in ("events", "relations")}
+    leaf = leaf_of(Information({"changes": own}), config)
+    heading, table = leaf.blocks
+    assert "with q at most .05 over all comparisons of its subject in its task." in heading.text
+    assert table.columns[5].hint == "q over subject and task"
+    followed = plain_frame("changes", own).assign(series="growth", layer=1)
+    (table,) = change_blocks(followed, "", "", "")
+    assert table.columns[5].hint == "q over all comparisons"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"kernel": 7}', '{"kernel": [1]}'])
 def test_channels_that_cannot_be_read_say_nothing(text):
     rows = plain_frame("changes", {"events": {"x": changes()}}).assign(channels=text)

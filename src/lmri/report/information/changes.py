@@ -13,6 +13,9 @@ from lmri.report.view import Cell, Column, Fold, Prose, Table
 NOT_SHOWN = "not shown"
 SIGNS = {-1: "fell", 0: "no change", 1: "rose"}
 
+CORRECTED = {"subject": "subject and task", "series": "all comparisons"}
+"""What q is over: the stage corrects each file of a subject by itself, and a series as a whole."""
+
 QUANTITIES = {"I(X;T)": "of the input, I(X;T)", "I(T;Y)": "of the attribute, I(T;Y)"}
 
 
@@ -60,7 +63,7 @@ def _table(rows: pd.DataFrame, caption: str, source: str, data: str) -> Table:
             Column("Phase"),
             Column("Information"),
             Column("What may be said"),
-            Column("p", "q over all comparisons", "number"),
+            Column("p", f"q over {CORRECTED[who]}", "number"),
             Column("Ways of measuring"),
         ],
         rows=[_row(row, who) for row in rows.to_dict("records")],

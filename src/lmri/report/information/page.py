@@ -221,7 +221,8 @@ def _changes(found: Information, files: Files) -> list[Block | None]:
     text = (
         "A word is said only where two ways of measuring that work differently changed in one "
         "direction, on numbers without a flag, and none in the other, with q at most .05 over all "
-        "comparisons of the table. Else it is not shown, which does not mean that there is none."
+        "comparisons of its subject in its task. Else it is not shown, which does not mean that "
+        "there is none."
     )
     blocks = change_blocks(
         rows, "The last layer against the first.", SOURCE.format("changes"), data
