@@ -101,7 +101,9 @@ def test_every_part_is_on_the_page(tmp_path, config):
     write(tmp_path, profiles())
     found, _ = read(tmp_path, config)
     leaf = leaf_of(found, config)
-    assert leaf.answer.endswith("0.70 about the condition (layer 1, last token of the prompt).")
+    assert leaf.answer.endswith(
+        "0.70 about the condition in events (layer 1, last token of the prompt)."
+    )
     assert [block.title for block in leaf.blocks if isinstance(block, Heading)] == [
         "What layers tell of trials",
         "What routing tells",
@@ -137,6 +139,14 @@ def test_an_axis_is_logarithmic_only_where_a_curve_gets_there():
 
     assert drawn(6.4, linear=100.0) == drawn(6.4)
     assert drawn(640.0, linear=100.0) != drawn(640.0)
+
+
+def test_the_answer_tells_every_task_apart(config):
+    tasks = {"events": (0.1, 0.7), "relations": (0.2, 1.4)}
+    own = {task: {"x": mutual(ESTIMATORS, values=values)} for task, values in tasks.items()}
+    answer = leaf_of(Information({"residual": own}), config).answer
+    assert "0.70 about the condition in events" in answer
+    assert "1.40 about the condition in relations" in answer
 
 
 def test_a_measure_without_a_curve_names_its_file(tmp_path, config):

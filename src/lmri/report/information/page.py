@@ -262,13 +262,14 @@ def _answer(found: Information) -> str:
     rows = rows[rows["value"].notna()]
     told = []
     for subject, own in rows.groupby("subject", sort=False):
-        best = own.loc[own.groupby("target", sort=False)["value"].idxmax()]
-        read = [
-            f"{words.number(row['value'])} about the {target_name(row['target'])} "
-            f"(layer {row['layer']}, {words.phase_name(row['phase'])})"
-            for row in best.to_dict("records")
-        ]
-        told.append(f"{subject}, {words.listing(read)}")
+        best = own.loc[own.groupby(["task", "target"], sort=False)["value"].idxmax()]
+        told.append(f"{subject}, {words.listing(_read(row) for row in best.to_dict('records'))}")
     if not told:
         return "No held-out probe reads an attribute without a flag."
     return f"The most that a held-out probe reads without a flag, in nats: {'; '.join(told)}."
+
+
+def _read(row: dict) -> str:
+    what = f"{target_name(row['target'])} in {words.readable(row['task'])}"
+    where = f"layer {row['layer']}, {words.phase_name(row['phase'])}"
+    return f"{words.number(row['value'])} about the {what} ({where})"
