@@ -149,6 +149,14 @@ def test_the_answer_tells_every_task_apart(config):
     assert "1.40 about the condition in relations" in answer
 
 
+def test_nothing_is_said_of_a_probe_that_was_not_run(config):
+    neighbours = mutual([name for name in ESTIMATORS if not name.startswith("probe ")])
+    assert leaf_of(Information({"residual": {"events": {"x": neighbours}}}), config).answer == ""
+    assert (
+        leaf_of(Information({"lens": {"events": {"x": profiles()["lens"]}}}), config).answer == ""
+    )
+
+
 def test_a_measure_without_a_curve_names_its_file(tmp_path, config):
     lens = profiles()["lens"]
     write(tmp_path, {"lens": lens.assign(information=lens["information"] * np.nan)})

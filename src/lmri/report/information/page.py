@@ -258,10 +258,13 @@ def _left_out(found: Information) -> list[Block]:
 
 def _answer(found: Information) -> str:
     rows = mutual_frame(found.of("residual"))
-    rows = rows[rows["estimator"].str.startswith("probe ") & (rows["flags"] == "")]
-    rows = rows[rows["value"].notna()]
+    probes = rows[rows["estimator"].str.startswith("probe ")]
+    # Of a probe that was not run nothing is known, not even that it reads nothing.
+    if probes.empty:
+        return ""
+    clear = probes[(probes["flags"] == "") & probes["value"].notna()]
     told = []
-    for subject, own in rows.groupby("subject", sort=False):
+    for subject, own in clear.groupby("subject", sort=False):
         best = own.loc[own.groupby(["task", "target"], sort=False)["value"].idxmax()]
         told.append(f"{subject}, {words.listing(_read(row) for row in best.to_dict('records'))}")
     if not told:
