@@ -18,6 +18,7 @@ from lmri.information.mutual_profile import NUMBERS as WRITTEN
 from lmri.report.figures.curves import Curve, draw_curves
 from lmri.report.files import Files
 from lmri.report.information.changes import change_blocks
+from lmri.report.information.measures import code_figure
 from lmri.report.information.names import FLAGS, estimator_name, flag_names, target_name
 from lmri.report.information.page import information_leaf, information_table
 from lmri.report.information.tables import (
@@ -166,6 +167,23 @@ def test_a_measure_without_a_curve_names_its_file(tmp_path, config):
         heading.text
         == "No curve can be drawn of it; the numbers are in files/information-lens.csv."
     )
+
+
+def test_every_way_of_reading_codes_is_grey_by_its_own_p(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "lmri.report.information.measures.draw_curves",
+        lambda curves, key, **_: drawn.extend(curves) or "",
+    )
+    own = profiles()["codes"]
+    own["k_means_p"].loc[{"layer": 1}] = 0.01
+    code_figure({"x": own}, "events", ["prompt_last"], "")
+    assert {curve.name: list(curve.faint) for curve in drawn} == {
+        "nearest codes": [True, True],
+        "logistic": [True, True],
+        "clusters": [True, False],
+    }
+    assert "k_means_p" in plain_frame("codes", {"events": {"x": own}})
 
 
 def test_compression_is_said_only_where_the_stage_says_it():

@@ -18,6 +18,9 @@ Profiles = Mapping[str, xr.Dataset]
 CHANCE = 0.05
 """Above this p an accuracy is drawn grey."""
 
+READERS = {"nearest": "nearest codes", "logistic": "logistic", "k_means": "clusters"}
+"""Ways of reading a class off codes, each with a p of its own."""
+
 KEYS = 64
 """Keys of which the least entropy of a head is drawn, where it was computed."""
 
@@ -79,9 +82,8 @@ def code_figure(found: Profiles, task: str, phases: Sequence[str], data: str) ->
                 chance = plain_curve("largest class", cell["chance"])
                 drawn = [
                     plain_curve(name, cell[variable], _no_more(cell, variable))
-                    for variable, name in (("nearest", "nearest codes"), ("logistic", "logistic"))
+                    for variable, name in READERS.items()
                 ]
-                drawn.append(plain_curve("clusters", cell["k_means"]))
                 drawn = [curve for curve in drawn if len(curve.x)]
                 if not drawn:
                     continue

@@ -52,7 +52,7 @@ VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "codes": dict.fromkeys(
         ("nearest", "logistic", "k_means", "chance", "redundancy", "bits")
-        + ("nearest_p", "logistic_p", "within_between", "samples", "flags", "reason"),
+        + ("nearest_p", "logistic_p", "k_means_p", "within_between", "samples", "flags", "reason"),
         ("target", *CELLS),
     ),
     "unit_entropy": {
