@@ -18,6 +18,7 @@ from lmri.information.mutual_profile import NUMBERS as WRITTEN
 from lmri.report.figures.curves import Curve, draw_curves
 from lmri.report.files import Files
 from lmri.report.information.changes import change_blocks
+from lmri.report.information.figures import attribute_figure
 from lmri.report.information.measures import code_figure
 from lmri.report.information.names import FLAGS, estimator_name, flag_names, target_name
 from lmri.report.information.page import information_leaf, information_table
@@ -167,6 +168,31 @@ def test_a_measure_without_a_curve_names_its_file(tmp_path, config):
         heading.text
         == "No curve can be drawn of it; the numbers are in files/information-lens.csv."
     )
+
+
+def test_every_estimator_has_the_null_of_its_own(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "lmri.report.information.figures.draw_curves",
+        lambda curves, key, **_: drawn.extend(curves) or "",
+    )
+    own = mutual(ESTIMATORS)
+    own["null_upper"].loc[{"estimator": "probe I(T;Y)"}] = 0.5
+    rows = mutual_frame({"events": {"x": own}})
+    attribute_figure(rows, "events", "condition", "a", "")
+    assert {curve.name: list(curve.bound) for curve in drawn} == {
+        "neighbours": [0.25, 0.25],
+        "held-out probe": [0.5, 0.5],
+    }
+
+
+def test_a_bound_is_drawn_beside_its_curve():
+    def drawn(bound):
+        curves = [Curve("a", [0, 1], [1, 2], bound=bound), Curve("b", [0, 1], [2, 3])]
+        return draw_curves(curves, "x", names=("x", "y"))
+
+    assert drawn([0.5, 0.5]).count("stroke-dasharray") == 1
+    assert "stroke-dasharray" not in drawn([])
 
 
 def test_every_way_of_reading_codes_is_grey_by_its_own_p(monkeypatch):

@@ -45,6 +45,8 @@ class Curve:
         Bounds of an interval around every point.
     faint : sequence of bool, optional
         Points that are drawn hollow and grey: they should not be read.
+    bound : sequence of float, optional
+        What every point should be above, drawn dashed in the colour of the curve.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Curve:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     faint: Sequence[bool] = ()
+    bound: Sequence[float] = ()
 
 
 @drawn_once
@@ -114,6 +117,8 @@ def draw_curves(
             axes.plot(curve.x, curve.y, linewidth=1.6, label=curve.name, **own)
             if len(curve.low):
                 axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1, alpha=0.6)
+            if len(curve.bound):
+                axes.plot(curve.x, curve.bound, color=colour, linewidth=1.2, linestyle="--")
             if any(curve.faint):
                 pairs = zip(curve.y, curve.faint, strict=True)
                 grey = [y if own else float("nan") for y, own in pairs]

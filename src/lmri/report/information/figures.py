@@ -51,8 +51,8 @@ def attribute_figure(rows: Rows, task: str, target: str, key: str, data: str) ->
         own.groupby(["subject", "phase"], sort=False)
     ):
         curves = [_curve(name, part) for name, part in cell.groupby("estimator", sort=True)]
-        null = _headline(cell).sort_values("layer")
-        line = Curve("null, 95 %", null["layer"].tolist(), null["null_upper"].tolist())
+        # Only for the key: each curve has its null, dashed.
+        line = Curve("null, 95 %", [], [])
         names = ("layer", "nats")
         drawing = draw_curves(
             curves, f"{key}-{number}", names=names, line=line, level=0.0, width=WIDTH
@@ -66,12 +66,13 @@ def attribute_figure(rows: Rows, task: str, target: str, key: str, data: str) ->
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=(
-            "Good: a curve whose interval lies above the dashed line, which is the 95 % quantile "
-            "of the same estimate with exchanged carriers, and two estimators that rise in the "
-            "same layers. The probe is judged on held-out carriers and reads what is linear."
+            "Good: a curve whose interval lies above the dashed line of its colour, which is the "
+            "95 % quantile of the same estimate with exchanged carriers, and two estimators that "
+            "rise in the same layers. The probe is judged on held-out carriers and reads what is "
+            "linear."
         ),
         falsify=(
-            "Bad: points on or below the dashed line; neighbours that rise alone, since they "
+            "Bad: points on or below their dashed line; neighbours that rise alone, since they "
             f"recognise the carrier without its class; a probe below 0, which overfits. {GREY}"
         ),
         source=SOURCE.format("residual"),
@@ -85,7 +86,12 @@ def _curve(name: object, part: Rows) -> Curve:
     faint = (part["flags"] != "").tolist()
     ends = part["low"].tolist(), part["high"].tolist()
     return Curve(
-        estimator_name(str(name)), part["layer"].tolist(), part["value"].tolist(), *ends, faint
+        estimator_name(str(name)),
+        part["layer"].tolist(),
+        part["value"].tolist(),
+        *ends,
+        faint,
+        part["null_upper"].tolist(),
     )
 
 
