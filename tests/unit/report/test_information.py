@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -157,6 +158,17 @@ def test_nothing_is_said_of_a_probe_that_was_not_run(config):
     assert (
         leaf_of(Information({"lens": {"events": {"x": profiles()["lens"]}}}), config).answer == ""
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [((4.0, 12.0), {"5", "7.5", "10"}), ((4.0, 60.0), {"5", "10", "20", "50"})],
+)
+def test_a_logarithmic_axis_says_so_and_has_several_marks(values, marks):
+    svg = draw_curves([Curve("a", [0, 1], values)], "x", names=("x", "wide"), linear=1.0)
+    texts = set(re.findall(r">([^<>]+)</text>", svg))
+    assert "wide (log)" in texts
+    assert marks <= texts
 
 
 def test_a_measure_without_a_curve_names_its_file(tmp_path, config):

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
+import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, SymmetricalLogLocator
 
 from lmri.report.figures.canvas import (
     FINDING,
@@ -29,6 +31,9 @@ from lmri.report.figures.memory import drawn_once
 COLOURS = (FINDING, POSITIVE, LAYER_MATCHED, LOAD_MATCHED, SHAM)
 MARKS = ("o", "s", "D", "^", "v", "P", "X")
 """Five colours and seven marks: 35 curves before a pair comes again."""
+
+MANY = 2
+"""Decades of a logarithmic axis from which on only powers of ten are marked."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,25 @@ def draw_curves(
         counted = all(float(x).is_integer() for curve in curves for x in curve.x)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=counted))
         if logarithmic:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _mark_powers(axes, linear)
         axes.grid(axis="y", color=RULE, linewidth=0.5)
         axes.set_axisbelow(True)
         axes.tick_params(length=0, which="both")
         axes.set_xlabel(names[0], labelpad=3)
-        axes.set_ylabel(names[1], labelpad=6)
+        axes.set_ylabel(f"{names[1]} (log)" if logarithmic else names[1], labelpad=6)
         place_key = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
         axes.legend(frameon=False, fontsize=10, labelcolor=INK, handlelength=1.8, **place_key)
         return to_svg(figure, key)
+
+
+def _mark_powers(axes: Axes, linear: float) -> None:
+    """Mark a logarithmic axis: powers of ten alone leave a single mark where there are few."""
+    low, high = axes.get_ylim()
+    decades = np.log10(max(abs(low), abs(high)) / max(min(low, high), linear))
+    if decades < 1:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    else:
+        steps = (1, 2, 5) if decades < MANY else (1,)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear, subs=steps))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
