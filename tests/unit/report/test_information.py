@@ -23,6 +23,7 @@ from lmri.report.information.figures import attribute_figure
 from lmri.report.information.measures import code_figure
 from lmri.report.information.names import FLAGS, estimator_name, flag_names, target_name
 from lmri.report.information.page import information_leaf, information_table
+from lmri.report.information.planes import layer_planes, training_planes
 from lmri.report.information.tables import (
     ENDS,
     NUMBERS,
@@ -162,7 +163,7 @@ def test_nothing_is_said_of_a_probe_that_was_not_run(config):
 
 @pytest.mark.parametrize(
     ("values", "marks"),
-    [((4.0, 12.0), {"5", "7.5", "10"}), ((4.0, 60.0), {"5", "10", "20", "50"})],
+    [((4.0, 12.0), {"4", "6", "8", "10", "12"}), ((4.0, 60.0), {"5", "10", "20", "50"})],
 )
 def test_a_logarithmic_axis_says_so_and_has_several_marks(values, marks):
     svg = draw_curves([Curve("a", [0, 1], values)], "x", names=("x", "wide"), linear=1.0)
@@ -205,6 +206,26 @@ def test_a_bound_is_drawn_beside_its_curve():
 
     assert drawn([0.5, 0.5]).count("stroke-dasharray") == 1
     assert "stroke-dasharray" not in drawn([])
+
+
+def test_planes_name_the_ends_of_their_paths(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "lmri.report.information.planes.draw_curves",
+        lambda curves, key, **_: drawn.extend(curves) or "",
+    )
+    own = mutual(ESTIMATORS)
+    for found in (own, own.isel(layer=[1])):
+        layer_planes(mutual_frame({"events": {"x": found}}), "")
+    training_planes(curves()["plane"], "x", "")
+    assert [list(curve.ends) for curve in drawn] == [["0", "1"], ["1"], ["0", "100"]]
+
+
+def test_ends_are_written_beside_the_first_and_the_last_point():
+    curve = Curve("a", [0.5, 2.5, 1.5], [1, 2, 3], ends=["begin", "end"])
+    svg = draw_curves([curve], "x", names=("x", "y"))
+    left, right = (re.search(rf'x="([\d.]+)"[^>]*>{name}<', svg) for name in curve.ends)
+    assert float(left[1]) < float(right[1])
 
 
 def test_every_way_of_reading_codes_is_grey_by_its_own_p(monkeypatch):

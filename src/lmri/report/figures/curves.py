@@ -52,6 +52,8 @@ class Curve:
         Points that are drawn hollow and grey: they should not be read.
     bound : sequence of float, optional
         What every point should be above, drawn dashed in the colour of the curve.
+    ends : sequence of str, optional
+        What is written at the first and the last point: where a path begins and where it ends.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Curve:
     high: Sequence[float] = ()
     faint: Sequence[bool] = ()
     bound: Sequence[float] = ()
+    ends: Sequence[str] = ()
 
 
 @drawn_once
@@ -124,6 +127,11 @@ def draw_curves(
                 axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1, alpha=0.6)
             if len(curve.bound):
                 axes.plot(curve.x, curve.bound, color=colour, linewidth=1.2, linestyle="--")
+            # A curve of a single point has one end.
+            for text, end in zip(curve.ends, (0, -1), strict=False):
+                at = curve.x[end], curve.y[end]
+                look = {"color": colour, "fontsize": 11, "annotation_clip": False}
+                axes.annotate(text, at, (3, 4), textcoords="offset points", **look)
             if any(curve.faint):
                 pairs = zip(curve.y, curve.faint, strict=True)
                 grey = [y if own else float("nan") for y, own in pairs]
@@ -150,7 +158,7 @@ def _mark_powers(axes: Axes, linear: float) -> None:
     low, high = axes.get_ylim()
     decades = np.log10(max(abs(low), abs(high)) / max(min(low, high), linear))
     if decades < 1:
-        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     else:
         steps = (1, 2, 5) if decades < MANY else (1,)
         axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear, subs=steps))

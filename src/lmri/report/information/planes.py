@@ -70,7 +70,10 @@ def layer_planes(rows: pd.DataFrame, data: str) -> Figure | None:
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=LOOK_FOR.format(
-            good="a path that climbs: later layers tell more of the attribute."
+            good=(
+                "a path that climbs: later layers tell more of the attribute. The numbers are "
+                "its first and its last layer."
+            )
         ),
         falsify=FALSIFY,
         source=SOURCE.format("residual"),
@@ -120,7 +123,10 @@ def training_planes(plane: xr.Dataset, key: str, data: str) -> Figure | None:
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=LOOK_FOR.format(
-            good="paths that climb (fitting) and only then go left (compression), in both channels."
+            good=(
+                "paths that climb (fitting) and only then go left (compression), in both channels. "
+                "The numbers are the first and the last step."
+            )
         ),
         falsify=FALSIFY,
         source="analyses/dynamics/<series>/plane.zarr",
@@ -142,14 +148,22 @@ def _paths(plane: xr.Dataset, places: Sequence[int]) -> Iterator[Curve]:
         known = np.isfinite(x) & np.isfinite(y)
         faint = (cell["flagged_x"].values | cell["flagged_y"].values)[known].tolist()
         name = f"layer {int(cell['layer'])}"
-        yield Curve(name, x[known].round(DIGITS).tolist(), y[known].tolist(), faint=faint)
+        ends = _ends(plane["step"].values[known].tolist())
+        x, y = x[known].round(DIGITS).tolist(), y[known].tolist()
+        yield Curve(name, x, y, faint=faint, ends=ends)
 
 
 def _of_layers(target: object, own: pd.DataFrame) -> Curve:
     own = own.sort_values("layer")
     faint = ((own["flags_x"] != "") | (own["flags_y"] != "")).tolist()
     x, y = own["value_x"].round(DIGITS).tolist(), own["value_y"].tolist()
-    return Curve(target_name(str(target)), x, y, faint=faint)
+    ends = _ends(own["layer"].tolist())
+    return Curve(target_name(str(target)), x, y, faint=faint, ends=ends)
+
+
+def _ends(places: Sequence[int]) -> list[str]:
+    """Name the first and the last of some layers or steps; one alone is named once."""
+    return [str(place) for place in dict.fromkeys((*places[:1], *places[-1:]))]
 
 
 def _panel(curves: list[Curve], key: str, channel: str, title: str) -> Panel:
