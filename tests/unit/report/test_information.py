@@ -208,6 +208,17 @@ def test_a_bound_is_drawn_beside_its_curve():
     assert "stroke-dasharray" not in drawn([])
 
 
+def test_curves_of_one_colour_have_another_stroke():
+    def dashes(count):
+        curves = [Curve(str(number), [0, 1], [number, number]) for number in range(count)]
+        return re.findall(r"dasharray: ([\d.,]+)", draw_curves(curves, "x", names=("x", "y")))
+
+    assert dashes(5) == []
+    # Each is in the drawing and in its key.
+    assert len(dashes(6)) == 2
+    assert len(set(dashes(11))) == 2
+
+
 def test_planes_name_the_ends_of_their_paths(monkeypatch):
     drawn = []
     monkeypatch.setattr(

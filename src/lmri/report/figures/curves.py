@@ -1,4 +1,4 @@
-"""Several curves over one axis, told apart by colour and mark, with a key beside them."""
+"""Several curves over one axis, told apart by colour, mark and stroke, with a key beside them."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ from lmri.report.figures.memory import drawn_once
 COLOURS = (FINDING, POSITIVE, LAYER_MATCHED, LOAD_MATCHED, SHAM)
 MARKS = ("o", "s", "D", "^", "v", "P", "X")
 """Five colours and seven marks: 35 curves before a pair comes again."""
+
+STROKES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+"""Of the first curves of each colour, then of the next: colours come again before marks do."""
 
 MANY = 2
 """Decades of a logarithmic axis from which on only powers of ten are marked."""
@@ -120,8 +123,9 @@ def draw_curves(
             axes.axhline(level, color=RULE, linewidth=1)
         if line is not None:
             axes.plot(line.x, line.y, color=MUTED, linewidth=1.2, linestyle="--", label=line.name)
-        for curve, colour, mark in zip(curves, cycle(COLOURS), cycle(MARKS)):
-            own = {"color": colour, "marker": mark, "markersize": 5}
+        strokes = cycle(stroke for stroke in STROKES for _ in COLOURS)
+        for curve, colour, mark, stroke in zip(curves, cycle(COLOURS), cycle(MARKS), strokes):
+            own = {"color": colour, "marker": mark, "markersize": 5, "linestyle": stroke}
             axes.plot(curve.x, curve.y, linewidth=1.6, label=curve.name, **own)
             if len(curve.low):
                 axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1, alpha=0.6)
