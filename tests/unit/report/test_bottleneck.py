@@ -34,12 +34,22 @@ def page(config, bottleneck) -> str:
 
 def test_page_has_claims_figures_and_networks(config, tables):
     html = page(config, Bottleneck(**tables))
-    assert "Of 2 claims, 1 hold here, 0 do not and 1 are not decided." in html
+    assert "Of 2 claims, 1 holds here, 0 do not and 1 is not decided." in html
     assert html.count("<svg") == 3 + 3 + 3  # channels without and with L2, a plane per setting
     assert "Claim &lt;first&gt;." in html and "Claim <first>." not in html
     assert "17 of 20" in html
     assert "with L2 0.015" in html
     assert not re.search(r"\bnan\b", html)
+
+
+def test_the_answer_agrees_with_its_counts(tables):
+    claims = tables["claims"]
+    assert answer(claims[claims["claim"] == "first"]) == (
+        "Of 1 claim, 1 holds here, 0 do not and 0 are not decided."
+    )
+    assert answer(pd.concat([claims, claims])) == (
+        "Of 4 claims, 2 hold here, 0 do not and 2 are not decided."
+    )
 
 
 def test_claims_show_each_channel_and_the_verdict_over_all(tables):

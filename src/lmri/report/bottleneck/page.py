@@ -17,11 +17,11 @@ ALL = "all"
 """Channel of the verdict over channels."""
 
 VERDICTS = {
-    "holds": "hold here",
-    "does not hold": "do not",
-    "not decided": "are not decided",
+    "holds": ("holds here", "hold here"),
+    "does not hold": ("does not", "do not"),
+    "not decided": ("is not decided", "are not decided"),
 }
-"""Verdicts, and how several claims have them."""
+"""Verdicts, and how one claim or several have them."""
 
 
 def bottleneck_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
@@ -177,8 +177,11 @@ def answer(claims: pd.DataFrame) -> str:
     verdicts = claims.loc[claims["channel"] == ALL, "verdict"]
     if verdicts.empty:
         return ""
-    counts = [f"{int((verdicts == name).sum())} {plural}" for name, plural in VERDICTS.items()]
-    return f"Of {words.plural(len(verdicts), 'claim')}, {words.listing(counts)}."
+    told = []
+    for name, (one, several) in VERDICTS.items():
+        count = int((verdicts == name).sum())
+        told.append(f"{count} {one if count == 1 else several}")
+    return f"Of {words.plural(len(verdicts), 'claim')}, {words.listing(told)}."
 
 
 def _rule(row: dict) -> str:
