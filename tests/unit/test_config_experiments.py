@@ -73,7 +73,10 @@ def test_options_are_those_of_the_schema(schema):
         ),
         ({"skills": {**SKILLS, "shares": [0.1, 0.01]}}, "'experiments.skills.shares' must ascend"),
         ({"skills": {**SKILLS, "draws": 98}}, "'experiments.skills.draws' must be at least 99"),
-        ({"circuit_reuse": {"behaviours": [SUMS]}}, "experiments.circuit_reuse.behaviours"),
+        (
+            {"circuit_reuse": {"behaviours": [SUMS]}},
+            "behaviours' must have at least 2 entries. Got",
+        ),
         ({"circuit_reuse": {"behaviours": [SUMS, {"task": "poems"}]}}, "behaviours' must be of"),
         ({"circuit_reuse": {**REUSE, "draws": 98}}, "'experiments.circuit_reuse.draws' must be at"),
         ({"retrieval_heads": {}}, "'experiments.retrieval_heads.needle' must be of"),

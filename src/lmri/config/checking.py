@@ -161,7 +161,8 @@ def _sentence(error: ValidationError) -> str:
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
             rule = f"must be {_bounds(allowed)}"
         case "minItems" | "minProperties":
-            rule = f"must have at least {error.validator_value} entry"
+            least = error.validator_value
+            rule = f"must have at least {least} {'entry' if least == 1 else 'entries'}"
         case "uniqueItems":
             rule = "must not name anything twice"
         case "contains":
