@@ -1,14 +1,16 @@
 """Steering the planted subject, whose refusals are one direction, and a contrast of nothing."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from planted_model import IS_SENSITIVE, REFUSE, make_trials
+from planted_model import IS_SENSITIVE, REFUSE, SENSITIVE, make_trials
 
 from lmri.config import SteeringOptions
 from lmri.errors import EvidenceError
 from lmri.experiment import steering
 from lmri.experiment.measuring import trials_of
 from lmri.experiment.steering.directions import (
+    Sides,
     random_directions,
     sham_directions,
     sides_of,
@@ -56,6 +58,36 @@ def test_controls_are_as_long_and_stand_for_nothing(ground, sides):
         assert (np.abs(own[:, REFUSE]) < 2).all()
     assert (random == random_directions(ground, 3.0, 20, "a")).all()
     assert (random != random_directions(ground, 3.0, 20, "b")).any()
+
+
+def _of_places(values, trials=24):
+    """Sides whose control trials are of so many places, and of years that go with these."""
+    numbers = [number % values for number in range(trials)]
+    carriers = pd.DataFrame(
+        {
+            "carrier_place": [f"p{number}" for number in numbers],
+            "carrier_year": [f"y{number}" for number in numbers],
+        }
+    )
+    states = np.random.default_rng(0).normal(size=(trials, 1, 64))
+    return Sides(states, states, np.zeros(2 * trials), carriers)
+
+
+@pytest.mark.parametrize(("values", "halves"), [(1, 0), (2, 2), (4, 6), (6, 20), (10, 40)])
+def test_sham_vectors_are_of_distinct_halves(ground, values, halves):
+    found = sham_directions(ground, _of_places(values), 0, 1.0, 40, "a")
+    assert len(found) == halves
+    assert len(np.unique(found.round(9), axis=0)) == halves
+
+
+def test_with_too_few_carriers_for_sham_vectors_no_vector_is_tested(make_ground):
+    trials = make_trials()
+    # Two places of the control condition in each split.
+    few = trials[trials["carrier_place"].str[1:].astype(int) < SENSITIVE + 6]
+    outcome = steering.run(make_ground(trials=few.reset_index(drop=True)), OPTIONS)
+    induces = outcome.statements[0]
+    assert not induces.testable
+    assert "halves for 2 sham vectors; 59 are needed" in induces.reason
 
 
 def test_the_behaviour_is_switched_on_and_off_more_than_by_controls(ground):

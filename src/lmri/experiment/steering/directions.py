@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 
 import numpy as np
 import pandas as pd
@@ -149,19 +151,42 @@ def sham_directions(
 
     Returns
     -------
-    ndarray of shape (n_draws, hidden), float64
-        The directions.
+    ndarray of shape (n_halves, hidden), float64
+        The directions: of distinct halves, and fewer than ``draws`` where no more exist.
     """
     rng = random_of(ground, "steering", "sham", name)
-    codes = [pd.factorize(sides.carriers[own])[0] for own in sides.carriers.columns]
     states = sides.control[:, layer].astype(np.float64)
-    found = []
-    for draw in range(draws):
-        own = codes[draw % len(codes)]  # each carrier in turn
-        order = rng.permutation(own.max() + 1)
-        half = np.isin(own, order[: len(order) // 2])
-        found.append(states[half].mean(axis=0) - states[~half].mean(axis=0))
-    return _as_long(np.array(found), length)
+    found = [
+        states[half].mean(axis=0) - states[~half].mean(axis=0)
+        for half in islice(_halves(sides.carriers, rng), draws)
+    ]
+    return _as_long(np.array(found).reshape(-1, states.shape[1]), length)
+
+
+def _halves(carriers: pd.DataFrame, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Split trials by half of the values of a carrier, each carrier in turn: no split twice."""
+    codes = (pd.factorize(carriers[own])[0] for own in carriers.columns)
+    streams = [_halves_of(own, rng) for own in codes]
+    seen = set()
+    # Carriers that go together give the same splits.
+    for half in chain.from_iterable(zip_longest(*streams)):
+        if half is not None and (key := half.tobytes()) not in seen:
+            seen.add(key)
+            yield half
+
+
+def _halves_of(codes: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """All splits by half of the values of one carrier, in a random order."""
+    values = int(codes.max()) + 1
+    if values < 2:
+        return
+    left, seen = math.comb(values, values // 2), set()
+    while left:
+        half = frozenset(rng.permutation(values)[: values // 2].tolist())
+        if half not in seen:
+            seen.add(half)
+            left -= 1
+            yield np.isin(codes, list(half))
 
 
 def plan_along(ground: Ground, layer: int, vector: np.ndarray, scale: float = 1.0) -> Plan:

@@ -1,8 +1,8 @@
 """Steering: a direction of the residual that is to switch a behaviour on and off.
 
 Vectors are made of selection trials, their layer and scale are searched on calibration trials, and
-what they do is told on evaluation trials, beside as many random directions of the same length and
-as many sham vectors (mean differences between random halves of the control condition).
+what they do is told on evaluation trials, beside random directions of the same length and sham
+vectors (mean differences between random halves of the control condition).
 
 Sources: Zou et al. 2023 (arXiv 2310.01405); Rahn et al. 2024 (arXiv 2406.00244); Makelov et al.
 2023 (arXiv 2311.17030).
@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lmri.config import ConditionOptions, SteeringOptions
+from lmri.config import ConditionOptions, SteeringOptions, needed_draws
 from lmri.experiment.measuring import (
     carriers_of,
     change_of,
@@ -77,17 +77,18 @@ def run(ground: Ground, options: SteeringOptions) -> Outcome:
     tables: dict[str, list[dict]] = {name: [] for name in (*CAPTIONS, "draws")}
     found: dict[Aim, Found] = {}
     statements = []
-    for name in options.vectors:
-        for aim in aims_of(ground, name, target, control):
-            where, tried = search(setting, aim)
-            tables["searched"] += tried
-            if where is None:
-                statements.append(Statement.untested(aim.claim, aim.sentence, missed(tried)))
-                continue
-            found[aim] = where
-            statements.append(_tested(setting, aim, where, tables))
-            tables["responses"] += _responses(setting, aim, where)
-            tables["row_space"].append(_row_space(setting, aim, where))
+    aims = [aim for own in options.vectors for aim in aims_of(ground, own, target, control)]
+    needed = needed_draws(len(aims) + bool(contrast.bystanders), ground.evidence.alpha)
+    for aim in aims:
+        where, tried = search(setting, aim)
+        tables["searched"] += tried
+        if where is None:
+            statements.append(Statement.untested(aim.claim, aim.sentence, missed(tried)))
+            continue
+        found[aim] = where
+        statements.append(_tested(setting, aim, where, tables, needed))
+        tables["responses"] += _responses(setting, aim, where)
+        tables["row_space"].append(_row_space(setting, aim, where))
     tables["scales"] += _by_scale(setting, found, target, control)
     statements += _spared(setting, contrast.bystanders, found, tables)
     return Outcome(
@@ -110,7 +111,9 @@ def _setting(
     return Setting(ground, options, task, sides, vectors)
 
 
-def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dict]]) -> Statement:
+def _tested(
+    setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dict]], needed: int
+) -> Statement:
     """Evaluation trials under the vector, and under every control."""
     ground, count = setting.ground, setting.options.draws
     trials = setting.trials(aim.condition, "evaluation")
@@ -124,6 +127,7 @@ def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dic
     drawn = {
         name: setting.scores(aim, trials, [plan_along(ground, found.layer, step) for step in steps])
         for name, steps in controls.items()
+        if len(steps)
     }
     is_rate, carriers = aim.score != ENTROPY, carriers_of(ground, trials)
     told = change_of(ground, carriers, steered - intact, is_rate=is_rate).effect
@@ -134,6 +138,12 @@ def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dic
         for name, own in drawn.items()
         for draw, values in enumerate(own)
     ]
+    if (shams := len(controls["sham"])) < needed:
+        reason = (
+            f"the carriers of the control condition have halves for {shams} sham vectors; {needed} "
+            "are needed"
+        )
+        return Statement.untested(aim.claim, aim.sentence, reason, aim.score)
     # The control that does more on average is what the change is told against.
     harder = max(drawn.values(), key=lambda values: aim.rises * values.mean())
     beyond = aim.rises * (steered - harder.mean(axis=0))
@@ -142,7 +152,7 @@ def _tested(setting: Setting, aim: Aim, found: Found, tables: dict[str, list[dic
         aim.sentence,
         change_of(ground, carriers, beyond, is_rate=is_rate),
         score=aim.score,
-        controls=f"{count} random directions, {count} sham vectors",
+        controls=f"{count} random directions, {shams} sham vectors",
     )
     value = aim.rises * float(steered.mean())
     ranks = [rank_p(value, (aim.rises * own.mean(axis=1)).tolist()) for own in drawn.values()]
