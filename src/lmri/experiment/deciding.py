@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lmri.checks import quoted
 from lmri.experiment.measuring import stated
 from lmri.experiment.outcome import Statement
 from lmri.validate.change import Change
+from lmri.validate.statistics import nothing_to_lose
 
 PROBABILITY = "probability of the right answer"
 """The endpoint: of the whole answer, teacher-forced."""
@@ -57,6 +60,62 @@ def beyond_random(
         among=(change.effect.mean, draws),
         controls=f"{len(draws)} {controls}",
     )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is to stay.
+
+    Attributes
+    ----------
+    intact : ndarray of shape (n_trials,)
+        Scores of the intact subject, in [0, 1].
+    change : Change
+        What becomes of them; negative where they fall.
+    """
+
+    intact: np.ndarray
+    change: Change
+
+
+def all_stay(
+    claim: str, statement: str, parts: Mapping[str, Kept], margin: float, score: str, given: str
+) -> Statement:
+    """State that of several things none falls by the margin.
+
+    Parameters
+    ----------
+    claim, statement, score, given : str
+        As of :class:`Statement`; the sentence is told which part loses most, and which had nothing
+        to lose.
+    parts : mapping of str to Kept
+        What is to stay, by its name.
+    margin : float
+        What none may lose.
+
+    Returns
+    -------
+    Statement
+        Of the part that loses most. Parts with nothing to lose do not count, and where all are of
+        these it was not testable.
+    """
+    absent = [name for name, own in parts.items() if nothing_to_lose(own.intact, margin)]
+    changes = {name: own.change for name, own in parts.items() if name not in absent}
+    if not changes:
+        reason = f"intact nothing is there to be lost: {quoted(absent)}"
+        return Statement.untested(claim, statement, reason, score)
+    worst = min(changes, key=lambda name: changes[name].effect.mean)
+    told = f"most: '{worst}'" + (f"; nothing to lose: {quoted(absent)}" if absent else "")
+    own = stated(
+        claim,
+        f"{statement} ({told})",
+        changes[worst],
+        threshold=-margin,
+        score=score,
+        given=given,
+    )
+    # All have to stay: the p is the largest of any, which need not be that of the worst.
+    return replace(own, p=max(change.p_above(-margin) for change in changes.values()))
 
 
 def chosen_dose(effects: Sequence[float], target: float) -> int:

@@ -87,6 +87,9 @@ class Statement:
         Split of the trials.
     reason : str
         Why it could not be tested; empty where it was.
+    given : str
+        Claim of the same experiment without which this one could not have failed: that all else
+        stays shows nothing where nothing is taken away.
     """
 
     claim: str
@@ -102,6 +105,7 @@ class Statement:
     score: str
     split: str = "evaluation"
     reason: str = ""
+    given: str = ""
 
     def __post_init__(self) -> None:
         """Find what an experiment does wrong: a p that is none decides by accident."""
@@ -213,6 +217,8 @@ class Outcome:
         claims = [own.claim for own in self.statements]
         if len(set(claims)) < len(claims):
             raise ValueError(f"An experiment must not state a claim twice: {claims}.")
+        if missing := {own.given for own in self.statements} - {"", *claims}:
+            raise ValueError(f"Statements are given claims that are not stated: {missing}.")
         for name in self.tables:
             check_slug(name, "name", "a table")
         if STATEMENTS in self.tables or not set(self.captions) <= set(self.tables):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -14,6 +14,8 @@ from lmri.validate.statistics import holm
 KIND = "experiment"
 """In the place of a kind of units and of claims."""
 
+UNTESTED = "not testable"
+
 
 def statement_rows(
     subject: str, experiment: str, statements: Sequence[Statement], alpha: float
@@ -22,7 +24,8 @@ def statement_rows(
 
     Those that could be tested are corrected for each other by Holm. A statement fails if its
     interval lies wholly at or below its threshold, holds if its corrected p is at most alpha, and
-    is undecided otherwise.
+    is undecided otherwise. One that could not have failed, since the claim that it is given does
+    not hold, was not testable; it counts in the correction, with which that was decided.
 
     Parameters
     ----------
@@ -43,6 +46,10 @@ def statement_rows(
     corrected = dict(
         zip((own.claim for own in tested), holm([own.p for own in tested]), strict=True)
     )
+    outcomes = {
+        own.claim: _outcome(own, corrected.get(own.claim, math.nan), alpha) for own in statements
+    }
+    judged = [_given(own, outcomes) for own in statements]
     family = f"{len(tested)} statements (Holm)"
     rows = [
         {
@@ -66,19 +73,28 @@ def statement_rows(
             "low": own.low,
             "high": own.high,
             "p": own.p,
-            "p_corrected": corrected.get(own.claim, math.nan),
-            "outcome": _outcome(own, corrected.get(own.claim, math.nan), alpha),
+            "p_corrected": corrected[own.claim] if own.testable else math.nan,
+            "outcome": outcomes[own.claim] if own.testable else UNTESTED,
             "reason": own.reason,
             "finding_hash": "",
         }
-        for own in statements
+        for own in judged
     ]
     return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
 
 
+def _given(statement: Statement, outcomes: Mapping[str, str]) -> Statement:
+    """Withdraw a statement that holds, or could, only since the one that it is given does not."""
+    is_given = not statement.given or outcomes[statement.given] == "holds"
+    if is_given or not statement.testable or outcomes[statement.claim] == "fails":
+        return statement
+    reason = f"'{statement.given}' does not hold: what takes nothing away spares all else"
+    return Statement.untested(statement.claim, statement.statement, reason, statement.score)
+
+
 def _outcome(statement: Statement, p: float, alpha: float) -> str:
     if not statement.testable:
-        return "not testable"
+        return UNTESTED
     if statement.high <= statement.threshold:
         return "fails"
     return "holds" if p <= alpha + 1e-12 else "undecided"

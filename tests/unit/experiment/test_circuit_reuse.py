@@ -45,10 +45,13 @@ def named(relation):
 
 
 def test_what_is_shared_holds(shared):
-    assert outcomes(shared) == dict.fromkeys(
-        ("overlap", "own", "cross", "apart", "repair"), "holds"
-    )
-    repair = shared.statements[-1]
+    found = outcomes(shared)
+    assert found.pop("apart") == "undecided"  # 16 trials of each are few
+    assert found == dict.fromkeys(("overlap", "own", "cross", "repair"), "holds")
+    apart, repair = shared.statements[-2:]
+    # Rivers are not there to be lost: that they stay is no evidence.
+    assert apart.n == 32
+    assert apart.statement.endswith("(nothing to lose: 'relations, river')")
     assert repair.statement == (
         "the neurons of dense MLPs of 'relations, capital', switched on, mend 'relations, river'"
     )
@@ -82,6 +85,12 @@ def test_circuits_apart_share_nothing_and_mend_nothing():
         "repair": "not testable",
     }
     assert found.statements[-1].reason.startswith("no behaviour fails on calibration trials")
+
+
+def test_where_no_behaviour_is_there_none_stays():
+    found = run(lookup_ground(lookup_subject({}, {})), replace(OPTIONS, units=1))
+    assert outcomes(found)["apart"] == "not testable"
+    assert found.statements[3].reason.startswith("intact nothing is there to be lost")
 
 
 def test_behaviours_and_kinds_must_be_there(shared):

@@ -67,6 +67,8 @@ def test_moving_neurons_that_nothing_reads_removes_nothing():
     assert outcomes(found)["adjust_forgets"] != "holds"
     losses = found.tables["relations_capital_parts"].set_index(["method", "role"])["loss"]
     assert losses["adjust", "forgotten"] == losses["zero", "forgotten"] == 0
+    # What takes nothing away spares all else.
+    assert outcomes(found)["adjust_retains"] == "not testable"
 
 
 def test_a_skill_must_be_known_and_something_must_stay():

@@ -40,6 +40,21 @@ def test_testable_statements_are_corrected_for_each_other_only():
     assert third["outcome"].tolist() == ["undecided", "undecided", "undecided"]
 
 
+def test_what_could_not_have_failed_is_not_testable():
+    stays, falls = statement("b", 0.01, given="a"), {"low": -0.3, "high": -0.1}
+    assert rows(statement("a", 0.01), stays)["outcome"].tolist() == ["holds", "holds"]
+    found = rows(statement("a", 0.2), stays)
+    assert found["outcome"].tolist() == ["undecided", "not testable"]
+    assert found.loc["b", "reason"].startswith("'a' does not hold")
+    assert math.isnan(found.loc["b", "p_corrected"])
+    # It counted while 'a' was decided, and what failed has failed.
+    assert found["family"].tolist() == ["2 statements (Holm)", ""]
+    found = rows(statement("a", 0.03), statement("b", 1.0, given="a", **falls))
+    assert found["outcome"].tolist() == ["undecided", "fails"]
+    with pytest.raises(ValueError, match="given claims that are not stated"):
+        Outcome([stays])
+
+
 def test_a_statement_fails_where_its_interval_is_below_its_threshold():
     found = rows(statement("a", 1.0, low=-0.3, high=0.1, threshold=0.1))
     assert found.loc["a", "outcome"] == "fails"

@@ -113,6 +113,15 @@ def test_the_behaviour_is_switched_on_and_off_more_than_by_controls(ground):
     assert steering.run(ground, OPTIONS).statements == outcome.statements
 
 
+def test_bystanders_that_are_never_right_are_not_spared(make_ground):
+    trials = make_trials()
+    trials.loc[trials["condition"] == "benign", "reference"] = "no"
+    outcome = steering.run(make_ground(trials=trials), OPTIONS)
+    spares = outcome.statements[-1]
+    assert (outcome.tables["bystanders"]["intact"] == 0).all()
+    assert spares.reason == "intact nothing is there to be lost: 'events, benign'"
+
+
 def test_a_vector_that_unsettles_raises_the_entropy(ground):
     options = SteeringOptions(
         contrast="refusal",

@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
+from lmri.checks import quoted
 from lmri.experiment.answers import Asked
 from lmri.experiment.circuit_reuse.circuits import OFF, ON, Behaviours
 from lmri.experiment.deciding import PROBABILITY, beyond_random
@@ -16,7 +17,7 @@ from lmri.experiment.outcome import Statement
 from lmri.experiment.unit_sets import RANDOM
 from lmri.intervene import KINDS, Plan, mean_activity
 from lmri.validate.change import Change
-from lmri.validate.statistics import rank_p
+from lmri.validate.statistics import nothing_to_lose, rank_p
 
 LEAST_FAILING = 10
 """Trials that fail intact without which nothing can be said to be mended."""
@@ -70,14 +71,6 @@ class Cross:
             ("own", f"a behaviour loses its answers without the {many} of its circuit", own),
             ("cross", f"a behaviour loses answers without the {many} of another's", others),
         )
-        apart = stated(
-            "apart",
-            "a behaviour stays within the margin without the units of another's circuit that are "
-            "not in its own",
-            self._joined(others, {pair: -fall for pair, fall in self.apart.items()}),
-            threshold=-margin,
-            score=PROBABILITY,
-        )
         beyond = [
             beyond_random(
                 claim,
@@ -90,15 +83,40 @@ class Cross:
             )
             for claim, sentence, pairs in claims
         ]
-        return [*beyond, apart]
+        return [*beyond, self._stays_apart(others, margin)]
+
+    def _stays_apart(self, pairs: Sequence[Pair], margin: float) -> Statement:
+        """State that behaviours stay without what is not theirs: those with something to lose."""
+        found = self.found
+        absent = [
+            name
+            for name in found.names
+            if nothing_to_lose(found.asked["evaluation", name].intact.probability, margin)
+        ]
+        left = [pair for pair in pairs if found.names[pair[1]] not in absent]
+        claim, sentence = (
+            "apart",
+            "a behaviour stays within the margin without the units of another's circuit that are "
+            "not in its own",
+        )
+        if not left:
+            reason = f"intact nothing is there to be lost: {quoted(absent)}"
+            return Statement.untested(claim, sentence, reason, PROBABILITY)
+        return stated(
+            claim,
+            sentence + (f" (nothing to lose: {quoted(absent)})" if absent else ""),
+            self._joined(left, {pair: -fall for pair, fall in self.apart.items()}),
+            threshold=-margin,
+            score=PROBABILITY,
+        )
 
     def _joined(self, pairs: Sequence[Pair], falls: Mapping[Pair, np.ndarray]) -> Change:
-        """Falls of all behaviours; each counts alike, however many trials it has."""
+        """Falls of the behaviours of pairs; each counts alike, however many trials it has."""
         found, parts, tables = self.found, [], []
-        for b, name in enumerate(found.names):
+        for b in sorted({pair[1] for pair in pairs}):
             own = [falls[pair] for pair in pairs if pair[1] == b]
             parts.append(np.mean(own, axis=0))
-            tables.append(found.asked["evaluation", name].trials)
+            tables.append(found.asked["evaluation", found.names[b]].trials)
         total = sum(map(len, parts))
         weighed = [part * total / (len(part) * len(parts)) for part in parts]
         joined = Asked(found.ground, pd.concat(tables, ignore_index=True))

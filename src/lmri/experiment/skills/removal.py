@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from lmri.config import ConditionOptions, SkillsOptions
 from lmri.experiment.answers import Answers
-from lmri.experiment.deciding import PROBABILITY, beyond_random
+from lmri.experiment.deciding import PROBABILITY, Kept, all_stay, beyond_random
 from lmri.experiment.measuring import change_of, stated
 from lmri.experiment.outcome import Ground, Statement
 from lmri.experiment.skills.neurons import Skill, neuron_kind, skill_neurons, skill_of
@@ -135,19 +134,20 @@ class Removal:
         return change_of(self.ground, self.skill.asked.carriers, own, is_rate=False)
 
     def _retains(self, claim: str, method: str, margin: float) -> Statement:
-        """State that what is retained loses less than the margin: the part that loses most."""
+        """State that what is retained loses less than the margin where the skill is lost."""
         fall, skill = self._fall(method), self.skill
-        kept = [np.flatnonzero(skill.part == part) for part in range(1, len(skill.parts))]
-        changes = [skill.asked.change(-fall[rows], rows) for rows in kept]
-        worst = int(np.argmin([change.effect.mean for change in changes]))
+        intact = skill.asked.intact.probability[0]
+        kept = {}
+        for part, name in enumerate(skill.parts[1:], start=1):
+            rows = np.flatnonzero(skill.part == part)
+            kept[name] = Kept(intact[rows], skill.asked.change(-fall[rows], rows))
         way = {"adjust": "neurons are moved", "key_space": "prompts in the cube are not answered"}
         sentence = (
             f"nothing that is retained loses the margin where {way[method]} to remove "
-            f"'{skill.name}' (most: '{skill.parts[1 + worst]}')"
+            f"'{skill.name}'"
         )
-        own = stated(claim, sentence, changes[worst], threshold=-margin, score=PROBABILITY)
-        # All parts have to stay: the p is the largest of any, which need not be that of the worst.
-        return replace(own, p=max(change.p_above(-margin) for change in changes))
+        given = f"{self.slug}_{method}_forgets"
+        return all_stay(claim, sentence, kept, margin, PROBABILITY, given)
 
     def _random(self, rows: np.ndarray) -> np.ndarray:
         """Mean fall of the skill where random neurons are moved, (n_draws,)."""

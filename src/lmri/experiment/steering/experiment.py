@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 
 from lmri.config import ConditionOptions, SteeringOptions, needed_draws
+from lmri.experiment.answers import name_of
+from lmri.experiment.deciding import Kept, all_stay
 from lmri.experiment.measuring import (
     carriers_of,
     change_of,
@@ -48,7 +50,6 @@ from lmri.experiment.steering.directions import (
 from lmri.experiment.steering.figures import CAPTIONS, FIGURES
 from lmri.intervene import INTACT, Plan, mean_difference, row_space_report, scale_curve
 from lmri.score import Effect
-from lmri.validate.change import Change
 from lmri.validate.statistics import rank_p
 
 WHOLE = ("refusal_exact", "fact_told")
@@ -244,16 +245,16 @@ def _spared(
     claim, sentence = (
         f"spares_{vector}",
         f"While the {vector.replace('_', ' ')} takes the behaviour away, right answers of every "
-        f"bystander fall by less than {margin:g}; the effect is that of the worst.",
+        f"bystander fall by less than {margin:g}",
     )
     aim = next((own for own in found if (own.vector, own.verb) == (vector, "removes")), None)
     if aim is None:
         reason = "no layer and scale takes the behaviour away on calibration trials"
         return [Statement.untested(claim, sentence, reason, "exact")]
-    changes = [_bystander(setting, aim, found[aim], place, tables) for place in bystanders]
-    worst = min(changes, key=lambda own: own.effect.low)
-    statement = stated(claim, sentence, worst, score="exact", threshold=-margin)
-    return [replace(statement, p=max(own.p_above(-margin) for own in changes))]
+    kept = {
+        name_of(place): _bystander(setting, aim, found[aim], place, tables) for place in bystanders
+    }
+    return [all_stay(claim, sentence, kept, margin, "exact", aim.claim)]
 
 
 def _bystander(
@@ -262,22 +263,21 @@ def _bystander(
     found: Found,
     place: ConditionOptions,
     tables: dict[str, list[dict]],
-) -> Change:
+) -> Kept:
     ground = setting.ground
     conditions = () if place.condition is None else (place.condition,)
     trials = trials_of(ground, place.task, "evaluation", conditions, setting.options.trials)
     plans = [INTACT, plan_along(ground, found.layer, found.step)]
     intact, steered = scores_under(ground, trials, plans, "exact")
     change = change_of(ground, carriers_of(ground, trials), steered - intact, is_rate=True)
-    name = place.task if place.condition is None else f"{place.task}, {place.condition}"
     tables["bystanders"].append(
         {
             "aim": aim.name,
-            "bystander": name,
+            "bystander": name_of(place),
             **_compared(intact, steered, change.effect),
         }
     )
-    return change
+    return Kept(intact, change)
 
 
 def _compared(intact: np.ndarray, steered: np.ndarray, effect: Effect) -> dict:
