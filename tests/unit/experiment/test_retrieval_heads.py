@@ -125,7 +125,6 @@ def test_heads_that_the_answer_needs_are_found_and_beat_all_other_sets(ground, p
     matched = found.loc["needles_in_their_layers"]
     assert matched["controls"] == "23 other sets in these layers"
     assert (matched["p"], matched["outcome"]) == (pytest.approx(1 / 24), "undecided")
-    assert found.loc["needles_by_each_head", "outcome"] == "holds"
     assert found.loc["needles_by_each_head", "effect"] > 0.6
     heads = outcome.tables["heads"]
     lost = heads.set_index(["layer", "head"])["needles_lost"]
@@ -141,6 +140,43 @@ def test_heads_that_do_as_much_as_others_do_not_hold(ground, plant):
     assert "holds" not in set(found["outcome"])
     assert found.loc["needles_zero", "p"] > 0.5
     assert found.loc["needles_by_each_head", "effect"] < 0
+
+
+@pytest.fixture
+def graded(plant, monkeypatch):
+    """Make every head retrieve more than the one before it, and cost a share of answers alone."""
+
+    def set_up(costs):
+        plant(PLANTED)
+        retrieval = np.arange(LAYERS * HEADS).reshape(LAYERS, HEADS) / 12
+        maps = xr.Dataset({"retrieval": (("layer", "head"), retrieval)})
+        maps.attrs = {"runs": 100, "counted_runs": 90}
+        monkeypatch.setattr(own, "retrieval_map", lambda recordings: maps)
+
+        def scores(ground, trials, plans, score):
+            lost = [max((costs[EVERY.index(head)] for head in p.units), default=0) for p in plans]
+            return np.array([np.arange(len(trials)) >= share * len(trials) for share in lost]) * 1.0
+
+        monkeypatch.setattr(own, "scores_under", scores)
+
+    return set_up
+
+
+def test_heads_that_cost_more_the_more_they_retrieve_hold(ground, graded):
+    graded(np.arange(12) / 24)
+    found = outcomes(own.run(ground, OPTIONS)).loc["needles_by_each_head"]
+    assert found["outcome"] == "holds"
+    assert (found["n"], found["n_carriers"]) == (40, 12)  # of two carriers the one with the fewest
+
+
+def test_a_correlation_over_few_heads_is_no_surer_than_these(ground, graded):
+    # All trials agree on the order of the heads; that twelve others had the same is another matter.
+    graded(np.array([6, 9, 3, 12, 1, 8, 10, 2, 7, 4, 11, 0]) / 24)
+    found = outcomes(own.run(ground, OPTIONS)).loc["needles_by_each_head"]
+    assert found["effect"] < 0
+    assert found["low"] < -0.5
+    assert found["high"] > 0.3
+    assert found["outcome"] == "undecided"
 
 
 def test_a_rank_correlation_is_that_of_scipy_and_none_without_variation():

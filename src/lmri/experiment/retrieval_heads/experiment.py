@@ -135,7 +135,8 @@ class _Tested:
         """Ask whether heads cost more answers, each alone at zero, the more they retrieve.
 
         Sets of heads cost all answers soon, whichever they are; single heads differ. Heads are
-        what is exchanged. The column ``<plural>_lost`` is added to their table.
+        what is exchanged, and what is resampled, with the carriers of the trials: the interval is
+        that of other heads too. The column ``<plural>_lost`` is added to their table.
         """
         claim, sentence = _alone(self._plural)
         changes = self._losses("zero", [[head] for head in _all_heads(heads)])
@@ -144,20 +145,32 @@ class _Tested:
         if (known := self._intact.mean()) < self._options.baseline:
             reason = f"the intact subject gives {known:.2f} of the right answers"
             return Statement.untested(claim, sentence, reason, SCORE)
-        ranks = rankdata(heads["retrieval"])
+        retrieval = heads["retrieval"].to_numpy()
+        ranks = rankdata(retrieval)
         rng = random_of(self._ground, "retrieval_heads", "alone", self._plural)
         mean = lost.mean(axis=1)
         draws = [correlation(rng.permutation(ranks), mean) for _ in range(self._options.draws)]
-        resampled = [correlation(ranks, own) for own in self._carriers.weights @ lost.T]
+        resampled = [
+            correlation(rankdata(retrieval[picks]), own[picks])
+            for own, picks in zip(
+                self._carriers.weights @ lost.T, self._head_draws(len(heads)), strict=True
+            )
+        ]
         tail = (1 - changes[0].level) / 2
         low, high = np.quantile(resampled, [tail, 1 - tail])
         rho = correlation(ranks, mean)
         below = 2 * (1 + sum(own <= 0 for own in resampled)) / (1 + len(resampled))
         p = min(1.0, max(below, rank_p(rho, draws)))
         effect = changes[0].effect
-        numbers = (rho, float(low), float(high), 0.0, p, effect.n, effect.n_carriers)
+        carriers = min(effect.n_carriers, len(heads))
+        numbers = (rho, float(low), float(high), 0.0, p, effect.n, carriers)
         controls = f"{len(draws)} exchanges of {len(heads)} heads"
         return Statement(claim, sentence, *numbers, controls, "rank correlation of heads")
+
+    def _head_draws(self, count: int) -> np.ndarray:
+        """Heads with repeats, for every resample of the carriers, (n_resamples, n_heads)."""
+        rng = random_of(self._ground, "retrieval_heads", "heads", self._plural)
+        return rng.integers(count, size=(len(self._carriers.weights), count))
 
     def by_dose(self, rankings: dict[str, list[Unit]]) -> pd.DataFrame:
         """Share of right answers as more heads of a ranking are at zero."""
