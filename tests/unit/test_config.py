@@ -140,6 +140,8 @@ PROBE = {"source": "probe", "probe": "needle"}
 BAD = [
     ("evidence.shamz", 3, ["unknown key 'shamz' in 'evidence'", "mean 'shams'", "'margin'"]),
     ("colour", 3, ["unknown key 'colour' in the study", "Allowed: 'align', 'bottleneck'"]),
+    # Three measured epochs are the fewest that a moving mean can be taken of.
+    ("bottleneck", {"epochs": 1}, ["'bottleneck.epochs' must be at least 2. Got 1"]),
     ("study", ..., ["missing key 'study'"]),
     ("study", "../x", ["'study'", "lower case letters", "Got '../x'"]),
     ("subjects", {}, ["'subjects' must have at least 1 entry"]),

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from lmri.anatomy import Anatomy, describe, empty_model, parameter_counts, read_configuration
+from lmri.anatomy import Anatomy, describe, parameter_counts
 from lmri.config import StudyConfig, SubjectOptions
 from lmri.preflight import coefficients as per
 from lmri.preflight.analysis_costs import shared_costs
 from lmri.preflight.costs import subject_costs
+from lmri.preflight.models import empty_subject
 from lmri.preflight.reader import Reader
 from lmri.preflight.volumes import Trials, count_trials, subject_tokenizer
 from lmri.stimuli import make_stimuli
-from lmri.subjects import Recipe
-from lmri.subjects.model import build_model
-from lmri.world import build_tokenizer, make_world
 
 FACTOR = 3
 """Within which disk and memory are told; a test compares them with a run."""
@@ -205,11 +201,10 @@ class _Sizes:
 
     def reader(self, options: SubjectOptions) -> Reader:
         """Describe a subject; checkpoints of one model are taken to have one anatomy."""
-        own = ("embedded", "trained", "base")
-        place = "world" if options.source in own else options.path or options.id
-        key = (options.source in own, place)
+        made = {"embedded": "packaged", "trained": "recipe", "base": "recipe"}
+        key = (made.get(options.source), options.path or options.id)
         if key not in self._known:
-            model = self._model(options)
+            model = empty_subject(self._study, options)
             anatomy = describe(model)
             tokenizer = subject_tokenizer(self._study, options)
             self.guessed |= tokenizer is None
@@ -227,17 +222,6 @@ class _Sizes:
             * (trials.prompt + options.max_new_tokens)
             for trials in reader.tasks.values()
         )
-
-    def _model(self, options: SubjectOptions) -> torch.nn.Module:
-        if options.source == "hub":
-            return empty_model(read_configuration(options.id, options.revision))
-        if options.path is not None:
-            folder = Path(options.path)
-            return empty_model(read_configuration(str(folder)))
-        world = make_world(self._study.world.seed, self._study.world.size)
-        recipe = Recipe.from_dict(self._study.training)
-        with torch.device("meta"):
-            return build_model(recipe, len(build_tokenizer(world)), 0)
 
 
 def _size(count: float) -> str:

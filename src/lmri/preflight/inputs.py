@@ -37,6 +37,7 @@ from lmri.localise import (
     plan_lines,
     size_check,
 )
+from lmri.preflight.asked import check_asked
 from lmri.preflight.phases import check_phases
 from lmri.record import check_observable, lesion
 from lmri.score import deciding_scorers, study_scorers
@@ -68,7 +69,8 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
         trial that a subject given by its folder cannot read, a contrast with an unknown condition,
         too few carriers for its test or carriers whose splits differ between its tasks, a
         hypothesis with too few null carriers for its sham maps or too few evaluation trials for
-        its margin, a step of a base that training does not keep.
+        its margin, a step of a base that training does not keep, or columns, conditions and
+        numbers of units of experiments and questions that are not there.
     """
     study.check_files(source)
     study_scorers(study.scorers)
@@ -93,6 +95,7 @@ def check_inputs(study: StudyConfig, source: str) -> dict[str, pd.DataFrame]:
             limits = study.record.max_new_tokens, subject.load.max_think_tokens
             check_prompts(Path(subject.path), name, tables, *limits)
     check_phases(study, tables, source)
+    check_asked(study, tables, source)
     for name in study.contrasts:
         try:
             _check_contrast(study, name, tables)

@@ -58,6 +58,8 @@ def _own_phases(
         own = getattr(study, section)
         if own.phases:
             yield section, own.phases, getattr(own, "tasks", ()) or mapped
+    if (relations := study.experiments.get("relations")) is not None:
+        yield "experiments.relations", relations.phases, [relations.task]
 
 
 def _phases(tokenizer: PreTrainedTokenizerBase | None, table: pd.DataFrame) -> Sequence[str] | None:

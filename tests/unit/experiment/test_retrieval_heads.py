@@ -205,6 +205,14 @@ def test_without_a_run_that_was_answered_nothing_is_tested(ground, plant, monkey
     assert {statement.reason for statement in outcome.statements} == {"None of 40 has."}
 
 
+def test_all_heads_have_no_others_to_be_compared_with(ground, plant):
+    plant(PLANTED)
+    outcome = own.run(ground, replace(OPTIONS, heads=12))
+    assert len(outcome.statements) == 11
+    reasons = {statement.reason for statement in outcome.statements}
+    assert reasons == {"the subject has 12 heads: there are no others to compare 12 with"}
+
+
 def test_all_other_sets_are_tried_where_they_are_few_and_some_where_they_are_many(ground):
     every = heads_of.control_sets(ground, PLANTED, EVERY, most=999)
     assert len(every) == len(set(map(frozenset, every))) == 219

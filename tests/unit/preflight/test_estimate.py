@@ -14,7 +14,7 @@ from lmri import cli
 from lmri.anatomy import describe
 from lmri.config import EXPERIMENTS, RecordOptions, StudyConfig
 from lmri.preflight import coefficients as per
-from lmri.preflight import estimate
+from lmri.preflight import models
 from lmri.preflight.estimate import estimate_study
 from lmri.preflight.volumes import Trials, count_trials, recorded, units_of, value_bytes
 
@@ -119,7 +119,7 @@ def test_checkpoints_of_a_hub_model_are_told_from_its_configuration(monkeypatch)
         asked.append((name, revision))
         return model.config
 
-    monkeypatch.setattr(estimate, "read_configuration", read)
+    monkeypatch.setattr(models, "read_configuration", read)
     told = estimate_study(StudyConfig.from_dict(large_study(3, 2)))
     assert asked == [("some/model", "step1000")]
     assert told.guessed

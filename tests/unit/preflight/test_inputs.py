@@ -338,3 +338,9 @@ def test_a_claim_of_a_condition_that_is_not_there(table):
     study = hypothesis_of(table(animal=20, plant=20))
     study["validate"] = {"claims": [{"kind": "interference", "task": "words", "condition": "rock"}]}
     refused(study, r"The 'condition' of 'validate.claims.0' \(task 'words'\) .* Got 'rock'")
+
+
+def test_a_question_about_a_column_that_is_not_there(table):
+    study = study_of(table(animal=20, plant=20))
+    study["information"] = {"questions": [{"task": "words", "target": "clas", "scheme": "trials"}]}
+    refused(study, r"^mine\.yaml: 'information\.questions\.0\.target' must be .* Got 'clas'")

@@ -70,3 +70,12 @@ def test_phases_of_other_analyses_are_there_on_some_task_of_theirs(chat):
     typo = study_of(chat, connect={**own, "phases": ["zz"]})
     with pytest.raises(ConfigError, match=r"'connect\.phases' must be .*'zz'"):
         check_phases(typo, tables("", others=CHAT), "mine.yaml")
+
+
+def test_phases_that_relations_are_ranked_by_are_there():
+    record = {"quantities": ["router", "neuron"]}
+    typo = {"relations": {"task": "words", "phases": ["content", "foo"]}}
+    study = study_of(EMBEDDED, record=record, experiments=typo)
+    told = r"'experiments\.relations\.phases' must be phases that subject 'mine' has, .*'foo'"
+    with pytest.raises(ConfigError, match=told):
+        check_phases(study, tables(""), "mine.yaml")

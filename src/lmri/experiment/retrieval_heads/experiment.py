@@ -70,6 +70,9 @@ def run(ground: Ground, options: RetrievalHeadsOptions) -> Outcome:
     except EvidenceError as error:
         return _untested(options, str(error))
     heads = _head_table(ground, options, retrieval)
+    if options.heads >= len(heads):
+        reason = f"the subject has {len(heads)} heads: there are no others to compare"
+        return _untested(options, f"{reason} {options.heads} with")
     ranked = _ranked(heads["retrieval"].to_numpy(), heads)
     top = ranked[: options.heads]
     controls = control_sets(ground, top, _all_heads(heads), options.draws)
