@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmri.decode.activity import Activity
+from lmri.decode.draws import distinct_draws
 from lmri.decode.intervals import accuracy_interval, difference_interval
 from lmri.decode.labellings import HeldOut, decode_held_out
 from lmri.decode.positions import Position
@@ -39,7 +40,9 @@ class Masked:
     random_mean, random_upper : float
         Mean and 95 % quantile over random masks.
     p : float
-        ``(1 + random masks as good) / (1 + draws)``.
+        ``(1 + random masks as good) / (1 + masks)``.
+    masks : int
+        Random masks, all of them distinct; ``1 / (1 + masks)`` is the least that p can be.
     units, layers : int
         Units of the mask, layers that they are in.
     n : int
@@ -55,6 +58,7 @@ class Masked:
     random_mean: float
     random_upper: float
     p: float
+    masks: int
     units: int
     layers: int
     n: int
@@ -82,8 +86,8 @@ def compare_masks(
     units : mapping of int to tuple of int
         Mapped units by layer.
     draws : int
-        Random masks: in each layer as many units as are mapped, of the others where there are
-        enough of them.
+        Distinct random masks, or all there are: in each layer as many units as are mapped, of the
+        others where there are enough of them. The mapped mask is none of them.
     seed : int
         Of the masks and intervals.
 
@@ -114,7 +118,7 @@ def compare_masks(
     localised = _decoded(X, asked, mapped)
     whole = _decoded(X, asked, np.ones_like(mapped))
     rng = np.random.default_rng([seed, 35])
-    others = (_random(mapped, rng) for _ in range(draws))
+    others = _others(mapped, draws, rng)
     drawn = np.array([_score(_decoded(X, asked, mask), asked) for mask in others])
     value, labelled = _score(localised, asked), asked.labelled
     return Masked(
@@ -124,7 +128,8 @@ def compare_masks(
         *difference_interval(localised, whole, labelled, seed),
         float(drawn.mean()),
         float(np.quantile(drawn, 0.95)),
-        float((1 + (drawn >= value - ROUNDING).sum()) / (1 + draws)),
+        float((1 + (drawn >= value - ROUNDING).sum()) / (1 + len(drawn))),
+        len(drawn),
         int(mapped.sum()),
         len(layers),
         int((localised.fold >= 0).sum()),
@@ -141,10 +146,21 @@ def _score(held: HeldOut, asked: Asked) -> float:
     return float(balanced_accuracy(held, asked.labels[:1])[0])
 
 
-def _random(mapped: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    mask = np.zeros_like(mapped)
-    for layer, own in enumerate(mapped):
-        others, size = np.flatnonzero(~own), int(own.sum())
-        pool = others if len(others) >= size else np.arange(len(own))
-        mask[layer, rng.choice(pool, size, replace=False)] = True
-    return mask
+def _others(mapped: np.ndarray, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Distinct random masks, never the mapped one: of other units where a layer has enough."""
+    own = [np.flatnonzero(row) for row in mapped]
+    others = [np.flatnonzero(~row) for row in mapped]
+    everything = np.arange(mapped.shape[1])
+    pools = [
+        left if len(left) >= len(part) else everything
+        for left, part in zip(others, own, strict=True)
+    ]
+    masks = []
+    for chosen in distinct_draws(
+        [pool.tolist() for pool in pools], [part.tolist() for part in own], draws, rng
+    ):
+        mask = np.zeros_like(mapped)
+        for layer, units in enumerate(chosen):
+            mask[layer, list(units)] = True
+        masks.append(mask)
+    return masks

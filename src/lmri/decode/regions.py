@@ -7,13 +7,11 @@ does not mean that the group says nothing, for which each group is also decoded 
 
 from __future__ import annotations
 
-from itertools import combinations
-from math import comb
-
 import numpy as np
 import xarray as xr
 
 from lmri.decode.activity import Activity
+from lmri.decode.draws import distinct_draws
 from lmri.decode.estimator import COMPONENTS, SHRINKAGES, masked_space
 from lmri.decode.intervals import difference_interval
 from lmri.decode.labellings import Discriminants, HeldOut, odds_of
@@ -75,8 +73,9 @@ def ablate_regions(
         region = frozenset(part.tolist())
         dropped = joint.held_out(everything - region)
         loss = accuracy - joint.score(dropped)
-        others = _groups(len(layers), region, draws, rng)
-        losses = np.array([accuracy - joint.score(joint.held_out(everything - g)) for g in others])
+        others = distinct_draws([range(len(layers))], [part.tolist()], draws, rng)
+        left = [joint.held_out(everything.difference(group)) for (group,) in others]
+        losses = np.array([accuracy - joint.score(held) for held in left])
         rows.append(
             {
                 "without": accuracy - loss,
@@ -146,19 +145,3 @@ class _Joint:
 
     def score(self, held: HeldOut) -> float:
         return float(balanced_accuracy(held, self._asked.labels[:1])[0])
-
-
-def _groups(
-    count: int, region: frozenset[int], draws: int, rng: np.random.Generator
-) -> list[frozenset[int]]:
-    """Other groups of as many layers: all of them, or so many drawn ones."""
-    size = len(region)
-    if comb(count, size) - 1 <= draws:
-        every = (frozenset(own) for own in combinations(range(count), size))
-        return [own for own in every if own != region]
-    found: dict[frozenset[int], None] = {}
-    while len(found) < draws:
-        own = frozenset(rng.choice(count, size, replace=False).tolist())
-        if own != region:
-            found[own] = None
-    return list(found)

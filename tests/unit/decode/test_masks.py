@@ -49,3 +49,22 @@ def test_units_that_do_not_tell_are_as_good_as_any(activity, asked):
 def test_a_whole_layer_is_no_mask(activity, asked):
     with pytest.raises(EvidenceError, match="All 32 units of layer 0 are mapped"):
         compare_masks(activity, asked, POSITION, {0: tuple(range(32))}, draws=9, seed=0)
+
+
+def test_a_mask_counts_once_and_the_mapped_one_never(activity, asked):
+    # Of 32 units 31 are mapped: the mapped mask has one unit to spare, and 31 others exist.
+    mapped = tuple(range(31))
+    found = compare_masks(activity, asked, POSITION, {1: mapped}, draws=50, seed=0)
+    assert found.masks == 31
+    assert found.p >= 1 / 32
+
+
+def test_where_few_masks_exist_p_cannot_be_small(rng, make_trials, record_states, asked):
+    # Units 0 and 1 of four tell the condition: one pair is left to compare with.
+    trials = make_trials["entities"](60)
+    states = rng.normal(size=(60, 4, 1, 4))
+    states[(trials["condition"] == "b").to_numpy(), :, 0, :2] += 2
+    small = record_states(trials, states, np.full(60, 3))
+    found = compare_masks(small, asked, POSITION, {0: (0, 1)}, draws=39, seed=0)
+    assert found.masks == 1
+    assert found.p == 0.5

@@ -78,6 +78,11 @@ def inputs_of(config, found=None, left_out=None):
     return StudyInputs(config, [subject], empty, decoding=decoding)
 
 
+def tables_of(inputs):
+    leaf = decoding_leaf(inputs, "pages/decoding.html", Files())
+    return [block for block in leaf.blocks if isinstance(block, Table)]
+
+
 def test_what_is_decodable_stands_beside_what_is_used(config):
     inputs = inputs_of(config)
     arms = {"localised": inputs.subjects[0].arms}
@@ -111,6 +116,15 @@ def test_the_page_shows_every_analysis(config, tmp_path):
         *("Decodable is not used", "Where labels can be read")
     ]
     assert "<svg" in render_leaf(leaf, [])
+
+
+def test_random_masks_are_counted_with_the_least_p(config):
+    masks = decoded("masks")
+    masks["masks"] = masks["masks"] * 0 + 3
+    inputs = inputs_of(config, {"masks": {"events": {"localised": masks}}})
+    (table,) = (own for own in tables_of(inputs) if ".masks.zarr" in own.source)
+    at = [column.label for column in table.columns].index("Random masks")
+    assert [cell.note for cell in table.rows[0][at : at + 2]] == ["3", "0.250"]
 
 
 def test_reasons_are_told_and_escaped(config):

@@ -113,10 +113,11 @@ def masks_table(rows: pd.DataFrame, data: str) -> Table:
     """Tell how mapped units do beside whole layers and random masks."""
     return Table(
         caption=(
-            "Trials that no map was made on. A random mask has as many units in the same layers, "
-            "and p is the share of random masks that do as well. A whole layer that does better "
-            "holds more about the label than the map names; a random mask that does as well says "
-            "that the label is spread over the layer."
+            "Trials that no map was made on. A random mask has as many units in the same layers; "
+            "no two are alike, and where few exist all of them are taken. p is the share of masks, "
+            "the mapped one among them, that do as well; it can be no less than the number beneath "
+            "it. A whole layer that does better holds more about the label than the map names; a "
+            "random mask that does as well says that the label is spread over the layer."
         ),
         columns=[
             Column("Subject"),
@@ -125,8 +126,8 @@ def masks_table(rows: pd.DataFrame, data: str) -> Table:
             Column("Units", "layers", "number"),
             Column("Mapped", "95 % over carriers", "number"),
             Column("Whole layers", "mapped minus whole, 95 %", "number"),
-            Column("Random masks", "mean, 95 %", "number"),
-            Column("p", kind="number"),
+            Column("Random masks", "mean, 95 %; how many", "number"),
+            Column("p", "least possible", "number"),
             Column("Trials", kind="number"),
         ],
         rows=[
@@ -148,8 +149,13 @@ def masks_table(rows: pd.DataFrame, data: str) -> Table:
                 Cell(
                     f"{words.number(row['random_mean'])}, {words.number(row['random_upper'])}",
                     "number",
+                    words.whole(row["masks"]),
                 ),
-                Cell(words.probability(row["p"]), "number"),
+                Cell(
+                    words.probability(row["p"]),
+                    "number",
+                    words.probability(1 / (1 + row["masks"])),
+                ),
                 Cell(words.whole(row["n"]), "number"),
             ]
             for row in rows.to_dict("records")

@@ -36,6 +36,7 @@ VARIABLES: dict[str, dict[str, tuple[str, ...]]] = {
         (
             *("contrast", "kind", "method", "units", "layers", "n", "localised", "low", "high"),
             *("whole", "difference_low", "difference_high", "random_mean", "random_upper", "p"),
+            "masks",
         ),
         ("comparison",),
     ),
