@@ -8,7 +8,8 @@ inner folds, which choose its penalty, are made of the other parts in the same w
 Labels are exchanged among carriers of the same part. Every labelling then has the same folds with
 the same number of carriers of each class, so that the labels of the study are one of them like any
 other and the p-value is exact. Folds that were balanced for one labelling and not for the others
-would not be.
+would not be. Where labels differ within the values of a carrier, they are exchanged there: among
+its conditions, or what else the label was made of, and never as whole sides of a contrast.
 """
 
 from __future__ import annotations
@@ -237,10 +238,28 @@ def _permuted(
 
 
 def _exchanged_within(labelled: Labelled, draws: int, rng: np.random.Generator) -> np.ndarray:
-    # Trials of one value with one label go together: repeats of a wording are no trials of their
-    # own.
-    pairs = np.stack([labelled.carriers[0].values, labelled.codes], axis=1)
-    groups, of_trial = np.unique(pairs, axis=0, return_inverse=True)
-    blocks, labels = groups.T
-    keys = blocks + rng.random((draws, len(blocks)))
-    return labels[np.argsort(keys, axis=1)][:, of_trial.ravel()]
+    # Repeats of a wording are no trials of their own: they go together, and change places with as
+    # many others, so that every value keeps its number of trials of each class.
+    pairs = np.stack([labelled.carriers[0].values, labelled.units], axis=1)
+    units, first, of_trial, sizes = np.unique(
+        pairs, axis=0, return_index=True, return_inverse=True, return_counts=True
+    )
+    alike = np.stack([units[:, 0], sizes], axis=1)
+    blocks = np.unique(alike, axis=0, return_inverse=True)[1].ravel()
+    order, labels = np.argsort(blocks, kind="stable"), labelled.codes[first]
+    _check_exchange(labelled, blocks, labels, draws)
+    keys = blocks[order] + rng.random((draws, len(blocks)))
+    drawn = np.empty((draws, len(blocks)), dtype=np.int64)
+    drawn[:, order] = labels[order][np.argsort(keys, axis=1)]
+    return drawn[:, of_trial.ravel()]
+
+
+def _check_exchange(labelled: Labelled, blocks: np.ndarray, labels: np.ndarray, draws: int) -> None:
+    """Refuse a null that would be the labels themselves, over and over."""
+    several = len(np.unique(np.stack([blocks, labels]), axis=1).T) > len(np.unique(blocks))
+    if draws and not several:
+        name = labelled.carriers[0].name
+        raise EvidenceError(
+            f"{labelled.question.owner} within '{name}' needs a value of it with as many trials in "
+            "one class as in another, or nothing can be exchanged. Got none."
+        )

@@ -89,6 +89,8 @@ class Labelled:
     table : ndarray of int64, or None
         Class by the classes of all carriers; None where labels are exchanged within the values of
         the one carrier.
+    units : ndarray of shape (n,), int64, or None
+        Where they are, what is exchanged: trials of one value with the same number go together.
     """
 
     question: Question
@@ -97,6 +99,7 @@ class Labelled:
     codes: np.ndarray
     carriers: tuple[Carrier, ...]
     table: np.ndarray | None
+    units: np.ndarray | None = None
 
     @property
     def exchanged(self) -> str:
@@ -263,7 +266,9 @@ def _within(
             f"{question.owner} within '{name}' needs a value of it with 2 classes. Got "
             f"{len(several)} values with one each."
         )
-    return Labelled(question, rows, names, labels[rows], (carrier,), None)
+    # Not the side of a contrast: five relations against one are six things to exchange, not two.
+    units = pd.factorize(own[question.column].astype(str), sort=True)[0].astype(np.int64)
+    return Labelled(question, rows, names, labels[rows], (carrier,), None, units)
 
 
 def _carrier(name: str, trials: pd.DataFrame, kind: dict[str, int]) -> Carrier:

@@ -65,6 +65,43 @@ def test_repeats_of_a_wording_are_exchanged_together(make_trials):
     assert (labels[:, ::2] == labels[:, 1::2]).all()
 
 
+def test_one_relation_against_others_stays_one_in_every_place(make_trials):
+    trials = make_trials["relations"](names=("capital", "river", "dish", "animal"))
+    sides = (("river", "dish", "animal"), ("capital",))
+    labelled = label_trials(
+        Question("capital", "relations", sides=sides, within="place"), trials, ("place",)
+    )
+    labels = exchanged_labels(labelled, carrier_folds(labelled, 3, 0), 50, 0)
+    by_place = labels.reshape(51, 12, 4)
+    assert (by_place.sum(axis=2) == 1).all()
+    # Every relation is the odd one out about as often as any other.
+    assert (np.abs(by_place[1:].mean(axis=(0, 1)) - 0.25) < 0.06).all()
+
+
+def repeated(make_trials, **counts):
+    """Relations of places, some of them asked more than once."""
+    trials = make_trials["relations"](names=tuple(counts))
+    return trials.loc[trials.index.repeat(trials["condition"].map(counts))].reset_index(drop=True)
+
+
+def test_repeats_change_places_with_as_many_others(make_trials):
+    trials = repeated(make_trials, capital=2, river=2, dish=1)
+    labelled = label_trials(Question("condition", "relations"), trials, ("place",))
+    labels = exchanged_labels(labelled, carrier_folds(labelled, 3, 0), 20, 0)
+    dish = labelled.names.index("dish")
+    assert ((labels == dish) == (labelled.codes == dish)).all()
+    assert (labels[1:] != labels[0]).any()
+
+
+def test_where_nothing_can_be_exchanged_there_is_no_null(make_trials):
+    trials = repeated(make_trials, capital=2, river=1, dish=3)
+    labelled = label_trials(Question("condition", "relations"), trials, ("place",))
+    folds = carrier_folds(labelled, 3, 0)
+    assert len(exchanged_labels(labelled, folds, 0, 0)) == 1
+    with pytest.raises(EvidenceError, match="nothing can be exchanged"):
+        exchanged_labels(labelled, folds, 20, 0)
+
+
 def test_a_control_task_gives_each_entity_one_class(make_trials):
     trials = make_trials["entities"](12, trials=3)
     labelled = label_trials(CONDITION, trials, ("entity",))
