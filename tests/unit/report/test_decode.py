@@ -1,6 +1,7 @@
 """The page of decoding says what was decoded, puts it beside what was switched off, and escapes."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -62,19 +63,22 @@ ARM_ROWS = [
     arm([1, 1, 0], 3, -0.9),
     arm([1, 1], 4, -6.2, score="onset_margin"),
     arm([1, 1], 4, 0.9, mode="force"),
-    arm([1], 1, -0.5, arm="sham"),
+    arm([1], 1, -0.9, arm="sham"),
+    arm([0, 1], 2, -0.3, arm="sham"),
+    arm([0, 0], 2, 0.0, arm="sham", draw=1),
+    arm([0, 0], 2, -1.0, arm="sham", mode="force"),
     arm([1], 1, -0.4, trial_role="bystander"),
 ]
 
 
-def inputs_of(config, found=None, left_out=None):
+def inputs_of(config, found=None, left_out=None, arms=ARM_ROWS):
     """A study with what was decoded, and arms."""
     decoding = Decoding(
         found or {name: {"events": {"localised": decoded(name)}} for name in ANALYSES},
         {"localised": left_out or {}},
     )
     empty = pd.DataFrame()
-    subject = SubjectInputs("localised", pd.DataFrame(ARM_ROWS), empty, empty, {}, {}, {})
+    subject = SubjectInputs("localised", pd.DataFrame(arms), empty, empty, {}, {}, {})
     return StudyInputs(config, [subject], empty, decoding=decoding)
 
 
@@ -94,6 +98,39 @@ def test_what_is_decodable_stands_beside_what_is_used(config):
     assert by_layer.loc[0, "effect"] == -0.9
     assert by_layer.loc[0, "others"] == [1]
     assert by_layer["accuracy"].tolist() == [0.25, 0.9]
+    # Beside it the shams of as many units; of three there are none.
+    assert by_layer.loc[1, ["shams", "sham_least", "sham_most"]].tolist() == [2, -0.3, 0]
+    assert by_layer.loc[0, "shams"] == 0
+    used = tables_of(inputs)[0]
+    assert [(row[-1].text, row[-1].note) for row in used.rows] == [
+        *(("\N{EN DASH}", ""), ("\N{MINUS SIGN}0.30 to 0.00", "2"))
+    ]
+
+
+def answer_of(inputs):
+    return decoding_leaf(inputs, "pages/decoding.html", Files()).answer
+
+
+def test_units_that_do_no_more_than_shams_are_not_said_to_matter(config):
+    as_far = [*ARM_ROWS, arm([1, 0], 2, -0.8, arm="sham", draw=2)]
+    for arms in (as_far, [row for row in ARM_ROWS if row["arm"] != "sham"]):
+        assert "not shown to lower the behaviour more than shams do" in answer_of(
+            inputs_of(config, arms=arms)
+        )
+
+
+def test_what_was_not_switched_off_is_said(config):
+    only_both = [row for row in ARM_ROWS if row["units"] == "[[1, 0], [1, 1], [0, 2]]"]
+    assert len(only_both) == 1
+    assert "units of one layer alone were not switched off" in answer_of(
+        inputs_of(config, arms=only_both)
+    )
+    # A contrast of the same page without any arm is not said to have no effect.
+    entry = config.contrasts["refusal"]
+    own = replace(config, contrasts={"refusal": entry, "condition": entry})
+    assert "condition can be read at the last token of the prompt in 1 layer (1), and nothing " in (
+        answer_of(inputs_of(own))
+    )
 
 
 def test_a_layer_without_an_arm_still_says_what_is_decodable(config):
@@ -107,8 +144,11 @@ def test_the_page_shows_every_analysis(config, tmp_path):
     inputs = inputs_of(config)
     assert "pages/decoding.html" in {link.path for link in leaf_links(inputs)}
     leaf = decoding_leaf(inputs, "pages/decoding.html", Files())
-    assert "localised: refusal can be read in 1 layer (1)" in leaf.answer
-    assert "switching off mapped units of layer 1 alone lowers it" in leaf.answer
+    assert (
+        "localised: refusal can be read at the last token of the prompt in 1 layer (1), and "
+        "switching off 2 experts of layer 1 alone lowers the behaviour more than any sham of as "
+        "many units."
+    ) in leaf.answer
     sources = " ".join(b.source for b in leaf.blocks if isinstance(b, Figure | Table))
     for name in set(ANALYSES) - {"profile"}:
         assert f".{name}.zarr" in sources

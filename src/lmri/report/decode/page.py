@@ -23,6 +23,7 @@ from lmri.report.decode.parts import (
 from lmri.report.decode.tables import Decoding, decoded_frame, used_frame
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
+from lmri.report.kinds import MapName
 from lmri.report.view import Figure, Fold, Heading, Leaf, Prose, Table
 
 TITLE = "Decoding"
@@ -72,7 +73,7 @@ def decoding_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
             "Which labels of trials can be read from activity, in which layers and at which "
             "tokens, and does the model use what can be read?"
         ),
-        answer=_answer(used),
+        answer=_answer(used, phase),
         role="",
         blocks=[block for block in blocks if block is not None],
     )
@@ -163,23 +164,39 @@ def _left_out(found: Decoding) -> list[Block]:
     return [Heading("What is not there"), Prose(lines)]
 
 
-def _answer(used: pd.DataFrame) -> str:
+def _answer(used: pd.DataFrame, phase: str) -> str:
     if used.empty or "effect" not in used:
         return "What can be read is below; nothing was switched off that it could be held against."
     told = []
     for (subject, contrast), own in used.groupby(["subject", "contrast"], sort=False):
         readable = own[own["p_max"] <= 0.05]["layer"].drop_duplicates().tolist()
-        where = "in no layer"
+        where = f"at the {words.phase_name(phase)}"
+        read = f"is not shown to be readable {where} in any layer"
         if readable:
-            where = (
-                f"in {words.plural(len(readable), 'layer')} ({words.listing(map(str, readable))})"
-            )
-        alone = own[own["alone"].eq(True) & (own["effect_high"] < 0)]
-        layers = sorted(set(alone["layer"]))
-        effect = (
-            f"switching off mapped units of layer {words.listing(map(str, layers))} alone lowers it"
-            if layers
-            else "switching off mapped units of one layer alone is not shown to lower it"
-        )
-        told.append(f"{subject}: {words.readable(contrast)} can be read {where}, and {effect}")
+            layers = words.listing(map(str, readable))
+            read = f"can be read {where} in {words.plural(len(readable), 'layer')} ({layers})"
+        told.append(f"{subject}: {words.readable(contrast)} {read}, and {_effect(own)}")
     return f"{'; '.join(told)}."
+
+
+def _effect(own: pd.DataFrame) -> str:
+    """Tell what switching off units of one layer alone does, where shams of as many do less."""
+    if own["effect"].isna().all():
+        return "nothing was switched off for it"
+    alone = own[own["alone"].eq(True)]
+    if alone.empty:
+        return "units of one layer alone were not switched off"
+    beyond = alone[(alone["effect_high"] < 0) & (alone["effect"] < alone["sham_least"])]
+    if beyond.empty:
+        return (
+            "switching off mapped units of one layer alone is not shown to lower the behaviour "
+            "more than shams do"
+        )
+    named = [
+        f"{MapName(f'{row.kind}.{row.method}').noun.count(row.units)} of layer {row.layer}"
+        for row in beyond.itertuples()
+    ]
+    return (
+        f"switching off {words.listing(named, 'or')} alone lowers the behaviour more than any sham "
+        "of as many units"
+    )

@@ -17,7 +17,9 @@ def used_table(rows: pd.DataFrame, data: str) -> Table:
             "Each layer at the primary phase: balanced accuracy on new carriers, and the change of "
             "the behaviour in target trials without mapped units of that layer. Where no arm "
             "switches this layer alone, the one with the fewest units of other layers stands in "
-            "and says so. Maps that are exploratory stay so."
+            "and says so. Shams are maps of trials without the label, as many of their units "
+            "switched off: a change that some of them reach says nothing of the mapped units. Maps "
+            "that are exploratory stay so."
         ),
         columns=[
             Column("Subject"),
@@ -27,6 +29,7 @@ def used_table(rows: pd.DataFrame, data: str) -> Table:
             Column("p", "max over layers and positions", "number"),
             Column("Switched off"),
             Column("Change", "95 % interval", "number"),
+            Column("Shams", "from, to; how many", "number"),
         ],
         rows=[_used_row(row) for row in rows.to_dict("records")],
         source=f"{SOURCE.format('profile')}, validation/<subject>/arms.parquet",
@@ -37,6 +40,7 @@ def used_table(rows: pd.DataFrame, data: str) -> Table:
 
 def _used_row(row: dict) -> list[Cell]:
     off, change = Cell(words.NOTHING), Cell(words.NOTHING, "number")
+    shams = Cell(words.NOTHING, "number")
     if is_known(row.get("effect")):
         noun = MapName(f"{row['kind']}.{row['method']}").noun
         units = noun.count(int(row["units"]))
@@ -50,6 +54,9 @@ def _used_row(row: dict) -> list[Cell]:
             "number",
             words.interval(row["effect_low"], row["effect_high"]),
         )
+    if is_known(row.get("sham_least")):
+        ends = f"{words.signed(row['sham_least'])} to {words.signed(row['sham_most'])}"
+        shams = Cell(ends, "number", words.whole(row["shams"]))
     return [
         Cell(str(row["subject"])),
         Cell(words.readable(row["contrast"])),
@@ -62,6 +69,7 @@ def _used_row(row: dict) -> list[Cell]:
         Cell(words.probability(row["p_max"]), "number"),
         off,
         change,
+        shams,
     ]
 
 

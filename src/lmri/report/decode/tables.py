@@ -198,7 +198,8 @@ def used_frame(
     DataFrame
         A row for each subject, contrast and layer and, where units of the layer were switched off,
         for each of their kinds: the most units that are all in this layer, or else the fewest with
-        units of others.
+        units of others. ``sham_least`` and ``sham_most`` are the ends of the effects of the
+        ``shams`` of as many units, NaN without any.
     """
     rows: list[dict] = []
     phase = config.localise.phases[0]
@@ -207,7 +208,9 @@ def used_frame(
             if contrast not in own["question"].values or phase not in own["position"].values:
                 continue
             cell = own.sel(question=contrast, position=phase)
-            switched = _switched(arms.get(subject), contrast, config)
+            switched, shams = (
+                _switched(arms.get(subject), arm, contrast, config) for arm in ("finding", "sham")
+            )
             for layer in own["layer"].values:
                 at = cell.sel(layer=layer)
                 accuracy = at.sel(statistic="balanced_accuracy")
@@ -222,23 +225,27 @@ def used_frame(
                     "p_max": float(accuracy["p_max"]),
                     "n": int(at["n"]),
                 }
-                effects = list(_of_layer(switched, int(layer))) or [{}]
+                effects = list(_of_layer(switched, shams, int(layer))) or [{}]
                 rows += [{**told, **effect} for effect in effects]
     return pd.DataFrame(rows)
 
 
-def _switched(arms: pd.DataFrame | None, contrast: str, config: StudyConfig) -> pd.DataFrame:
-    """Arms of the findings of a contrast in the primary phase: one score, one mode of each kind."""
+def _switched(
+    arms: pd.DataFrame | None, arm: str, contrast: str, config: StudyConfig
+) -> pd.DataFrame:
+    """Such arms of a contrast in the primary phase: one score, one mode of each kind."""
     if arms is None or arms.empty:
         return pd.DataFrame()
     chosen = (arms["contrast"] == contrast) & (arms["phase"] == config.localise.phases[0])
-    chosen &= (arms["arm"] == "finding") & (arms["trial_role"] == "target")
+    chosen &= (arms["arm"] == arm) & (arms["trial_role"] == "target")
     chosen &= (arms["held_out"] == "all") & (arms["score"] == config.evidence.score)
     chosen &= (arms["kind"] != "expert") | (arms["mode"] == config.evidence.mode)
     return arms[chosen]
 
 
-def _of_layer(switched: pd.DataFrame, layer: int) -> Iterator[dict[str, object]]:
+def _of_layer(
+    switched: pd.DataFrame, shams: pd.DataFrame, layer: int
+) -> Iterator[dict[str, object]]:
     """What switching units of a layer off does, by kind of map."""
     if switched.empty:
         return
@@ -262,7 +269,17 @@ def _of_layer(switched: pd.DataFrame, layer: int) -> Iterator[dict[str, object]]
             "effect_low": float(chosen["low"]),
             "effect_high": float(chosen["high"]),
             "effect_n": int(chosen["n"]),
+            **_beside(shams, chosen),
         }
+
+
+def _beside(shams: pd.DataFrame, chosen: pd.Series) -> dict[str, float]:
+    """Effects of the shams of the same map, mode and dose."""
+    same = pd.Series(dtype=float)
+    if not shams.empty:
+        keys = ["kind", "method", "mode", "dose"]
+        same = shams.loc[(shams[keys] == chosen[keys]).all(axis=1), "effect"]
+    return {"shams": len(same), "sham_least": same.min(), "sham_most": same.max()}
 
 
 def is_known(value: object) -> bool:
