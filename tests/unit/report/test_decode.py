@@ -9,6 +9,7 @@ import yaml
 from analysis_files import decoded
 
 from lmri.config import StudyConfig
+from lmri.report.decode import figures
 from lmri.report.decode.page import decoding_leaf
 from lmri.report.decode.tables import VARIABLES, Decoding, read_decoding, used_frame
 from lmri.report.files import Files
@@ -156,6 +157,21 @@ def test_the_page_shows_every_analysis(config, tmp_path):
         *("Decodable is not used", "Where labels can be read")
     ]
     assert "<svg" in render_leaf(leaf, [])
+
+
+def test_the_diagonal_of_generalisation_falls_and_columns_have_names(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        figures, "draw_map", lambda score, *_, **named: drawn.append((score, named)) or ""
+    )
+    found = decoded("generalisation")
+    found["value"].loc[{"train_position": "content", "test_position": "content"}] = 1.0
+    figures.generalisation_figure({"localised": found}, "events", "refusal", "data")
+    score, named = drawn[0]
+    assert named["columns"] == ["content", "prompt last"]
+    # Rows are drawn from the bottom: the first position is the uppermost.
+    assert named["rows"] == ["prompt last", "content"]
+    assert score[1, 0] == 0.5
 
 
 def test_random_masks_are_counted_with_the_least_p(config):

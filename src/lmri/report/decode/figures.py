@@ -15,6 +15,9 @@ from lmri.report.view import Figure, Panel
 
 LEVEL = 0.05
 WIDTH = 400
+NAMES, COLUMN = 150, 50
+"""Widths of the names of rows, and of a column that its name fits under."""
+
 MOST_LAYERS = 3
 """Layers of which a matrix or trace is drawn; all of them are in the file."""
 
@@ -117,15 +120,17 @@ def generalisation_figure(found: Found, task: str, question: str, data: str) -> 
         for layer in shown_layers(own["layer"].values.tolist()):
             matrix = own.sel(layer=layer)["value"].transpose("train_position", "test_position")
             names = [str(name).replace("_", " ") for name in matrix["test_position"].values]
+            # Maps are drawn from the bottom: turned over, the diagonal falls from the upper left.
             drawing = draw_map(
-                np.nan_to_num(matrix.values - 0.5),
+                np.nan_to_num(matrix.values - 0.5)[::-1],
                 [],
                 0.5,
                 f"general-{task}-{question}-{len(panels)}",
-                width=WIDTH,
+                width=max(WIDTH, NAMES + COLUMN * len(names)),
                 axes_names=("judged at", "trained at"),
-                rows=names,
+                rows=names[::-1],
                 scale_name="AUC - .5",
+                columns=names,
             )
             panels.append(Panel(drawing, title=f"{subject}, layer {layer}"))
             value = matrix.values
@@ -142,8 +147,8 @@ def generalisation_figure(found: Found, task: str, question: str, data: str) -> 
         panels=panels,
         alt=f"{'; '.join(told)}.",
         look_for=(
-            "A square of orange: one code for all these positions. A diagonal: a code of its own "
-            "at every position. Columns are in the order of the rows, from the left."
+            "A square of orange: one code for all these positions. Only the diagonal, from the "
+            "upper left: a code of its own at every position."
         ),
         falsify=(
             "Blue is below chance: what spoke for the label where the decoder was trained speaks "
