@@ -129,9 +129,17 @@ def test_what_was_not_switched_off_is_said(config):
     # A contrast of the same page without any arm is not said to have no effect.
     entry = config.contrasts["refusal"]
     own = replace(config, contrasts={"refusal": entry, "condition": entry})
+    answer = answer_of(inputs_of(own))
     assert "condition can be read at the last token of the prompt in 1 layer (1), and nothing " in (
-        answer_of(inputs_of(own))
+        answer
     )
+    assert "switching off 2 experts" in answer
+
+
+def test_a_layer_is_called_by_its_number(config):
+    whole = {"kind": "layer", "method": "welch_t", "mode": "zero", "units": "[[1]]"}
+    arms = [arm([1], 1, -0.8, **whole), arm([1], 1, -0.1, arm="sham", **whole | {"units": "[[0]]"})]
+    assert "switching off layer 1 (1 sham) alone" in answer_of(inputs_of(config, arms=arms))
 
 
 def test_a_layer_without_an_arm_still_says_what_is_decodable(config):
@@ -147,8 +155,8 @@ def test_the_page_shows_every_analysis(config, tmp_path):
     leaf = decoding_leaf(inputs, "pages/decoding.html", Files())
     assert (
         "localised: refusal can be read at the last token of the prompt in 1 layer (1), and "
-        "switching off 2 experts of layer 1 alone lowers the behaviour more than any sham of as "
-        "many units."
+        "switching off 2 experts of layer 1 (2 shams) alone lowers the behaviour more than any "
+        "sham of as many units."
     ) in leaf.answer
     sources = " ".join(b.source for b in leaf.blocks if isinstance(b, Figure | Table))
     for name in set(ANALYSES) - {"profile"}:

@@ -192,11 +192,15 @@ def _effect(own: pd.DataFrame) -> str:
             "switching off mapped units of one layer alone is not shown to lower the behaviour "
             "more than shams do"
         )
-    named = [
-        f"{MapName(f'{row.kind}.{row.method}').noun.count(row.units)} of layer {row.layer}"
-        for row in beyond.itertuples()
-    ]
+    named = [_switched(row) for row in beyond.to_dict("records")]
     return (
         f"switching off {words.listing(named, 'or')} alone lowers the behaviour more than any sham "
         "of as many units"
     )
+
+
+def _switched(row: dict) -> str:
+    units = MapName(f"{row['kind']}.{row['method']}").noun.count(int(row["units"]))
+    where = f"layer {row['layer']}"
+    name = where if row["kind"] == "layer" else f"{units} of {where}"
+    return f"{name} ({words.plural(int(row['shams']), 'sham')})"
