@@ -15,7 +15,7 @@ from lmri.report.view import Figure, Panel
 
 LEVEL = 0.05
 WIDTH = 400
-NAMES, COLUMN = 140, 44
+NAMES, COLUMN = 140, 50
 """Widths of the names of rows, and of a column that its name fits under."""
 
 MOST_LAYERS = 3
