@@ -259,6 +259,8 @@ def test_every_way_of_reading_codes_is_grey_by_its_own_p(monkeypatch):
 def test_compression_is_said_only_where_the_stage_says_it():
     rows = plain_frame("changes", {"events": {"x": changes()}})
     said = change_blocks(rows, "The last layer.", "", "")
+    of_inputs = change_blocks(rows.assign(target=""), "The last layer.", "", "")
+    assert of_inputs[0].rows[0][1].text == "\N{EN DASH}"
     assert [type(block) for block in said] == [Table]
     assert said[0].rows[0][4].text == "compression"
     assert said[0].rows[0][6].note == "2 estimates left out for a flag"

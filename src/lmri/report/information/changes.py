@@ -78,9 +78,11 @@ def _row(row: dict, who: str) -> list[Cell]:
     left = str(row["left_out"])
     count = len(left.split(", ")) if left else 0
     layer = f", layer {row['layer']}" if who == "series" else ""
+    # What is told of the inputs is of no attribute.
+    target = target_name(str(row["target"])) if row["target"] else words.NOTHING
     return [
         Cell(str(row[who])),
-        Cell(target_name(str(row["target"])), note=words.readable(str(row["task"]))),
+        Cell(target, note=words.readable(str(row["task"]))),
         Cell(f"{words.phase_name(str(row['phase']))}{layer}"),
         Cell(QUANTITIES.get(str(row["quantity"]), str(row["quantity"]))),
         Cell(word, "flagged" if word == NOT_SHOWN else "text"),
