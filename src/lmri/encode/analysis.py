@@ -16,8 +16,8 @@ from lmri.encode.ceiling import Repeats, explainable_variance
 from lmri.encode.folds import Folds
 from lmri.encode.moments import Moments
 from lmri.encode.partition import Partition, partition
-from lmri.encode.ridge import Chosen, Search
-from lmri.encode.scores import chosen_outside, held_out_scores, variance, varying
+from lmri.encode.ridge import Search
+from lmri.encode.scores import plain_r2, variance, varying
 from lmri.encode.significance import Exchange, exchanges, follows, null_scores, p_values
 from lmri.errors import EvidenceError
 from lmri.store.carriers import CARRIER, carriers_of
@@ -187,8 +187,8 @@ def encode_trials(
     )
 
 
-Null = Callable[[int, str, Search, Sequence[Chosen]], np.ndarray]
-"""Draws of one layer and band: its place, the band, and the search with what it chose."""
+Null = Callable[[int, str], np.ndarray]
+"""Draws of one layer and band: the place of the layer, and the band."""
 
 
 def encode_sums(
@@ -293,21 +293,19 @@ def _tested(
     design: Design,
     moments: Moments,
     exchange: Mapping[str, Exchange],
-    null_of: Callable[[str, Search, Sequence[Chosen]], np.ndarray],
+    null_of: Callable[[str], np.ndarray],
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield name, held-out gain and its draws of every tested band, by plain ridge."""
     if not exchange:
         return
-    everything = moments.features
-    plain = Search(design.search.alphas, np.ones((1, 1)))
-    chosen = chosen_outside(moments, design.folds, plain, [everything])
-    full = held_out_scores(moments, design.folds, plain, [everything], chosen).r2
+    alphas = design.search.alphas
+    full = plain_r2(moments, design.folds, alphas)
     for name in exchange:
-        rest = np.setdiff1d(np.arange(everything), design.tested[name])
+        rest = np.setdiff1d(np.arange(moments.features), design.tested[name])
         less = np.zeros_like(full)
         if len(rest):
-            less = held_out_scores(moments.of(rest), design.folds, plain, [len(rest)]).r2
-        yield name, full - less, null_of(name, plain, chosen) - less
+            less = plain_r2(moments.of(rest), design.folds, alphas)
+        yield name, full - less, null_of(name) - less
 
 
 def _null_of_trials(
@@ -316,12 +314,11 @@ def _null_of_trials(
     Y: np.ndarray,
     exchange: Mapping[str, Exchange],
     name: str,
-    search: Search,
-    chosen: Sequence[Chosen],
 ) -> np.ndarray:
     nuisance, columns = design.layout.columns_of("nuisance"), design.tested[name]
+    alphas = design.search.alphas
     return null_scores(
-        design.X, Y, moments, design.folds, columns, exchange[name], nuisance, search, chosen
+        design.X, Y, moments, design.folds, columns, exchange[name], nuisance, alphas
     )
 
 

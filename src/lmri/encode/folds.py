@@ -10,6 +10,7 @@ its training cells by the same rule.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -40,11 +41,24 @@ class Folds:
     apart: np.ndarray
     carriers: dict[str, int]
 
-    @property
+    @cached_property
     def tests(self) -> list[tuple[int, np.ndarray]]:
         """Every cell that can be tested, and the cells that it is trained on."""
         found = [(cell, np.flatnonzero(row)) for cell, row in enumerate(self.apart)]
         return [(cell, train) for cell, train in found if self.inner(train)]
+
+    @cached_property
+    def nested(self) -> list[tuple[np.ndarray, list[tuple[int, int]]]]:
+        """Every set of cells that is trained on inside, once, and what is scored by it.
+
+        Each is of several tests, where it is scored in other cells: with two carriers of four. What
+        is scored is (place of the test among :attr:`tests`, cell).
+        """
+        found: dict[bytes, tuple[np.ndarray, list[tuple[int, int]]]] = {}
+        for place, (_, train) in enumerate(self.tests):
+            for cell, own in self.inner(train):
+                found.setdefault(own.tobytes(), (own, []))[1].append((place, cell))
+        return list(found.values())
 
     def inner(self, train: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Split training cells again, to choose a penalty.

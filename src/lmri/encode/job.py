@@ -25,7 +25,7 @@ from lmri.encode.bands import design_of
 from lmri.encode.ceiling import honest_repeats
 from lmri.encode.features import MADE, default_bands, known_bands, projected_embeddings, trial_bands
 from lmri.encode.folds import carrier_folds, check_rows
-from lmri.encode.ridge import Chosen, Search, search_of
+from lmri.encode.ridge import search_of
 from lmri.encode.token_tests import token_tests
 from lmri.encode.tokens import (
     TokenDesign,
@@ -220,8 +220,8 @@ def _tokens(task: _Task, kind: str, phase: str) -> tuple[xr.Dataset, dict[str, s
     )
     reasons |= layout.left_out | tests.left_out
 
-    def null(layer: int, name: str, search: Search, chosen: Sequence[Chosen]) -> np.ndarray:
-        return tests.null_scores(units, layer, sums[layer], design, name, search, chosen)
+    def null(layer: int, name: str) -> np.ndarray:
+        return tests.null_scores(units, layer, sums[layer], design, name)
 
     return encode_sums(sums, units, design, tests.exchange, null), reasons
 

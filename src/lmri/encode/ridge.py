@@ -136,9 +136,40 @@ def choose(
         tested = trained.seen(moments, cell)
         for place, weights in enumerate(search.gammas):
             roots = np.repeat(np.sqrt(weights), sizes)
-            loss[place] += _losses(trained, tested, roots, search.alphas)
+            loss[place] += _losses(trained, [tested], roots, search.alphas)[0]
     best = loss.reshape(-1, moments.units).argmin(axis=0)
     return Chosen(*np.divmod(best, len(search.alphas)))
+
+
+def choose_everywhere(moments: Moments, folds: Folds, alphas: np.ndarray) -> list[Chosen]:
+    """Choose the penalty of plain ridge for every test cell.
+
+    The choice is that of :func:`choose`. Training sets that tests share inside are decomposed once,
+    and the errors of all tests are held together: cells × penalties × units.
+
+    Parameters
+    ----------
+    moments : Moments
+        Sums of all cells.
+    folds : Folds
+        The folds.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties.
+
+    Returns
+    -------
+    list of Chosen
+        In the order of the tests of the folds.
+    """
+    loss = np.zeros((len(folds.tests), len(alphas), moments.units))
+    equal = np.ones(moments.features)
+    for own, scored in folds.nested:
+        trained = Trained.of(moments, own)
+        tested = [trained.seen(moments, cell) for _, cell in scored]
+        for (place, _), error in zip(scored, _losses(trained, tested, equal, alphas), strict=True):
+            loss[place] += error
+    best = loss.argmin(axis=1)
+    return [Chosen(np.zeros_like(own), own) for own in best]
 
 
 def fit(trained: Trained, chosen: Chosen, search: Search, sizes: Sequence[int]) -> np.ndarray:
@@ -171,21 +202,25 @@ def fit(trained: Trained, chosen: Chosen, search: Search, sizes: Sequence[int]) 
     return made
 
 
-def _losses(trained: Trained, tested: Tested, roots: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """Squared error of a test cell: array of shape (n_alphas, n_units)."""
+def _losses(
+    trained: Trained, tested: Sequence[Tested], roots: np.ndarray, alphas: np.ndarray
+) -> np.ndarray:
+    """Squared error of test cells: array of shape (n_tested, n_alphas, n_units)."""
     values, vectors = _decomposed(trained.xx, roots)
     basis = roots[:, None] * vectors
-    xx = basis.T @ tested.xx @ basis
-    losses = np.empty((len(alphas), len(tested.yy)))
+    spans = [basis.T @ cell.xx @ basis for cell in tested]
+    units = trained.xy.shape[1]
+    losses = np.empty((len(tested), len(alphas), units))
     shrunk = 1 / (values[:, None] + alphas)  # (features, alphas)
     step = max(1, AT_ONCE // shrunk.size)
-    for start in range(0, len(tested.yy), step):
+    for start in range(0, units, step):
         own = slice(start, start + step)
-        rotated, seen = basis.T @ trained.xy[:, own], basis.T @ tested.xy[:, own]
+        rotated = basis.T @ trained.xy[:, own]
         weights = shrunk[:, :, None] * rotated[:, None]  # (features, alphas, units)
-        error = (xx @ weights.reshape(len(xx), -1)).reshape(weights.shape)
-        error -= 2 * seen[:, None]
-        losses[:, own] = tested.yy[own] + np.einsum("fau,fau->au", error, weights)
+        for place, (cell, xx) in enumerate(zip(tested, spans, strict=True)):
+            error = (xx @ weights.reshape(len(xx), -1)).reshape(weights.shape)
+            error -= 2 * (basis.T @ cell.xy[:, own])[:, None]
+            losses[place, :, own] = cell.yy[own] + np.einsum("fau,fau->au", error, weights)
     return losses
 
 

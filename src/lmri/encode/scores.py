@@ -24,7 +24,7 @@ import numpy as np
 
 from lmri.encode.folds import Folds
 from lmri.encode.moments import Moments, Tested, Trained
-from lmri.encode.ridge import Chosen, Search, choose, fit
+from lmri.encode.ridge import Chosen, Search, choose, choose_everywhere, fit
 
 STILL = 1e-10
 """Share of the variance of a unit's square, up to which it is constant."""
@@ -77,8 +77,7 @@ def held_out_scores(
     sizes : sequence of int
         Columns of each band.
     chosen : sequence of Chosen, optional
-        Weights and penalties for every test cell, from :func:`chosen_outside`; by default they are
-        chosen here.
+        Weights and penalties for every test cell; by default they are chosen here.
 
     Returns
     -------
@@ -98,11 +97,25 @@ def held_out_scores(
     return Scores(split.sum(axis=0), np.where(still, np.nan, r), split)
 
 
-def chosen_outside(
-    moments: Moments, folds: Folds, search: Search, sizes: Sequence[int]
-) -> list[Chosen]:
-    """Choose weights and penalties for every test cell, see :func:`lmri.encode.ridge.choose`."""
-    return [choose(moments, folds, train, search, sizes) for _, train in folds.tests]
+def plain_r2(moments: Moments, folds: Folds, alphas: np.ndarray) -> np.ndarray:
+    """Score plain ridge, its penalties chosen inside the training folds.
+
+    Parameters
+    ----------
+    moments : Moments
+        Sums of all cells.
+    folds : Folds
+        The folds.
+    alphas : ndarray of shape (n_alphas,)
+        Penalties that are tried.
+
+    Returns
+    -------
+    ndarray of shape (n_units,), float64
+        Held-out R² of all features together.
+    """
+    chosen, plain = choose_everywhere(moments, folds, alphas), Search(alphas, np.ones((1, 1)))
+    return held_out_scores(moments, folds, plain, [moments.features], chosen).r2
 
 
 def variance(moments: Moments) -> np.ndarray:

@@ -24,8 +24,7 @@ from lmri.anatomy import phase_tokens
 from lmri.encode.activity import BLOCK_BYTES, Units
 from lmri.encode.analysis import Design, testable
 from lmri.encode.moments import Moments
-from lmri.encode.ridge import Chosen, Search
-from lmri.encode.scores import held_out_scores
+from lmri.encode.scores import plain_r2
 from lmri.encode.significance import Exchange, exchanges, group_means, slopes_of
 from lmri.encode.tokens import Delayed, TokenDesign, token_activity
 from lmri.stimuli.confounds import TokenConfounds, trial_lengths
@@ -169,8 +168,6 @@ class TokenTests:
         moments: Moments,
         design: Design,
         name: str,
-        search: Search,
-        chosen: Sequence[Chosen],
     ) -> np.ndarray:
         """Score all bands together, one of which has changed places.
 
@@ -186,8 +183,6 @@ class TokenTests:
             Bands and folds.
         name : str
             The tested band.
-        search, chosen
-            Of plain ridge, see :func:`lmri.encode.scores.held_out_scores`.
 
         Returns
         -------
@@ -209,8 +204,7 @@ class TokenTests:
                     band += (mean[tokens] - mean[source]) @ slopes
                     _add(own, columns, X, band, Y, cell)
             for place, own in enumerate(drawn, start):
-                scored = held_out_scores(own, design.folds, search, [own.features], chosen)
-                found[place] = scored.r2
+                found[place] = plain_r2(own, design.folds, design.search.alphas)
         return found
 
     def _following(self, name: str, design: Design) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from lmri.encode.folds import carrier_folds
 from lmri.encode.moments import Trained
-from lmri.encode.ridge import Search, choose, fit, search_of
+from lmri.encode.ridge import ALPHAS, Search, choose, choose_everywhere, fit, search_of
 from lmri.encode.scores import held_out_scores
 
 
@@ -90,6 +90,20 @@ def test_the_penalty_is_blind_to_the_test_fold(data, sums):
     Y[folds.cell == 0] = 1000
     after = choose(sums(X, Y, folds), folds, train, search, [9])
     assert (before.alpha == after.alpha).all()
+
+
+def test_shared_training_sets_make_the_same_choice(rng, sums):
+    """With two carriers a set of cells is trained on inside several tests."""
+    pairs = [(f"p{place}", f"y{year}") for place in range(8) for year in range(8)]
+    carriers = pd.DataFrame(pairs, columns=["carrier_place", "carrier_year"])
+    folds = carrier_folds(carriers, 4, 0, "a test")
+    X, search = rng.normal(size=(64, 5)), search_of(1, 1, 0)
+    moments = sums(X, X @ rng.normal(size=(5, 40)) + 3 * rng.normal(size=(64, 40)), folds)
+    assert len(folds.nested) < sum(len(folds.inner(train)) for _, train in folds.tests)
+    found = choose_everywhere(moments, folds, np.array(ALPHAS))
+    for own, (_, train) in zip(found, folds.tests, strict=True):
+        assert (own.alpha == choose(moments, folds, train, search, [5]).alpha).all()
+        assert (own.gamma == 0).all()
 
 
 def test_blocks_of_any_size_give_the_same(data, sums):

@@ -10,8 +10,8 @@ from lmri.encode.activity import Units
 from lmri.encode.analysis import Design, carrier_table, encode_sums
 from lmri.encode.folds import carrier_folds
 from lmri.encode.moments import Moments
-from lmri.encode.ridge import Search, search_of
-from lmri.encode.scores import chosen_outside, held_out_scores
+from lmri.encode.ridge import search_of
+from lmri.encode.scores import plain_r2
 from lmri.encode.token_tests import token_tests
 from lmri.encode.tokens import TokenDesign, moving, token_moments, without_still
 from lmri.errors import EvidenceError
@@ -90,8 +90,8 @@ def prepared(own, names, draws, delays=(1,), seed=0):
 def encoded(own, names, draws, seed=0):
     units, kept, design, tests = prepared(own, names, draws, seed=seed)
 
-    def null(layer, name, search, chosen):
-        return tests.null_scores(units, layer, kept, design, name, search, chosen)
+    def null(layer, name):
+        return tests.null_scores(units, layer, kept, design, name)
 
     return encode_sums([kept], units, design, tests.exchange, null)
 
@@ -107,9 +107,7 @@ def test_draws_are_those_of_exchanged_rows(rng, name):
     lengths = np.resize([5, 5, 7, 7], 24)
     own = recording(rng, lengths, lambda ids, trial, surprisal: noise(rng, 24, trial))
     units, kept, design, tests = prepared(own, ("condition", "identity", "previous"), 3)
-    search = Search(design.search.alphas, np.ones((1, 1)))
-    chosen = chosen_outside(kept, design.folds, search, [kept.features])
-    drawn = tests.null_scores(units, 0, kept, design, name, search, chosen)
+    drawn = tests.null_scores(units, 0, kept, design, name)
     blocks = list(tests.made.blocks(own, 0))
     X = np.concatenate([rows for rows, _, _ in blocks])[:, tests.kept]
     trial = np.repeat(np.arange(24), lengths)
@@ -130,8 +128,8 @@ def test_draws_are_those_of_exchanged_rows(rng, name):
     moved[:, columns] = told + (X[:, columns] - told)[source]
     by_hand = Moments(kept.cells, kept.features, UNITS)
     by_hand.add(moved, Y, design.folds.cell[trial])
-    expected = held_out_scores(by_hand, design.folds, search, [kept.features], chosen)
-    assert drawn[1] == pytest.approx(expected.r2, abs=1e-6)
+    expected = plain_r2(by_hand, design.folds, design.search.alphas)
+    assert drawn[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_only_trials_of_as_many_tokens_change_places(rng):
