@@ -39,7 +39,8 @@ class EdgeTest:
     z : ndarray of shape (n_edges,)
         Value above the mean, in deviations of the draws.
     p, p_max, q : ndarray of shape (n_edges,)
-        Two-sided, of the edge alone; of the largest of all edges; Benjamini-Hochberg.
+        Two-sided, of the edge alone; of the largest of all edges; Benjamini-Hochberg. Edges are
+        ranked in deviations from the mean of data and draws together.
     draws : int
         Number of draws.
     exchanged : str
@@ -135,6 +136,9 @@ def compare(
     """Compare edges with draws of a null, a few at a time.
 
     Draws are made twice, for their moments and for their ranks: memory does not grow with them.
+    For the ranks, data and draws are put on one scale, with the moments of all of them together. On
+    that of the draws alone the data would lie farther out than any draw can, the more so the more
+    edges there are to be the largest of.
 
     Parameters
     ----------
@@ -176,13 +180,18 @@ def compare(
             f"The null of {len(value)} edges must move them. All {draws} draws, which exchange "
             f"{exchanged}, are the same: there are too few trials or entities that differ."
         )
-    sd = np.where(sd > ROUNDING, sd, np.inf)  # an edge that no draw moves says nothing
+    still = sd <= ROUNDING
+    sd = np.where(still, np.inf, sd)  # an edge that no draw moves says nothing
     z = (value - mean) / sd
+    step = value - mean
+    middle = mean + step / (draws + 1)
+    spread = np.where(still, np.inf, np.sqrt((squares + step * (value - middle)) / draws))
+    far = np.abs((value - middle) / spread) - 1e-9
     as_large, larger_max = np.zeros_like(value), np.zeros_like(value)
     for own in _drawn(draw, draws, kind):
-        strength = np.abs((own - mean) / sd)
-        as_large += (strength >= np.abs(z) - 1e-9).sum(axis=0)
-        larger_max += (strength.max(axis=1)[:, None] >= np.abs(z) - 1e-9).sum(axis=0)
+        strength = np.abs((own - middle) / spread)
+        as_large += (strength >= far).sum(axis=0)
+        larger_max += (strength.max(axis=1)[:, None] >= far).sum(axis=0)
     p, p_max = (1 + as_large) / (1 + draws), (1 + larger_max) / (1 + draws)
     return EdgeTest(value, mean, z, p, p_max, benjamini_hochberg(p), draws, exchanged, moved)
 

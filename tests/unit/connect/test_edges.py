@@ -64,6 +64,16 @@ def test_top_k_connects_nothing_and_the_naive_test_thinks_so(route):
     assert np.mean(means) < -0.1
 
 
+def test_the_largest_of_many_edges_is_as_rare_as_it_says():
+    """Data that is one more draw: ranked on the scale of the draws alone it stands out in half."""
+    clear = []
+    for seed in range(30):
+        drawn = np.random.default_rng(seed).normal(size=(40, 30, 40))
+        found = compare(drawn[0], lambda n, drawn=drawn: drawn[1 + n], 39, "correlation", "all")
+        clear.append(found.p_max.min() <= 0.05)
+    assert np.mean(clear) <= 0.2
+
+
 def test_a_planted_edge_is_found_and_only_that(route):
     found = edge_test(route(0, places=20, years=15, edge=0.9), CARRIERS, draws=199)
     assert np.argmax(found.z) == 0  # the edge of experts 0 and 1
