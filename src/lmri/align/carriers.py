@@ -91,8 +91,47 @@ def broken_orders(
     for used, name in ((codes, " and ".join(carriers)), (codes[:1], "".join(carriers[:1]))):
         grid = _grid(used, table)
         if used and grid is not None:
-            return [_moved(grid, rng) for _ in range(draws)], name
+            alike = [np.zeros(size, dtype=np.int64) for size in grid.shape]
+            return [_moved(grid, rng, alike) for _ in range(draws)], name
     return [rng.permutation(len(table)) for _ in range(draws)], "trials"
+
+
+def orders_inside(
+    table: pd.DataFrame, carriers: Sequence[str], draws: int, seed: int
+) -> list[np.ndarray]:
+    """Break the correspondence of trials, every trial staying in its condition.
+
+    As :func:`broken_orders`, but values of a carrier change places only with those that have the
+    same conditions beside the same values of all others: places of a class with places of it.
+
+    Parameters
+    ----------
+    table, carriers, draws, seed
+        As for :func:`broken_orders`.
+
+    Returns
+    -------
+    list of ndarray of shape (n_trials,), int64
+        The orders; all trials stay where they are if no two values have the same conditions.
+    """
+    rng = np.random.default_rng(seed)
+    condition = pd.factorize(table["condition"])[0]
+    codes = [pd.factorize(table[f"carrier_{name}"])[0] for name in carriers]
+    for used in (codes, codes[:1]):
+        grid = _grid(used, table)
+        if used and grid is not None:
+            kinds = _kinds(condition[grid])
+            return [_moved(grid, rng, kinds) for _ in range(draws)]
+    return [permuted(condition, rng) for _ in range(draws)]
+
+
+def permuted(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Permute places among those of one kind: array of shape (n,), int64."""
+    order = np.empty(len(kinds), dtype=np.int64)
+    for kind in np.unique(kinds):
+        own = np.flatnonzero(kinds == kind)
+        order[own] = rng.permutation(own)
+    return order
 
 
 def halves_of(table: pd.DataFrame, fit: str, score: str) -> tuple[np.ndarray, np.ndarray]:
@@ -154,10 +193,21 @@ def _grid(codes: list[np.ndarray], table: pd.DataFrame) -> np.ndarray | None:
     return None if (grid < 0).any() else grid
 
 
-def _moved(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _kinds(conditions: np.ndarray) -> list[np.ndarray]:
+    """Number the values of each axis of a grid by their conditions beside all other values."""
+    return [
+        np.unique(np.moveaxis(conditions, axis, 0).reshape(size, -1), axis=0, return_inverse=True)[
+            1
+        ].reshape(-1)
+        for axis, size in enumerate(conditions.shape)
+    ]
+
+
+def _moved(grid: np.ndarray, rng: np.random.Generator, kinds: list[np.ndarray]) -> np.ndarray:
+    """Permute the values of each axis among those of one kind."""
     order = np.empty(grid.size, dtype=np.int64)
     moved = grid
-    for axis in range(grid.ndim):
-        moved = np.take(moved, rng.permutation(grid.shape[axis]), axis=axis)
+    for axis, own in enumerate(kinds):
+        moved = np.take(moved, permuted(own, rng), axis=axis)
     order[grid.ravel()] = moved.ravel()
     return order

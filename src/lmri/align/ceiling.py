@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmri.align.ranks import rank_p
 from lmri.score.repeats import repeat_variance
 
 
@@ -70,9 +71,9 @@ def shared_ceiling(
         drawn.append(np.divide(*_common(np.stack(moved))))
     low, high = np.quantile(drawn, (0.025, 0.975))
     value = signal / total
-    p = (1 + np.sum(np.array(drawn) >= value)) / (1 + len(drawn))
+    p = rank_p(np.array(drawn), value)
     null = (float(low), float(np.mean(drawn)), float(high))
-    return Ceiling(float(value), float(signal / np.mean(variances)), null, float(p))
+    return Ceiling(float(value), float(signal / np.mean(variances)), null, p)
 
 
 def _common(told: np.ndarray) -> tuple[float, float]:

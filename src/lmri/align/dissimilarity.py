@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.align.carriers import folds_of
+from lmri.align.ranks import rank_p
 from lmri.checks import check_columns
 from lmri.errors import EvidenceError
 
@@ -220,10 +221,10 @@ def compare(one: np.ndarray, other: np.ndarray, draws: int = 499, seed: int = 0)
     moved = np.stack([rng.permutation(items) for _ in range(draws)])
     value = float(_correlation(one, other))
     null = _correlation(one, second[moved[:, rows], moved[:, columns]])
-    low, high = np.nanquantile(_correlation(a, b), (0.025, 0.975)) if draws else (np.nan, np.nan)
-    return Comparison(
-        value, float(low), float(high), float((1 + (null >= value).sum()) / (1 + draws))
-    )
+    around = _correlation(a, b)
+    around = around[np.isfinite(around)]
+    low, high = np.quantile(around, (0.025, 0.975)) if len(around) else (np.nan, np.nan)
+    return Comparison(value, float(low), float(high), rank_p(null, value))
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:

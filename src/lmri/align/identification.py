@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lmri.align.ranks import rank_p
 from lmri.errors import EvidenceError
 
 LEAST_STIMULI = 10
@@ -33,7 +34,7 @@ class Identification:
     null : dict of str to (float, float, float)
         2.5 %, mean and 97.5 % of the draws of ``two_way``, ``within`` and ``top_<k>``.
     p : dict of str to float
-        One-sided.
+        One-sided; NaN where the score is, or without draws of it.
     """
 
     two_way: float
@@ -50,6 +51,7 @@ def identify(
     orders: Iterable[np.ndarray],
     *,
     conditions: np.ndarray | None = None,
+    inside: Iterable[np.ndarray] = (),
     top: Sequence[int] = TOP,
 ) -> Identification:
     """Identify stimuli by the cosine of predicted and recorded activity, each feature standardised.
@@ -64,6 +66,9 @@ def identify(
         Orders of the stimuli under the null: which one is taken for the right one.
     conditions : ndarray of shape (n_stimuli,), optional
         Conditions, for ``within``.
+    inside : iterable of ndarray of shape (n_stimuli,), int64
+        Orders in which every stimulus stays in its condition, the null of ``within``. One that
+        crosses conditions counts against the claim: there the score of a stimulus is not defined.
     top : sequence of int
         Numbers k; those that are not below N are left out.
 
@@ -86,34 +91,32 @@ def identify(
         )
     similarity = _similarities(told, seen)
     ranks, within = _ranks(similarity), _ranks_within(similarity, conditions)
-    kept = [k for k in top if k < n]
+    kept, rows = [k for k in top if k < n], np.arange(n)
+    paired = np.flatnonzero(np.isfinite(np.diag(within)))
 
     def scores(order: np.ndarray) -> dict[str, float]:
-        at = ranks[np.arange(n), order]
-        own = within[np.arange(n), order]
+        at = ranks[rows, order]
         # A stimulus is among the k most similar if fewer than k others are more so.
         above = (1 - at) * (n - 1)
-        found = {"two_way": at.mean(), "within": np.nanmean(own) if _any(own) else np.nan}
-        return found | {f"top_{k}": np.mean(above < k - 0.5 + 1e-9) for k in kept}
+        return {"two_way": at.mean()} | {f"top_{k}": np.mean(above < k - 0.5 + 1e-9) for k in kept}
 
-    observed = scores(np.arange(n))
+    def score_within(order: np.ndarray) -> float:
+        return within[paired, order[paired]].mean() if len(paired) else np.nan
+
+    observed = scores(rows) | {"within": score_within(rows)}
     drawn = [scores(order) for order in orders]
-    by_name = {name: np.array([own[name] for own in drawn]) for name in observed}
+    by_name = {
+        name: np.array([own[name] for own in drawn]) for name in observed.keys() - {"within"}
+    }
+    by_name["within"] = np.array([score_within(order) for order in inside])
     return Identification(
         two_way=float(observed["two_way"]),
         top={k: float(observed[f"top_{k}"]) for k in kept},
         within=float(observed["within"]),
         n=n,
         null={name: _interval(own) for name, own in by_name.items()},
-        p={
-            name: float((1 + np.sum(own >= observed[name] - 1e-12)) / (1 + len(own)))
-            for name, own in by_name.items()
-        },
+        p={name: rank_p(own, observed[name]) for name, own in by_name.items()},
     )
-
-
-def _any(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).any())
 
 
 def _interval(drawn: np.ndarray) -> tuple[float, float, float]:

@@ -12,11 +12,12 @@ import numpy as np
 import xarray as xr
 
 from lmri.align.activity import SubjectActivity, Together, components, matched_layers, read_together
-from lmri.align.carriers import broken_orders, halves_of
+from lmri.align.carriers import broken_orders, halves_of, orders_inside
 from lmri.align.ceiling import shared_ceiling
 from lmri.align.dissimilarity import compare, crossnobis, design_of
 from lmri.align.identification import Identification, identify
 from lmri.align.kernels import debiased_alignment, gram, permuted_alignments
+from lmri.align.ranks import rank_p
 from lmri.align.shared_response import procrustes, shared_response
 from lmri.align.transfer import ARMS, Halves, transfer
 from lmri.config import AlignOptions
@@ -56,6 +57,14 @@ class _Asked:
     @property
     def names(self) -> list[str]:
         return [own.name for own in self.subjects]
+
+
+@dataclass(frozen=True)
+class _Null:
+    """Orders of the trials of the score in which they do not correspond, and inside conditions."""
+
+    orders: list[np.ndarray]
+    inside: list[np.ndarray]
 
 
 def align_subjects(
@@ -126,14 +135,14 @@ def align_subjects(
 
 def _aligned(asked: _Asked, left_out: LeftOut) -> xr.Dataset:
     matched = matched_layers(asked.subjects)
-    orders, exchanged = broken_orders(
-        asked.together.table.iloc[asked.score], asked.carriers, asked.options.draws, asked.seed
-    )
+    drawn = asked.together.table.iloc[asked.score], asked.carriers, asked.options.draws, asked.seed
+    orders, exchanged = broken_orders(*drawn)
+    null = _Null(orders, orders_inside(*drawn))
     parts: list[xr.Dataset] = []
     makers: dict[str, Callable[[], xr.Dataset]] = {
         "cka": lambda: _kernels(asked, matched),
         "rsa": lambda: _dissimilarities(asked),
-        "space": lambda: _spaces(asked, matched, orders, left_out),
+        "space": lambda: _spaces(asked, matched, null, left_out),
     }
     for name, make in makers.items():
         try:
@@ -193,7 +202,7 @@ def _kernels(asked: _Asked, matched: list[tuple[int, ...]]) -> xr.Dataset:
             told = value[a, b, layers.index(own[a]), layers.index(own[b])]
             low, high = np.quantile(drawn, (0.025, 0.975))
             null[a, b, depth] = null[b, a, depth] = low, drawn.mean(), high
-            p[a, b, depth] = p[b, a, depth] = _rank_p(drawn, told)
+            p[a, b, depth] = p[b, a, depth] = rank_p(drawn, told)
     return xr.Dataset(
         {
             "cka": (("subject", "other", "layer", "other_layer"), value),
@@ -216,10 +225,6 @@ def _kernels_of(subject: SubjectActivity, rows: np.ndarray) -> dict[int, np.ndar
     for layer in subject.layers:
         found[layer], _ = gram(batch[rows] for batch in subject.batches(layer))
     return found
-
-
-def _rank_p(drawn: np.ndarray, told: float) -> float:
-    return float((1 + np.sum(drawn >= told)) / (1 + len(drawn)))
 
 
 def _dissimilarities(asked: _Asked) -> xr.Dataset:
@@ -264,7 +269,7 @@ def _dissimilarities(asked: _Asked) -> xr.Dataset:
 def _spaces(
     asked: _Asked,
     matched: list[tuple[int, ...]],
-    orders: list[np.ndarray],
+    null: _Null,
     left_out: LeftOut,
 ) -> xr.Dataset:
     """Models that are fitted on one split and scored on the other, in layers of equal depth."""
@@ -279,7 +284,7 @@ def _spaces(
         fit, score = ([own[half] for own in parts] for half in (0, 1))
         halves = Halves(fit, score, conditions[asked.fit], conditions[asked.score])
         found = xr.merge(
-            [_rotations(asked, halves, orders), _shared(asked, halves, orders)],
+            [_rotations(asked, halves, null), _shared(asked, halves, null)],
             combine_attrs="no_conflicts",
         )
         try:
@@ -305,12 +310,12 @@ def _scores(found: Identification) -> tuple[list[float], list[tuple], list[float
     )
 
 
-def _rotations(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Dataset:
+def _rotations(asked: _Asked, halves: Halves, null: _Null) -> xr.Dataset:
     """Procrustes of each subject onto each other: explained variance, and identification."""
     count = len(asked.subjects)
     explained = np.full((count, count), np.nan)
     value, p = (np.full((count, count, len(IDENTIFIED)), np.nan) for _ in range(2))
-    null = np.full((count, count, len(IDENTIFIED), 3), np.nan)
+    chance = np.full((count, count, len(IDENTIFIED), 3), np.nan)
     for a in range(count):
         for b in range(count):
             if a == b:
@@ -320,16 +325,17 @@ def _rotations(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Da
             found = identify(
                 rotation.transform(halves.score[a]),
                 rotation.target.transform(halves.score[b]),
-                orders,
+                null.orders,
                 conditions=halves.score_labels,
+                inside=null.inside,
             )
-            value[a, b], null[a, b], p[a, b] = _scores(found)
+            value[a, b], chance[a, b], p[a, b] = _scores(found)
     pair = ("subject", "other")
     return xr.Dataset(
         {
             "procrustes": (pair, explained),
             "identification": ((*pair, "score"), value),
-            "identification_null": ((*pair, "score", "null"), null),
+            "identification_null": ((*pair, "score", "null"), chance),
             "identification_p": ((*pair, "score"), p),
         },
         {
@@ -341,7 +347,7 @@ def _rotations(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Da
     )
 
 
-def _shared(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Dataset:
+def _shared(asked: _Asked, halves: Halves, null: _Null) -> xr.Dataset:
     """What all have in common in their shared space, and what a subject read by all others."""
     count = len(asked.subjects)
     k = asked.options.dimensions
@@ -351,13 +357,19 @@ def _shared(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Datas
         scale**2 * own.var(axis=0).sum()
         for scale, own in zip(model.scales, halves.score, strict=True)
     ]
-    ceiling = shared_ceiling(told, variances, orders)
+    ceiling = shared_ceiling(told, variances, null.orders)
     value, p = (np.full((count, len(IDENTIFIED)), np.nan) for _ in range(2))
-    null = np.full((count, len(IDENTIFIED), 3), np.nan)
+    chance = np.full((count, len(IDENTIFIED), 3), np.nan)
     for number in range(count):
         others = np.delete(told, number, axis=0).mean(axis=0)
-        found = identify(others, told[number], orders, conditions=halves.score_labels)
-        value[number], null[number], p[number] = _scores(found)
+        found = identify(
+            others,
+            told[number],
+            null.orders,
+            conditions=halves.score_labels,
+            inside=null.inside,
+        )
+        value[number], chance[number], p[number] = _scores(found)
     return xr.Dataset(
         {
             "shared_explained": ((), model.explained),
@@ -366,7 +378,7 @@ def _shared(asked: _Asked, halves: Halves, orders: list[np.ndarray]) -> xr.Datas
             "shared_ceiling_p": ((), ceiling.p),
             "shared_ceiling_share": ((), ceiling.share),
             "shared_identification": (("subject", "score"), value),
-            "shared_identification_null": (("subject", "score", "null"), null),
+            "shared_identification_null": (("subject", "score", "null"), chance),
             "shared_identification_p": (("subject", "score"), p),
         },
         {"subject": asked.names, "score": list(IDENTIFIED), "null": list(NULL)},

@@ -1,8 +1,9 @@
 """Trials that subjects share, and orders in which they do not correspond."""
 
+import numpy as np
 import pytest
 
-from lmri.align.carriers import broken_orders, halves_of, shared_trials
+from lmri.align.carriers import broken_orders, halves_of, orders_inside, shared_trials
 from lmri.errors import EvidenceError
 
 
@@ -23,6 +24,20 @@ def test_an_incomplete_grid_exchanges_less(places):
     assert broken_orders(incomplete, ("place", "year"), 2, 0)[1] == "trials"
     assert broken_orders(places, ("place",), 2, 0)[1] == "place"
     assert broken_orders(places, (), 2, 0)[1] == "trials"
+
+
+def test_inside_conditions_places_change_with_those_of_the_same(places):
+    for order in orders_inside(places, ("place", "year"), 20, 0):
+        moved = places.iloc[order].reset_index(drop=True)
+        assert (moved["condition"] == places["condition"]).all()
+        assert places["carrier_place"].groupby(moved["carrier_place"]).nunique().eq(1).all()
+        assert (order != np.arange(96)).any()
+    # Every place is asked in all conditions: which condition it is does not move.
+    repeated = places.assign(condition=np.tile(list("abcdefgh"), 12))
+    for order in orders_inside(repeated, ("place",), 5, 0):
+        assert (repeated["condition"].to_numpy()[order] == repeated["condition"]).all()
+    for order in orders_inside(places[1:].reset_index(drop=True), ("place", "year"), 5, 0):
+        assert (places["condition"][1:].to_numpy()[order] == places["condition"][1:]).all()
 
 
 def test_only_what_all_subjects_read_is_kept(places):

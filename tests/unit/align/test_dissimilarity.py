@@ -78,6 +78,11 @@ def test_subjects_with_the_same_geometry_agree_and_others_do_not(design, pattern
     assert np.mean(np.array(p) <= 0.05) <= 0.25
 
 
+def test_distances_that_are_all_alike_have_no_correlation_and_no_p():
+    found = compare(np.zeros(45), np.random.default_rng(0).normal(size=45), 99)
+    assert np.isnan([found.value, found.low, found.high, found.p]).all()
+
+
 def test_without_repeats_there_is_no_distance(places):
     once = places[(places["carrier_year"] == "y0") & (places["condition"] == "one")]
     with pytest.raises(EvidenceError, match=r"repeated in 2 partitions.*Nothing repeats"):

@@ -57,6 +57,25 @@ def test_conditions_alone_identify_nothing_within_them():
     assert found.two_way > 0.7
     assert found.p["two_way"] == 0.01
     assert found.within == pytest.approx(0.5, abs=0.1)
+    assert np.isnan(found.p["within"])  # no order stays inside conditions
+
+
+def test_within_conditions_is_compared_with_exchanges_inside_them():
+    """Orders that cross conditions leave nothing to compare with, and are no evidence."""
+    rng = np.random.default_rng(0)
+    conditions = np.repeat(["one", "two"], 20)
+    inside = [np.concatenate([rng.permutation(20), 20 + rng.permutation(20)]) for _ in range(99)]
+    p = []
+    for _ in range(20):
+        told, seen = rng.normal(size=(2, 40, 8))
+        own = identify(told, seen, orders(40, 9), conditions=conditions, inside=inside)
+        p.append(own.p["within"])
+        assert own.null["within"][1] == pytest.approx(0.5, abs=0.05)
+    assert np.mean(np.array(p) <= 0.05) <= 0.1
+    same = identify(seen, seen, orders(40, 9), conditions=conditions, inside=inside)
+    assert same.p["within"] == 0.01
+    crossed = identify(seen, seen, [], conditions=conditions, inside=orders(40, 99))
+    assert crossed.p["within"] == 1
 
 
 def test_small_and_constant_samples_are_refused():
