@@ -76,7 +76,10 @@ def test_layers_are_summed_up_by_variance(dataset):
     assert first["best"] == 0.5
     assert np.isnan(first["ceiling"])
     everything = rows[(rows["layer"] == 2) & (rows["band"] == "all")].iloc[0]
-    assert everything["unique"] == pytest.approx(0.2)
+    assert everything["r2"] == pytest.approx(0.2)
+    nuisance = rows[(rows["layer"] == 2) & (rows["band"] == "nuisance")].iloc[0]
+    assert everything["alone"] == pytest.approx(0.2 - nuisance["r2"])
+    assert np.isnan([everything["unique"], nuisance["unique"], nuisance["alone"]]).all()
     assert np.isnan(rows[rows["band"] == "embedding"]["significant"]).all()
 
 
@@ -95,7 +98,7 @@ def test_the_page_shows_bands_use_and_reasons(study, config):
     assert left_out.rows[1][0].text == "no variance: 10 in all 80 rows"
     fold = next(block for block in leaf.blocks if isinstance(block, Fold))
     assert len(fold.table.rows) == 2 * 4
-    assert {row[9].text for row in fold.table.rows} == {"none"}
+    assert {row[10].text for row in fold.table.rows} == {"none"}
 
 
 def test_what_is_missing_without_a_reason_is_a_problem(study, config):

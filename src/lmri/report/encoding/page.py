@@ -83,12 +83,13 @@ def _layers(rows: pd.DataFrame, files: Files) -> list[Block]:
 def _figure(rows: pd.DataFrame, key: tuple[str, str, str], name: str, data: str) -> Figure:
     task, kind, level = key
     shown = rows[rows["band"] != ALL]
-    largest = float(np.nanmax(np.abs(shown["unique"]), initial=0.0))
+    shown = shown.assign(drawn=shown["unique"].fillna(shown["r2"]))
+    largest = float(np.nanmax(np.abs(shown["drawn"]), initial=0.0))
     limit = max(LEAST, math.ceil(100 * largest) / 100)
     panels, told = [], []
     groups = shown.groupby(["subject", "phase"], sort=False)
     for number, ((subject, phase), own) in enumerate(groups):
-        table = own.pivot_table("unique", "band", "layer", sort=False, dropna=False)
+        table = own.pivot_table("drawn", "band", "layer", sort=False, dropna=False)
         drawing = draw_map(
             table.to_numpy(dtype=float),
             [],
@@ -137,7 +138,8 @@ def _strongest(rows: pd.DataFrame) -> str:
 def _layer_table(rows: pd.DataFrame, data: str) -> Table:
     return Table(
         caption=(
-            "Shares of a layer's variance, held out. A unit stands out where what the band adds is "
+            "Shares of a layer's variance, held out. R² is that of the model of nuisance bands, "
+            "and of the model of all bands. A unit stands out where what the band adds is "
             "beyond the largest of all units under exchanged carriers (p at most .05). A ceiling "
             "needs honest repeats: other templates of the same content, or sampled responses."
         ),
@@ -148,6 +150,7 @@ def _layer_table(rows: pd.DataFrame, data: str) -> Table:
             Column("Phase"),
             Column("Layer", kind="number"),
             Column("Band"),
+            Column("R²", "of the model", "number"),
             Column("Adds", "beyond all others", "number"),
             Column("Alone", "beyond nuisance", "number"),
             Column("Stand out", "of units that vary", "number"),
@@ -172,6 +175,7 @@ def _layer_row(row: dict) -> list[Cell]:
         Cell(words.phase_name(row["phase"])),
         Cell(words.whole(row["layer"]), "number"),
         Cell(names.get(row["band"], words.readable(row["band"]))),
+        Cell(words.number(row["r2"], 3), "number"),
         Cell(words.number(row["unique"], 3), "number"),
         Cell(words.number(row["alone"], 3), "number"),
         Cell(count, "number"),

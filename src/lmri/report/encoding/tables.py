@@ -104,10 +104,11 @@ def layer_frame(encoding: Encoding) -> pd.DataFrame:
     -------
     DataFrame
         One row per subject, task, kind, level, phase, layer and band of interest, and one of
-        ``nuisance`` bands together and of ``all`` bands: ``unique`` and ``alone`` (shares of the
-        variance of the layer), ``units`` that vary, ``significant`` (with ``p_max`` at most
-        :data:`ALPHA`), ``best`` (largest held-out R² of a unit), ``n``, and ``ceiling`` (median of
-        units, NaN without one).
+        ``nuisance`` bands together and of ``all`` bands. Shares of the variance of the layer are
+        ``r2`` (of the model of nuisance or of all bands, in these two rows), ``unique`` (of bands
+        of interest) and ``alone`` (beyond nuisance; not of nuisance). ``units`` that vary,
+        ``significant`` (with ``p_max`` at most :data:`ALPHA`), ``best`` (largest held-out R² of a
+        unit), ``n``, and ``ceiling`` (median of units, NaN without one).
     """
     rows: list[dict] = []
     for (task, kind, level), subjects in encoding.found.items():
@@ -130,25 +131,31 @@ def _layer_rows(own: xr.Dataset, labels: dict) -> list[dict]:
         summed = weighted.sum(units) if units else weighted
         return summed / total.where(total > 0)
 
-    both = {"nuisance": (of_layer(own["nuisance"]),) * 2, ALL: (of_layer(own["r2"]),) * 2}
+    nuisance, everything = of_layer(own["nuisance"]), of_layer(own["r2"])
+    shares = {
+        "nuisance": {"r2": nuisance},
+        ALL: {"r2": everything, "alone": everything - nuisance},
+    }
     bands = [str(name) for name in own["interest"].values]
     for name in bands:
         if np.isfinite(own["unique"].sel(interest=name)).any():
-            both[name] = tuple(
-                of_layer(own[part].sel(interest=name)) for part in ("unique", "alone")
-            )
+            shares[name] = {
+                part: of_layer(own[part].sel(interest=name)) for part in ("unique", "alone")
+            }
     varying = np.isfinite(weight).sum(units) if units else np.isfinite(weight)
     best = own["r2"].max(units) if units else own["r2"]
     rows = []
     for place, layer in enumerate(own["layer"].values):
-        for name, (unique, alone) in both.items():
+        for name, parts in shares.items():
             rows.append(
                 {
                     **labels,
                     "layer": int(layer),
                     "band": name,
-                    "unique": float(unique[place]),
-                    "alone": float(alone[place]),
+                    **{
+                        part: float(parts[part][place]) if part in parts else np.nan
+                        for part in ("r2", "unique", "alone")
+                    },
                     "units": int(varying[place]),
                     "significant": _significant(own, name, place, units),
                     "best": float(best[place]),
