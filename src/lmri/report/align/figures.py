@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmri.report import words
-from lmri.report.align.tables import SHARED, SOURCE, Alignment, Place
+from lmri.report.align.tables import SHARED, SOURCE, Alignment, Place, by_whom
 from lmri.report.figures.curves import Curve, draw_curves
 from lmri.report.figures.heat import draw_map
 from lmri.report.view import Figure, Panel
@@ -51,7 +51,8 @@ def identification_figure(rows: pd.DataFrame, place: Place, data: str) -> Figure
         panels.append(Panel(drawing, title=str(subject)))
         best = part.loc[part["two_way"].idxmax()]
         told.append(
-            f"{subject}: at most {words.number(best['two_way'])}, by {best['by']} in layer "
+            f"{subject}: at most {words.number(best['two_way'])}, by "
+            f"{by_whom(best['by'], own['subject'].nunique())} in layer "
             f"{best['layer']}"
         )
     n = int(own["n"].iloc[0])

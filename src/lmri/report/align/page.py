@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lmri.config import StudyConfig
 from lmri.report import words
 from lmri.report.align.figures import identification_figure, layers_figure, transfer_figure
 from lmri.report.align.tables import (
     SHARED,
     SOURCE,
     Alignment,
+    by_whom,
     ceiling_frame,
     geometry_frame,
     identification_frame,
@@ -46,7 +48,7 @@ def align_leaf(inputs: StudyInputs, path: str, files: Files) -> Leaf:
     blocks: list[Block | None] = [
         *_identified(alignment, identified, files),
         *_transferred(alignment, files),
-        *_ceilings(alignment, files),
+        *_ceilings(alignment, inputs.config, files),
         *_geometry(alignment, files),
         *_left_out(alignment),
     ]
@@ -143,11 +145,13 @@ def _transferred(alignment: Alignment, files: Files) -> list[Block | None]:
     ]
 
 
-def _ceilings(alignment: Alignment, files: Files) -> list[Block | None]:
+def _ceilings(alignment: Alignment, config: StudyConfig, files: Files) -> list[Block | None]:
     rows = ceiling_frame(alignment)
     if rows.empty:
         return []
     data = files.add("align-ceiling", rows)
+    # States of one base differ by more, or less, than a seed.
+    whose = "seeds" if len(config.base_seeds) == len(config.subjects) else "subjects"
     text = (
         "Subjects are repeats of a stimulus where they can be compared, which is in their shared "
         "space. What they have in common there is the most that anything said of stimuli alone can "
@@ -156,10 +160,10 @@ def _ceilings(alignment: Alignment, files: Files) -> list[Block | None]:
     )
     table = Table(
         caption=(
-            "Corrected for what noise would give. Near 1: seeds do the same with a stimulus, but "
-            "for a rotation. Within its null: nothing that was learned of some entities is common "
-            "to seeds for others. A small share of all activity beside a high ceiling: the shared "
-            "space leaves most of the activity out."
+            f"Corrected for what noise would give. Near 1: {whose} do the same with a stimulus, "
+            "but for a rotation. Within its null: nothing that was learned of some entities is "
+            f"common to {whose} for others. A small share of all activity beside a high ceiling: "
+            "the shared space leaves most of the activity out."
         ),
         columns=[
             Column("Task"),
@@ -188,7 +192,7 @@ def _ceilings(alignment: Alignment, files: Files) -> list[Block | None]:
         data=data,
         layout="grid",
     )
-    return [Heading("What seeds have in common at most", text), table]
+    return [Heading(f"What {whose} have in common at most", text), table]
 
 
 def _geometry(alignment: Alignment, files: Files) -> list[Block | None]:
@@ -267,10 +271,14 @@ def _answer(rows: pd.DataFrame) -> str:
     told = []
     for (task, subject), own in rows.groupby(["task", "subject"], sort=False):
         best = own.loc[own["two_way"].idxmax()]
+        by = by_whom(best["by"], rows["subject"].nunique())
         told.append(
-            f"{subject}, {words.readable(task)}: {words.number(best['two_way'])} by {best['by']} "
-            f"(layer {best['layer']}, {words.phase_name(best['phase'])}; chance up to "
-            f"{words.number(best['two_way_high'])})"
+            f"{subject}, {words.readable(task)}: {words.number(best['two_way'])} by {by} (layer "
+            f"{best['layer']}, {words.phase_name(best['phase'])}; the best of {len(own)}, of which "
+            f"by chance one alone comes up to {words.number(best['two_way_high'])})"
         )
     n = words.spread(rows["n"].tolist())
-    return f"Best two-way identification among {n} stimuli of new entities: {'; '.join(told)}."
+    return (
+        f"Two-way identification among {n} stimuli of new entities, the best of all layers, phases "
+        f"and subjects, which chance alone lifts: {'; '.join(told)}."
+    )

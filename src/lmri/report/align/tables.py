@@ -91,6 +91,24 @@ def _read(path: Path) -> xr.Dataset:
     return dataset
 
 
+def by_whom(by: str, subjects: int) -> str:
+    """Name what identifies a subject; of two, all others are one.
+
+    Parameters
+    ----------
+    by : str
+        From :func:`identification_frame`.
+    subjects : int
+        Number of subjects.
+
+    Returns
+    -------
+    str
+        To stand behind "by".
+    """
+    return "the other in the shared space" if by == SHARED and subjects == 2 else by
+
+
 def identification_frame(alignment: Alignment) -> pd.DataFrame:
     """Tell each identification in a row.
 
