@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 import yaml
@@ -13,12 +16,14 @@ from lmri.config import StudyConfig
 from lmri.report.align.page import align_leaf, geometry_table, identification_table
 from lmri.report.align.tables import (
     SHARED,
+    by_whom,
     geometry_frame,
     identification_frame,
     read_alignment,
     transfer_frame,
 )
-from lmri.report.connect.page import connect_leaf, network_table
+from lmri.report.connect.figures import by_layer
+from lmri.report.connect.page import clearest_edges, connect_leaf, network_table
 from lmri.report.connect.tables import edge_frame, network_frame, read_networks
 from lmri.report.files import Files
 from lmri.report.inputs import StudyInputs
@@ -79,6 +84,32 @@ def test_every_network_is_a_row(inputs):
     assert cells[6].note == f"null {chr(0x2212)}0.10"
 
 
+def test_the_clearest_edges_are_of_every_subject_and_network_in_turn():
+    where = {"task": "events", "phase": "content", "kind": "expert", "network": "all"}
+    counts = {"one": 90, "two": 3, "three": 5}
+    edges = pd.DataFrame(
+        [{**where, "subject": name, "rank": n} for name in counts for n in range(counts[name])]
+    )
+    found = clearest_edges(edges, 10)
+    assert found.groupby("subject", sort=False)["rank"].apply(list).to_dict() == {
+        "one": [0, 1, 2, 3],
+        "two": [0, 1, 2],
+        "three": [0, 1, 2],
+    }
+    assert list(clearest_edges(edges, 60)["subject"].unique()) == list(counts)
+
+
+def test_matrices_are_parted_and_named_by_layer():
+    z, rows, columns = by_layer(np.ones((5, 5)), np.array([0, 0, 2, 2, 2]), list("abcde"))
+    assert rows == ["a", "b", "", "c", "d", "e"]
+    assert columns == ["L0", "", "", "L2", "", ""]
+    assert np.isnan(z[2]).all()
+    assert np.isnan(z[:, 2]).all()
+    assert np.isfinite(np.delete(np.delete(z, 2, 0), 2, 1)).all()
+    z, rows, columns = by_layer(np.ones((3, 3)), np.arange(3), ["0", "1", "2"])
+    assert (z.shape, rows, columns) == ((3, 3), ["0", "1", "2"], ["L0", "L1", "L2"])
+
+
 def test_both_pages_are_linked_and_render(inputs):
     titles = [link.title for link in leaf_links(inputs)]
     assert {"Networks", "Alignment"} <= set(titles)
@@ -86,7 +117,8 @@ def test_both_pages_are_linked_and_render(inputs):
     networks = connect_leaf(inputs, "pages/connectivity.html", files)
     compared = align_leaf(inputs, "pages/alignment.html", files)
     assert "localised, experts: 1 above and 0 below" in networks.answer
-    assert "0.90 by distributed (layer 0" in compared.answer
+    assert "0.90 by distributed (layer 0, " in compared.answer
+    assert "the best of 4, of which by chance one alone comes up to 0.60" in compared.answer
     for leaf in (networks, compared):
         page = str(render_leaf(leaf, []))
         assert HOSTILE not in page
@@ -120,13 +152,33 @@ def test_scores_stand_beside_their_chance(inputs):
 def test_what_seeds_have_in_common_stands_beside_its_null(inputs):
     leaf = align_leaf(inputs, "b.html", Files())
     blocks = iter(leaf.blocks)
-    while getattr(next(blocks), "title", "") != "What seeds have in common at most":
+    while getattr(next(blocks), "title", "") != "What subjects have in common at most":
         pass
     table = next(blocks)
     first, second = ([cell.text for cell in row] for row in table.rows)
     assert first[1:] == ["0", "2", "90", "0.60", "0.010", "0.45"]
     assert table.rows[1][4].note == "\N{MINUS SIGN}0.10 to 0.20"
     assert second[4] == "0.10"
+
+
+def test_of_two_subjects_all_others_are_one(inputs):
+    found = inputs.alignment.found
+    for own in found.values():
+        own["shared_identification"][:] = 0.95
+    answer = align_leaf(inputs, "b.html", Files()).answer
+    assert "0.95 by the other in the shared space (" in answer
+    assert by_whom(SHARED, 3) == "all others"
+    assert by_whom("localised", 2) == "localised"
+
+
+def test_only_subjects_of_their_own_bases_are_seeds(inputs, config):
+    trained = {f"s{n}": {"source": "trained", "base_seed": n, "state": "localised"} for n in (1, 2)}
+    own = StudyConfig.from_dict({**config.to_dict(), "subjects": trained})
+    titles = [
+        getattr(block, "title", "")
+        for block in align_leaf(replace(inputs, config=own), "b.html", Files()).blocks
+    ]
+    assert "What seeds have in common at most" in titles
 
 
 def test_a_missing_file_is_a_problem_and_no_failure(tmp_path, config):

@@ -47,14 +47,16 @@ def edge_figure(
             continue
         cell = own.sel(network=network)
         z = np.nan_to_num(cell["edge_z"].values)
+        spread, names, marks = by_layer(z, own["node_layer"].values, list(own["node"].values))
         drawing = draw_map(
-            z,
+            spread,
             [],
             LIMIT,
             f"edges-{kind}-{network}-{len(panels)}",
             width=WIDTH,
-            axes_names=(_nodes(kind), _nodes(kind)),
-            rows=_names(own),
+            axes_names=(f"{_nodes(kind)}, as rows (L: layer)", _named(kind)),
+            rows=names,
+            columns=marks,
             scale_name="z",
         )
         panels.append(Panel(drawing, title=_title(place)))
@@ -70,9 +72,10 @@ def edge_figure(
         alt=f"{'; '.join(told)}.",
         look_for=(
             "Good: blocks of orange, units that are active in the same trials more than the null "
-            "allows (z: deviations above its mean). Nodes are in the order of layers, and those of "
-            "one layer stand together. 0 is the null, not a correlation of 0: two experts of a "
-            "layer exclude each other by the number that a token chooses."
+            "allows (z: deviations above its mean). Nodes are in the order of layers, with a gap "
+            "between two; rows are named by layer and expert, some of them where there are many, "
+            "and columns are in the same order. 0 is the null, not a correlation of 0: two experts "
+            "of a layer exclude each other by the number that a token chooses."
             if kind == "expert"
             else "Good: blocks of orange, units whose activity goes together more than that of "
             "units for which places have changed places (z: deviations above that)."
@@ -139,9 +142,34 @@ def cycle_figure(networks: Networks, kind: str, network: str, data: str) -> Figu
     )
 
 
-def _names(own: xr.Dataset) -> list[str] | None:
-    names = [str(name) for name in own["node"].values]
-    return names if len(names) <= 24 else None
+def by_layer(
+    z: np.ndarray, layers: np.ndarray, nodes: list[str]
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Part the nodes of a matrix layer by layer.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_nodes, n_nodes)
+        Edges.
+    layers : ndarray of shape (n_nodes,), int
+        Layer of each node, in order.
+    nodes : list of str
+        Their names.
+
+    Returns
+    -------
+    z : ndarray of shape (n_places, n_places)
+        With an empty row and column between two layers; none where each node is a layer.
+    rows, columns : list of str
+        Names of the nodes, and at the first node of each layer which one it is.
+    """
+    first = np.flatnonzero(np.diff(layers, prepend=layers[0] - 1))
+    gaps = first[1:] if len(first) < len(layers) else first[:0]
+    spread = np.insert(np.insert(z, gaps, np.nan, axis=0), gaps, np.nan, axis=1)
+    marks = np.full(len(layers), "", dtype=object)
+    marks[first] = [f"L{layer}" for layer in layers[first]]
+    rows, columns = (np.insert(np.array(own, dtype=object), gaps, "") for own in (nodes, marks))
+    return spread, [str(name) for name in rows], [str(name) for name in columns]
 
 
 def _title(place: Place) -> str:
@@ -150,6 +178,10 @@ def _title(place: Place) -> str:
 
 def _nodes(kind: str) -> str:
     return words.plural_of(kind)
+
+
+def _named(kind: str) -> str:
+    return kind if kind == "layer" else f"layer.{kind}"
 
 
 def _counted(cell: xr.Dataset, alpha: float) -> str:

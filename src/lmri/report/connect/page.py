@@ -28,6 +28,9 @@ DRAWN = "within"
 
 NETWORKS = {"all": "all trials", "within": "within conditions"}
 
+NETWORK = ["subject", "task", "phase", "kind", "network"]
+"""Columns that name a network."""
+
 Block = Figure | Fold | Heading | Prose | Table
 
 
@@ -147,11 +150,39 @@ def _network_of(networks: Networks, kind: str) -> str:
     return DRAWN if any(DRAWN in found["network"].values for found in own) else "all"
 
 
+def clearest_edges(edges: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Take the clearest edge of every network, then the second of each, and so on.
+
+    Parameters
+    ----------
+    edges : DataFrame
+        From :func:`lmri.report.connect.tables.edge_frame`, or some of its rows.
+    most : int
+        Rows that are kept.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the rows: network by network, the clearest edge of each first.
+    """
+    turn = edges.groupby(NETWORK, sort=False).cumcount()
+    return edges.loc[turn.sort_values(kind="stable").index[:most].sort_values()]
+
+
 def _edge_table(edges: pd.DataFrame, data: str) -> Table:
-    shown = edges.head(MOST_EDGES)
-    more = f" The first {MOST_EDGES} of {len(edges)}." if len(edges) > MOST_EDGES else ""
+    shown = clearest_edges(edges, MOST_EDGES)
+    counts = edges.groupby(["subject", "network"], sort=False).size()
+    told = "; ".join(
+        f"{subject}, {NETWORKS.get(network, network)}: {count}"
+        for (subject, network), count in counts.items()
+    )
+    more = (
+        f" The {MOST_EDGES} clearest of {len(edges)}, taken of each subject and network in turn."
+        if len(edges) > MOST_EDGES
+        else ""
+    )
     return Table(
-        caption=f"Nodes are named by layer and unit.{more}",
+        caption=f"Nodes are named by layer and unit. Edges beyond the null: {told}.{more}",
         columns=[
             Column("Subject"),
             Column("Network"),
