@@ -41,7 +41,7 @@ TOLERANCE = 0.05
 
 Wider, chains move more freely, and what trials share by another carrier is lost. With 8 experts, 12
 places crossed with 8 years and no connection, 5 % of the edges have a p up to .05, and one edge has
-a p_max up to .05 in 3 of 40 subjects at this tolerance and in 8 of 60 at twice of it.
+a p_max up to .05 in 2 of 40 subjects (99 draws).
 """
 
 SWEEPS = 16
