@@ -64,7 +64,7 @@ def test_what_is_there_passes():
     [
         (
             "experiments",
-            {"relations": {**WORDS, "within": "wrod"}},
+            {"relations": {**WORDS, "within": "nowhere"}},
             r"'experiments\.relations\.within' must be of the carriers of 'words', 'word'\. Got",
         ),
         (
@@ -84,13 +84,13 @@ def test_what_is_there_passes():
         ),
         (
             "information",
-            asked(target="class_wrod"),
+            asked(target="class_nowhere"),
             r"'information\.questions\.0\.target' must be .* 'class_word', 'condition'\. Got",
         ),
         (
             "information",
-            asked(carriers=["wrod"]),
-            r"'information\.questions\.0\.carriers' must be .* 'word'\. Got 'wrod'",
+            asked(carriers=["nowhere"]),
+            r"'information\.questions\.0\.carriers' must be .* 'word'\. Got 'nowhere'",
         ),
     ],
 )
