@@ -92,7 +92,8 @@ def _figures(slug: str, name: str) -> list[Drawn]:
             series="method",
             title=f"What is forgotten of '{name}' against what else is lost",
             caption="Good removal runs up along the left edge.",
-            against="A line along the diagonal takes as much from what should stay.",
+            against="A line on which both axes have the same number takes as much from what should "
+            "stay; the axes have scales of their own.",
         ),
         Drawn(
             table=f"{slug}_parts",
