@@ -10,6 +10,7 @@ import pandas as pd
 from lmri.anatomy import Anatomy, describe
 from lmri.checks import quoted
 from lmri.config import ConditionOptions, StudyConfig
+from lmri.encode.features import MADE
 from lmri.errors import ConfigError
 from lmri.intervene import KINDS
 from lmri.localise import Units
@@ -48,6 +49,8 @@ def check_asked(study: StudyConfig, tables: Mapping[str, pd.DataFrame], source: 
     """
     problems = chain(
         _questions(study, tables),
+        _bands(study, tables),
+        _labels(study, tables),
         _relations(study, tables),
         _conditions(study, tables),
         _units(study),
@@ -66,6 +69,28 @@ def _questions(study: StudyConfig, tables: Mapping[str, pd.DataFrame]) -> Iterat
             )
         for carrier in question.carriers:
             yield from _carrier(f"{where}.carriers", carrier, question.task, table)
+
+
+def _bands(study: StudyConfig, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """A band that some task has is left out of the others; one that none has is a slip."""
+    known = {*MADE, *RECORDED}.union(*(tables[task].columns for task in study.encode.tasks))
+    for index, name in enumerate(study.encode.bands if study.encode.tasks else ()):
+        if name not in known:
+            yield (
+                f"'encode.bands.{index}' must be {quoted(MADE)} or a column of the trials of "
+                f"{quoted(study.encode.tasks)}. Got '{name}'."
+            )
+
+
+def _labels(study: StudyConfig, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    for index, label in enumerate(study.decode.labels):
+        table = tables[label.task]
+        if label.column not in {*table.columns, *RECORDED}:
+            yield (
+                f"'decode.labels.{index}.column' must be a column of the trials of "
+                f"'{label.task}', such as {quoted(_starting(table, 'class_', ['condition']))}. "
+                f"Got '{label.column}'."
+            )
 
 
 def _relations(study: StudyConfig, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:

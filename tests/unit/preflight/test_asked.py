@@ -54,6 +54,8 @@ def test_what_is_there_passes():
     check()
     relations = {"relations": {**WORDS, "within": "word"}}
     skills = {"skills": {"forget": [{**WORDS, "condition": "a"}], "retain": [WORDS]}}
+    check(encode={"tasks": ["words"], "bands": ["class_word", "embedding"]})
+    check(decode={"labels": [{"task": "words", "column": "class_word"}]})
     check(experiments={**relations, **skills, **reuse(95), **heads(11)})
     for target in ("class_word", "exact"):
         check(information=asked(target=target, carriers=["word"]))
@@ -86,6 +88,16 @@ def test_what_is_there_passes():
             "information",
             asked(target="class_nowhere"),
             r"'information\.questions\.0\.target' must be .* 'class_word', 'condition'\. Got",
+        ),
+        (
+            "encode",
+            {"tasks": ["words"], "bands": ["condition", "nope"]},
+            r"'encode\.bands\.1' must be .*'numbers'.* of the trials of 'words'\. Got 'nope'",
+        ),
+        (
+            "decode",
+            {"labels": [{"task": "words", "column": "nope"}]},
+            r"'decode\.labels\.0\.column' must be .* 'class_word', 'condition'\. Got 'nope'",
         ),
         (
             "information",
