@@ -399,7 +399,7 @@ def _interval(row: dict) -> str:
     if not np.isfinite(bound):
         return between
     low, high = max(-1.0, row["effect"] - bound), min(1.0, row["effect"] + bound)
-    return f"{between}; by carrier {words.interval(low, high)}"
+    return f"{between};\nby carrier {words.interval(low, high)}"
 
 
 def _trials(row: dict) -> Cell:

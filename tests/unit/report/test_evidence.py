@@ -159,7 +159,7 @@ def test_sham_maps_stand_at_the_dose_that_was_chosen_for_each():
 
 @pytest.mark.parametrize(
     ("bound", "told"),
-    [(float("nan"), "-1.00 to -0.80"), (0.31, "-1.00 to -0.80; by carrier -1.00 to -0.69")],
+    [(float("nan"), "-1.00 to -0.80"), (0.31, "-1.00 to -0.80;\nby carrier -1.00 to -0.69")],
 )
 def test_a_change_without_variation_has_the_interval_by_carrier_beside(bound, told):
     rows = [row(effect=-1.0, carrier_bound=bound, n=120, n_carriers=10)]
