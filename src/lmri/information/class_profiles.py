@@ -163,8 +163,9 @@ def unit_entropy_profile(
     samples, flags = np.zeros(shape, dtype=np.int64), np.full(shape, "", dtype="U11")
     edges, counted = _halves(states, labels == reference, seed)
     if bins is None:
-        sizes = [int((counted & (labels == own)).sum()) for own in classes]
-        bins = int(np.clip(min(edges.sum(), *sizes) // PER_BIN, LEAST_BINS, BINS))
+        # A class none of whose trials are counted fills no bin, and asks for none.
+        sizes = np.unique(labels[counted], return_counts=True)[1]
+        bins = int(np.clip(min(edges.sum(), sizes.min()) // PER_BIN, LEAST_BINS, BINS))
     labels = np.where(counted, labels, "")
     for place, layer in enumerate(states.layers):
         references = samples_of(states, layer, seed, keep=edges)

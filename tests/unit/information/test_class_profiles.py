@@ -133,6 +133,17 @@ def test_without_carriers_every_other_trial_sets_the_edges(recorded):
     assert found.attrs["bins"] == 5  # ten trials of the smallest class for each
 
 
+def test_a_class_that_is_not_counted_takes_no_bins_from_the_others(recorded):
+    place = np.repeat(np.arange(40), 10)
+    condition = np.where((place == 0) & (np.arange(400) % 2 == 0), "odd", "benign")
+    shown = recorded(condition, np.random.default_rng(0).normal(size=(400, 8)), place=place)
+    bins = {0: set(), 5: set()}
+    for seed in range(8):  # place 0 is in the half that sets the bins, or in the other
+        found = unit_entropy_profile([shown], "benign", quantity="residual", split=None, seed=seed)
+        bins[int(found["samples"].sel({"class": "odd"})[0, 0])].add(found.attrs["bins"])
+    assert bins == {0: {19}, 5: {2}}
+
+
 def test_a_reference_that_cannot_be_halved_says_so(recorded):
     states = np.random.default_rng(0).normal(size=(8, 4))
     condition = np.array(["benign"] * 4 + ["sensitive"] * 4)
