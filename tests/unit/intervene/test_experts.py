@@ -7,7 +7,7 @@ from transformers import OlmoeConfig, OlmoeForCausalLM
 
 from lmri.anatomy import expert_groups
 from lmri.intervene import run_chosen, skipping_experts, tapped_experts
-from lmri.intervene.experts import _pieces, changed_experts
+from lmri.intervene.experts import MOST_IN_ORDER, _in_bags, _pieces, changed_experts
 
 
 @pytest.fixture(autouse=True)
@@ -143,22 +143,27 @@ def test_what_was_there_before_is_restored(tiny_subject, implementation, fails):
     model.set_experts_implementation(original)
 
 
+def random_model(hidden_size, top_k):
+    """One layer of eight experts or of twice as many as are chosen."""
+    config = OlmoeConfig(
+        vocab_size=64,
+        hidden_size=hidden_size,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_experts=max(8, 2 * top_k),
+        num_experts_per_tok=top_k,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    return OlmoeForCausalLM(config).eval()
+
+
 @pytest.mark.parametrize("threads", [1, 3, 5])
 def test_bits_are_those_of_the_library_with_several_threads(threads, monkeypatch):
     monkeypatch.setattr("lmri.intervene.experts.PIECE_BYTES", 2**12)
     # Wide enough that threads meet within the neurons of a pair.
-    config = OlmoeConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_experts=8,
-        num_experts_per_tok=2,
-        pad_token_id=0,
-    )
-    torch.manual_seed(0)
-    model, before = OlmoeForCausalLM(config).eval(), torch.get_num_threads()
+    model, before = random_model(hidden_size=32, top_k=2), torch.get_num_threads()
     ids = torch.randint(1, 64, (16, 128))
     torch.set_num_threads(threads)
     try:
@@ -167,6 +172,52 @@ def test_bits_are_those_of_the_library_with_several_threads(threads, monkeypatch
             assert torch.equal(model(input_ids=ids, use_cache=False).logits, wanted)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def summed_in_bags(monkeypatch):
+    """Whether outputs stayed in the order of experts, pass by pass; in one thread."""
+    said, before = [], torch.get_num_threads()
+
+    def noted(*arguments):
+        said.append(_in_bags(*arguments))
+        return said[-1]
+
+    monkeypatch.setattr("lmri.intervene.experts._in_bags", noted)
+    torch.set_num_threads(1)
+    yield said
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("top_k", [1, 4, 5, 8, 10, MOST_IN_ORDER, MOST_IN_ORDER + 1, 32])
+@pytest.mark.parametrize("hidden_size", [64, 96, 320])
+def test_bits_are_those_of_the_library_in_whatever_order(hidden_size, top_k, summed_in_bags):
+    model, ids = random_model(hidden_size, top_k), torch.randint(1, 64, (4, 33))
+    wanted = model(input_ids=ids, use_cache=False).logits
+    with skipping_experts(model):
+        assert torch.equal(model(input_ids=ids, use_cache=False).logits, wanted)
+    assert summed_in_bags == [hidden_size != 96 and top_k <= MOST_IN_ORDER]
+
+
+def test_an_empty_slot_adds_nothing_to_the_others_in_any_order(summed_in_bags):
+    (experts,) = expert_groups(random_model(64, 2)).values()
+    hidden = torch.randn(5, 64)
+    weights, indices = torch.rand(5, 8).topk(2)
+    wanted = run_chosen(experts, hidden, indices, weights)
+    indices[1, 0] = 8
+    output = run_chosen(experts, hidden, indices, weights)
+    assert summed_in_bags == [True, True]
+    assert torch.equal(output[[0, 2, 3, 4]], wanted[[0, 2, 3, 4]])
+    alone = run_chosen(experts, hidden[1:2], indices[1:2, 1:], weights[1:2, 1:])
+    torch.testing.assert_close(output[1:2], alone)
+
+
+def test_gradients_reach_the_weights():
+    with torch.inference_mode(False), torch.enable_grad():
+        (experts,) = expert_groups(random_model(64, 2)).values()
+        weights, indices = torch.rand(5, 8).topk(2)
+        run_chosen(experts, torch.randn(5, 64), indices, weights).sum().backward()
+    assert experts.down_proj.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("size", [16, 64])
