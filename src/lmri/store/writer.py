@@ -32,7 +32,7 @@ from lmri.store.storage import encode, stored_dtype
 ROOT = "zarr.json"
 """Metadata of the root group, and of all."""
 
-QUEUE_BYTES = 32 * MIB
+QUEUE_BYTES = 128 * MIB
 """Of each thread: some blocks of most arrays."""
 
 
