@@ -1,19 +1,22 @@
 """What recording costs: against a bare forward pass, TransformerLens and nnsight, and in memory.
 
 Two random models (see :mod:`benchmarks.recording.subjects`) read batches of about 128 random
-tokens with one torch thread. The figure is CPU time, user and system, of all threads of a process:
-it depends less than wall-clock time on what else a machine does. Ours is the whole way of the stage
-``record`` without generation: hooks, pooling, log-probabilities, compression, files, hashes.
+tokens with one torch thread. Ours is the whole way of the stage ``record`` without generation:
+hooks, pooling, log-probabilities, compression, files, hashes.
 
-- Against a bare forward pass with all logits: one process runs the bare pass and every mode of the
-  recorder in turn, several rounds; the least of each counts. ``pooled`` is the router's ids and
-  weights in full and its logits pooled, the pooled residual at three places, head and value norms,
-  and log-probability and entropy of the next token; the other modes add to it.
-- Against the peers: all keep the same quantities of every token. The peers keep them in memory, as
-  float16; we write them, and pool them too. OLMoE: residual at three places, router. GPT-2:
-  residual at three places, neurons. Nobody is asked for logits (``next_token: false``). Each side
-  is a process of its own; they take turns to read all batches, one at a time, several rounds; the
-  least counts. ``unfiltered`` is the peer with everything it can keep.
+- Against a bare forward pass with all logits, in CPU time, user and system, of all threads of a
+  process, which depends less than time on the clock on what else a machine does: one process runs
+  the bare pass and every mode of the recorder in turn, several rounds; the least of each counts.
+  ``pooled`` is the router's ids and weights in full and its logits pooled, the pooled residual at
+  three places, head and value norms, and log-probability and entropy of the next token; the other
+  modes add to it.
+- Against the peers, in throughput: on the clock, where ours writes in a thread of its own while the
+  model computes. CPU time is printed beside it. All keep the same quantities of every token. The
+  peers keep them in memory, as float16; we write them, and pool them too. OLMoE: residual at three
+  places, router. GPT-2: residual at three places, neurons. Nobody is asked for logits
+  (``next_token: false``). Each side is a process of its own; they take turns to read all batches,
+  one at a time, several rounds; the least counts. ``unfiltered`` is the peer with everything it can
+  keep.
 - Memory: the most that a process ever held while all trials, short ones, were kept by each.
 - Writing alone, on the clock: with two threads against one.
 
@@ -37,7 +40,7 @@ from benchmarks.recording.environment import PeersMissingError, peers_python, pe
 from benchmarks.recording.sides import Side, SideError
 from benchmarks.recording.subjects import save_batches, save_model
 from benchmarks.recording.writing import writing
-from benchmarks.rows import Row, at_most, cheaper, parser, report
+from benchmarks.rows import Row, at_most, cheaper, parser, printed, report
 
 POOLED = ("router", "residual", "head")
 MODES = {
@@ -65,6 +68,9 @@ PEERS = {
     ("nnsight", "filtered"): {"olmoe": 0.9, "gpt2": 0.9},
 }
 """How many times cheaper ours has to be."""
+
+TIMES = ("clock", "cpu")
+"""How the time of a reading is measured against the peers."""
 
 SHORTEST, LONGEST = 120, 136
 """Tokens of a trial."""
@@ -180,25 +186,29 @@ def against_peers(folder: Path, architecture: str, rounds: int) -> Iterator[Row]
     Yields
     ------
     Row
-        One for each peer and variant.
+        Two for each peer and variant: throughput, and processor time, which has no bar.
     """
-    spent: dict[object, list[float]] = {side: [] for side in ("ours", *PEERS)}
+    spent: dict[object, list[dict]] = {side: [] for side in ("ours", *PEERS)}
     missing: dict[object, str] = {}
     for _ in range(rounds):
         _take_turns(folder, architecture, spent, missing)
-    for (peer, variant), bars in PEERS.items():
-        figure = f"{architecture}: full tokens, against {peer} {variant}"
-        if (peer, variant) in missing:
-            yield _not_measured(figure, missing[peer, variant], "CPU s")
-        else:
-            ours, theirs = min(spent["ours"]), min(spent[peer, variant])
-            yield cheaper(figure, ours, theirs, bars[architecture], "CPU s")
+    for side, bars in PEERS.items():
+        figure = f"{architecture}: full tokens, against {' '.join(side)}"
+        if side in missing:
+            yield _not_measured(figure, missing[side], "s")
+            continue
+        ours, theirs = (
+            {time: min(own[time] for own in spent[name]) for time in TIMES}
+            for name in ("ours", side)
+        )
+        yield cheaper(figure, ours["clock"], theirs["clock"], bars[architecture], "s")
+        yield printed(f"{figure}: of processors", ours["cpu"], "CPU s", theirs["cpu"])
 
 
 def _take_turns(
     folder: Path,
     architecture: str,
-    spent: dict[object, list[float]],
+    spent: dict[object, list[dict]],
     missing: dict[object, str],
 ) -> None:
     """Have each side read all batches, then each again: a slow spell falls on all of them."""
@@ -211,12 +221,13 @@ def _take_turns(
             except PeersMissingError as error:
                 missing[side] = str(error)
         for _ in range(READINGS):
-            spent["ours"].append(ours.measure()["cpu"]["full"])
+            said = ours.measure()
+            spent["ours"].append({time: said[time]["full"] for time in TIMES})
             for side, process in peers.items():
                 if side in missing:
                     continue
                 try:
-                    spent[side].append(process.measure()["cpu"])
+                    spent[side].append(process.measure())
                 except SideError as error:
                     missing[side] = str(error)
 

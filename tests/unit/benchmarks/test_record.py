@@ -24,6 +24,17 @@ def small(tmp_path):
     return tmp_path
 
 
+def ours_spent(seconds, clock=None):
+    """What our side says of a full recording."""
+    clock = seconds if clock is None else clock
+    return {"cpu": {"full": seconds}, "clock": {"full": clock}}
+
+
+def peer_spent(seconds):
+    """What a peer says."""
+    return {"cpu": seconds, "clock": seconds}
+
+
 class Said(contextlib.nullcontext):
     """A side that says what it was told to, again and again."""
 
@@ -38,8 +49,9 @@ class Said(contextlib.nullcontext):
 
 def test_every_mode_is_timed(small):
     measured = ours.Reading(small, record.MODES).measure()
-    assert list(measured["cpu"]) == list(record.MODES)
-    assert all(seconds > 0 for seconds in measured["cpu"].values())
+    for time in record.TIMES:
+        assert list(measured[time]) == list(record.MODES)
+        assert all(seconds > 0 for seconds in measured[time].values())
     assert measured["peak"] > 0
 
 
@@ -53,7 +65,7 @@ def test_bars_judge_the_best_reading(tmp_path, monkeypatch):
     assert [row.status for row in rows] == ["held", "failed", "held", "failed"]
 
 
-def test_sides_take_turns(tmp_path, monkeypatch):
+def test_sides_take_turns_and_throughput_is_judged(tmp_path, monkeypatch):
     turns = []
 
     class Noted(Said):
@@ -62,11 +74,15 @@ def test_sides_take_turns(tmp_path, monkeypatch):
             turns.append(said)
             return said
 
-    monkeypatch.setattr(record, "_ours", lambda *_: Noted({"cpu": {"full": 2.0}}))
+    monkeypatch.setattr(record, "_ours", lambda *_: Noted(ours_spent(2.0, clock=1.0)))
     cost = {"transformer_lens": 3.0, "nnsight": 1.0}
-    monkeypatch.setattr(record, "_peer", lambda *side: Noted({"cpu": cost[side[2]]}))
+    monkeypatch.setattr(record, "_peer", lambda *side: Noted(peer_spent(cost[side[2]])))
     rows = list(record.against_peers(tmp_path, "olmoe", 1))
-    assert [row.status for row in rows] == ["held", "held", "failed"]
+    on_clock, of_processors = rows[::2], rows[1::2]
+    assert [row.ratio for row in on_clock] == [3.0, 3.0, 1.0]
+    assert [row.status for row in on_clock] == ["held", "held", "held"]
+    assert [row.ratio for row in of_processors] == [1.5, 1.5, 0.5]
+    assert {(row.bar, row.unit) for row in of_processors} == {("none: printed", "CPU s")}
     assert len(turns) == record.READINGS * 4
     assert all(turns[i] == turns[i % 4] for i in range(len(turns)))
 
@@ -75,7 +91,7 @@ def test_peers_that_cannot_be_installed_are_not_measured(tmp_path, monkeypatch):
     def missing(*_):
         raise PeersMissingError("no network")
 
-    monkeypatch.setattr(record, "_ours", lambda *_: Said({"cpu": {"full": 1.0}}))
+    monkeypatch.setattr(record, "_ours", lambda *_: Said(ours_spent(1.0)))
     monkeypatch.setattr(record, "_peer", missing)
     rows = list(record.against_peers(tmp_path, "olmoe", 1))
     assert {row.status for row in rows} == {"not_measured"}
@@ -89,9 +105,9 @@ def test_a_peer_that_fails_does_not_keep_the_others_from_being_measured(tmp_path
             raise SideError("out of memory")
 
     def peer(folder, architecture, name, variant):
-        return Failing() if variant == "unfiltered" else Said({"cpu": 3.0})
+        return Failing() if variant == "unfiltered" else Said(peer_spent(3.0))
 
-    monkeypatch.setattr(record, "_ours", lambda *_: Said({"cpu": {"full": 1.0}}))
+    monkeypatch.setattr(record, "_ours", lambda *_: Said(ours_spent(1.0)))
     monkeypatch.setattr(record, "_peer", peer)
     rows = {
         row.figure.rpartition("against ")[2]: row for row in record.against_peers("", "gpt2", 1)
