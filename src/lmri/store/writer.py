@@ -33,7 +33,7 @@ ROOT = "zarr.json"
 """Metadata of the root group, and of all."""
 
 QUEUE_BYTES = 128 * MIB
-"""Of each thread: some blocks of most arrays."""
+"""Of each thread: what a batch of most recordings leaves, so that the next runs meanwhile."""
 
 
 class RecordingWriter:
